@@ -1,0 +1,38 @@
+# Everything a contributor, CI and a newcomer run. Needs Python 3.11 with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+URL ?=
+
+.PHONY: demo test lint ui bench clean setup
+.DEFAULT_GOAL := demo
+
+setup: $(READY)
+
+# torch first and pinned: so pip takes the CPU build where one lies at hand, and nothing asks for another.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docker]"
+	touch $@
+
+demo: setup
+	$(BIN)/kb demo $(if $(URL),--url "$(URL)")
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: setup
+	$(BIN)/kb ui
+
+bench: setup
+	$(BIN)/python -m benchmarks.embedding
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

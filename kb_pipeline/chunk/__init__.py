@@ -1,0 +1,1 @@
+"""Splits documents into chunks that remember their place."""

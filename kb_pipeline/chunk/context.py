@@ -1,0 +1,76 @@
+"""What is embedded and full-text indexed of a chunk: a line that says where it stands, then its text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from math import ceil
+
+_TITLE_BUDGET = 20
+_HEADINGS_BUDGET = 32
+"""Together, in estimated tokens, a fifth of the default window: context must never crowd out the text."""
+
+_PART = re.compile(r"[A-Za-z]+|[^\W\dA-Za-z_]|\S")
+_TRAILING_HASHES = re.compile(r"\s#+\s*$")
+
+
+def embedding_text(title: str, headings: Sequence[str], text: str) -> str:
+    """The chunk's text below one line of context; the same for every model and every chunking."""
+    line = context_line(title, headings, text)
+    return f"{line}\n\n{text}" if line else text
+
+
+def context_line(title: str, headings: Sequence[str], text: str) -> str:
+    """Title and heading path in one short line, without what `text` itself starts with; may be empty."""
+    path = [" ".join(heading.split()) for heading in headings]
+    if path and path[-1] == _opening_heading(text):
+        path.pop()
+    name = " ".join(title[:1000].split())
+    if path and _same(path[0], name):
+        path.pop(0)
+    if _same(_opening_heading(text), name):
+        name = ""
+    parts = [shortened(name, _TITLE_BUDGET), *_innermost(path)]
+    return " > ".join(part for part in parts if part)
+
+
+def shortened(text: str, budget: int) -> str:
+    """The longest beginning of `text`, in whole words where it has any, that counts at most `budget`."""
+    spent = 0
+    for part in _PART.finditer(text):
+        spent += _estimate(part.group())
+        if spent > budget:
+            kept = text[: part.start()]
+            return (kept.rpartition(" ")[0] or kept) if not text[part.start() - 1].isspace() else kept.rstrip()
+    return text
+
+
+def _innermost(path: Sequence[str]) -> Iterable[str]:
+    # The nearest heading says most about a chunk, so outer ones are given up first.
+    kept: list[str] = []
+    left = _HEADINGS_BUDGET
+    for heading in reversed(path):
+        part = shortened(heading, left)
+        if not part:
+            break
+        kept.append(part)
+        left -= sum(_estimate(word) for word in _PART.findall(part)) + 1
+        if left <= 0 or part != heading:
+            break
+    return reversed(kept)
+
+
+def _estimate(part: str) -> int:
+    # Rather too many than too few: three ASCII letters a token, anything else a token a character.
+    return ceil(len(part) / 3) if part.isascii() and part.isalpha() else 1
+
+
+def _opening_heading(text: str) -> str:
+    if not text.startswith("#"):
+        return ""
+    first = text[:1000].split("\n", 1)[0].lstrip("#")
+    return " ".join(_TRAILING_HASHES.sub("", first).split())
+
+
+def _same(one: str, other: str) -> bool:
+    return bool(one) and one.casefold() == other.casefold()

@@ -1,0 +1,125 @@
+"""The stage `chunk`: brings the `chunks` table up to the documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kb_pipeline.chunk.rules import ChunkingRules
+from kb_pipeline.chunk.split import Tokenizer, chunk_document, embedding_text
+
+from kb_pipeline.model import ReportProgress, StageReport, digest
+from kb_pipeline.tables import CHUNKS, DOCUMENTS, KbStore, LanceTable
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+_COMMIT_DOCUMENTS = 500
+
+
+def chunks_schema() -> pa.Schema:
+    """One row a chunk, with what a reader of a search hit wants to know of its document."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("chunk_id", pa.string(), nullable=False),
+            pa.field("document_id", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+            ("title", pa.string()),
+            ("language", pa.string()),
+            ("headings", pa.list_(pa.string())),
+            ("ordinal", pa.int32()),
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            ("text", pa.string()),
+            ("tokens", pa.int32()),
+            ("text_hash", pa.string()),
+            ("document_hash", pa.string()),
+            ("rules", pa.string()),
+        ]
+    )
+
+
+def refresh_chunks(
+    store: KbStore, rules: ChunkingRules, tokenizer: Tokenizer, tokenizer_name: str, progress: ReportProgress
+) -> StageReport:
+    """Split the documents whose text or rules changed; drop the chunks of those that are gone."""
+    report, started = StageReport("chunk"), time.monotonic()
+    fingerprint = digest(rules.fingerprint(), tokenizer_name)
+    documents = store.tables.open(DOCUMENTS)
+    chunks = store.tables.open_or_create(CHUNKS, chunks_schema())
+    wanted = documents.narrow(
+        ["document_id", "document_hash"], "outcome = 'document' AND duplicate_of IS NULL", row_ids=True
+    )
+    have = chunks.narrow(["document_id", "document_hash", "rules"]).unique()
+    stale, gone = _differences(wanted, have, fingerprint)
+    chunks.delete("document_id", gone)
+    _chunk(documents, chunks, stale, rules, tokenizer, fingerprint, progress)
+    report.entered = report.passed = wanted.height
+    report.unchanged, report.deleted = wanted.height - stale.height, len(gone)
+    report.extra["chunks"] = chunks.count()
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _differences(wanted: pl.DataFrame, have: pl.DataFrame, fingerprint: str) -> tuple[pl.DataFrame, list[str]]:
+    import polars as pl
+
+    current = have.filter(pl.col("rules") == fingerprint)
+    stale = wanted.join(current, on=["document_id", "document_hash"], how="anti")
+    gone = have.join(wanted, on="document_id", how="anti")["document_id"].unique().to_list()
+    return stale, gone
+
+
+def _chunk(
+    documents: LanceTable,
+    chunks: LanceTable,
+    stale: pl.DataFrame,
+    rules: ChunkingRules,
+    tokenizer: Tokenizer,
+    fingerprint: str,
+    progress: ReportProgress,
+) -> None:
+    done, is_first = 0, chunks.count() == 0
+    progress(0, stale.height)
+    columns = ["document_id", "source", "key", "title", "language", "markdown", "document_hash"]
+    for batch in documents.take(stale["_rowid"].to_list(), columns, _COMMIT_DOCUMENTS):
+        rows = [row for d in batch.to_pylist() for row in _rows(d, rules, tokenizer, fingerprint)]
+        _write(chunks, rows, batch["document_id"].to_pylist(), is_first)
+        done += batch.num_rows
+        progress(done, stale.height)
+
+
+def _rows(
+    document: dict[str, Any], rules: ChunkingRules, tokenizer: Tokenizer, fingerprint: str
+) -> Iterator[dict[str, Any]]:
+    passed_on = {
+        name: document[name] for name in ("document_id", "source", "key", "title", "language", "document_hash")
+    }
+    for chunk in chunk_document(document["markdown"], document["title"], rules, tokenizer):
+        text_hash = digest("text", embedding_text(document["title"], chunk.headings, chunk.text))
+        yield passed_on | {
+            "chunk_id": digest("chunk", document["document_id"], f"{chunk.start}:{chunk.end}", text_hash),
+            "headings": list(chunk.headings),
+            "ordinal": chunk.ordinal,
+            "start": chunk.start,
+            "end": chunk.end,
+            "text": chunk.text,
+            "tokens": chunk.tokens,
+            "text_hash": text_hash,
+            "rules": fingerprint,
+        }
+
+
+def _write(chunks: LanceTable, rows: list[dict[str, Any]], document_ids: list[str], is_first: bool) -> None:
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(rows, schema=chunks_schema())
+    if is_first:
+        chunks.append(table.to_batches())
+    else:  # one commit: no reader and no crash ever sees half of a document's chunks
+        chunks.replace_group("chunk_id", table, "document_id", document_ids)

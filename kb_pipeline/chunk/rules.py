@@ -1,0 +1,28 @@
+"""The knobs of chunking, and their identity."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Literal
+
+from kb_pipeline.model import digest
+
+CHUNK_VERSION = "1"
+"""Raise it when the same document and rules would give other chunks: stored chunks are then made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkingRules:
+    """How documents are split."""
+
+    strategy: Literal["by_heading", "sliding_window"] = "by_heading"
+    max_tokens: int = 256
+    """The most a chunk may count, its context and the model's special tokens included."""
+    overlap_tokens: int = 32
+    """How much of a chunk the next one of the same section repeats, at most."""
+    preserve_code: bool = True
+    """Keep code blocks and tables whole where they fit, and cut the others at line ends."""
+
+    def fingerprint(self) -> str:
+        """Identity of the knobs and of the code behind them."""
+        return digest("chunking", CHUNK_VERSION, *(str(knob) for knob in astuple(self)))

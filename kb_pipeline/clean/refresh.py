@@ -1,0 +1,224 @@
+"""The stage `clean`: brings the `documents` table up to the raw bytes that `pages` names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from kb_pipeline.clean.pool import clean_documents
+from kb_pipeline.clean.rules import CleaningRules
+from kb_pipeline.model import (
+    Document,
+    RawDocument,
+    Rejected,
+    ReportProgress,
+    StageReport,
+    digest,
+    document_id,
+)
+from kb_pipeline.storage import read_bodies
+from kb_pipeline.tables import DOCUMENTS, PAGES, KbStore, LanceTable
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+_COMMIT_ROWS = 500
+"""Documents a commit: what a killed run has to clean again at most."""
+
+
+def documents_schema() -> pa.Schema:
+    """One row for every raw document with bytes: a document, or why there is none."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("document_id", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("outcome", pa.string(), nullable=False),  # document | rejected | failed
+            ("reason", pa.string()),
+            ("message", pa.string()),
+            ("title", pa.string()),
+            ("language", pa.string()),
+            ("markdown", pa.string()),
+            ("canonical_url", pa.string()),
+            ("published", pa.string()),
+            ("modified", pa.string()),
+            ("content_sha256", pa.string()),
+            ("document_hash", pa.string()),
+            ("duplicate_of", pa.string()),
+            ("raw_sha256", pa.string()),
+            ("rules", pa.string()),
+            ("fetched_at", pa.timestamp("us", tz="UTC")),
+            ("run_id", pa.string()),
+        ]
+    )
+
+
+def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progress: ReportProgress) -> StageReport:
+    """Clean the raw documents whose bytes or rules changed, drop those that are gone, mark exact duplicates."""
+    report, started = StageReport("clean"), time.monotonic()
+    documents = store.tables.open_or_create(DOCUMENTS, documents_schema())
+    wanted = _wanted(store)
+    have = documents.narrow(["document_id", "raw_sha256", "rules", "outcome"])
+    stale = _stale(wanted, have, rules.fingerprint())
+    gone = have.join(wanted, on="document_id", how="anti")["document_id"].to_list()
+    documents.delete("document_id", gone)
+    report.deleted = len(gone)
+    _clean(store, documents, stale, rules, run_id, progress)
+    _mark_duplicates(documents)
+    _count(report, documents, wanted.height, stale.height)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def failed_documents(store: KbStore) -> Iterator[dict[str, Any]]:
+    """The rows of `documents` that are none: rejected, failed, or the same as another."""
+    columns = ["source", "key", "outcome", "reason", "message"]
+    if store.tables.exists(DOCUMENTS):
+        yield from store.tables.open(DOCUMENTS).narrow(columns, "outcome != 'document'").iter_rows(named=True)
+
+
+def _wanted(store: KbStore) -> pl.DataFrame:
+    columns = ["page_id", "source", "key", "sha256", "segment", "position"]
+    return store.tables.open(PAGES).narrow(columns, "sha256 IS NOT NULL").rename({"page_id": "document_id"})
+
+
+def _stale(wanted: pl.DataFrame, have: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
+    """What must be cleaned: new bytes, other rules, or a failure that may not happen again."""
+    import polars as pl
+
+    current = have.filter((pl.col("rules") == fingerprint) & (pl.col("outcome") != "failed"))
+    return wanted.join(
+        current, left_on=["document_id", "sha256"], right_on=["document_id", "raw_sha256"], how="anti"
+    ).sort("segment", "position")
+
+
+def _clean(
+    store: KbStore,
+    documents: LanceTable,
+    stale: pl.DataFrame,
+    rules: CleaningRules,
+    run_id: str,
+    progress: ReportProgress,
+) -> None:
+    fetched_at: dict[str, Any] = {}
+    progress(0, stale.height)
+    if stale.is_empty():
+        return
+    is_first = documents.count() == 0
+    results = clean_documents(_raw_documents(store, stale, fetched_at), rules)
+    done = 0
+    for batch in _batches(results):
+        rows = [_row(result, rules.fingerprint(), run_id, fetched_at) for result in batch]
+        _write(documents, rows, is_first)
+        done += len(rows)
+        progress(done, stale.height)
+
+
+def _batches(results: Iterator[Document | Rejected]) -> Iterator[list[Document | Rejected]]:
+    while batch := list(islice(results, _COMMIT_ROWS)):
+        yield batch
+
+
+def _write(documents: LanceTable, rows: list[dict[str, Any]], is_first: bool) -> None:
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(rows, schema=documents_schema())
+    if is_first:
+        documents.append(table.to_batches())
+    else:
+        documents.upsert("document_id", table)
+
+
+def _raw_documents(store: KbStore, stale: pl.DataFrame, fetched_at: dict[str, Any]) -> Iterator[RawDocument]:
+    """Stream the bytes to clean, segment by segment; notes when each was fetched."""
+    places: dict[str, list[int]] = {}
+    names: dict[tuple[str, int], tuple[str, str]] = {}
+    for row in stale.iter_rows(named=True):
+        places.setdefault(row["segment"], []).append(row["position"])
+        names[row["segment"], row["position"]] = row["source"], row["key"]
+    for segment, position, body in read_bodies(store.paths.raw, places):
+        source, key = names[segment, position]
+        fetched_at[document_id(source, key)] = body["fetched_at"]
+        yield RawDocument(
+            source=source,
+            key=key,
+            url=body["url"],
+            body=body["body"],
+            sha256=body["sha256"],
+            content_type=body["content_type"] or "",
+            fetched_at=body["fetched_at"],
+        )
+
+
+def _row(result: Document | Rejected, fingerprint: str, run_id: str, fetched_at: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "document_id": document_id(result.source, result.key),
+        "source": result.source,
+        "key": result.key,
+        "raw_sha256": result.raw_sha256,
+        "rules": fingerprint,
+        "run_id": run_id,
+    }
+    row["fetched_at"] = fetched_at.pop(row["document_id"])
+    if isinstance(result, Rejected):
+        outcome = "failed" if result.failed else "rejected"
+        return row | {"outcome": outcome, "reason": result.reason, "message": result.message}
+    return row | {
+        "outcome": "document",
+        "title": result.title,
+        "language": result.language,
+        "markdown": result.markdown,
+        "canonical_url": result.canonical_url,
+        "published": result.published,
+        "modified": result.modified,
+        "content_sha256": digest("content", " ".join(result.markdown.split())),
+        "document_hash": digest("document", result.title, result.language, result.markdown),
+    }
+
+
+def _mark_duplicates(documents: LanceTable) -> None:
+    """Of documents with the same text one stays; the others name it. Writes only what changed."""
+    import polars as pl
+
+    columns = ["document_id", "key", "canonical_url", "content_sha256", "duplicate_of"]
+    rows = documents.narrow(columns, "outcome = 'document'")
+    is_canonical = (pl.col("canonical_url") == pl.col("key")).fill_null(value=False)
+    # The page that calls itself canonical stays, else the shortest key, else the first by name:
+    # a choice that does not depend on the order of fetching.
+    ranked = rows.sort(~is_canonical, pl.col("key").str.len_bytes(), pl.col("key"))
+    first = pl.col("document_id").first().over("content_sha256")
+    wanted = pl.when(first == pl.col("document_id")).then(None).otherwise(first)
+    changed = ranked.with_columns(new=wanted).filter(~pl.col("new").eq_missing(pl.col("duplicate_of")))
+    if not changed.is_empty():
+        update = changed.select("document_id", pl.col("new").alias("duplicate_of"))
+        documents.upsert("document_id", update.to_arrow().cast(_duplicate_schema()))
+
+
+def _duplicate_schema() -> pa.Schema:
+    schema = documents_schema()
+    import pyarrow as pa
+
+    return pa.schema([schema.field("document_id"), schema.field("duplicate_of")])
+
+
+def _count(report: StageReport, documents: LanceTable, entered: int, worked: int) -> None:
+    rows = documents.narrow(["outcome", "reason", "duplicate_of", "language"])
+    report.entered, report.unchanged = entered, 0
+    languages: dict[str, int] = {}
+    for outcome, reason, duplicate_of, language in rows.iter_rows():
+        if outcome == "failed":
+            report.failed[reason] += 1
+        elif outcome == "rejected":
+            report.rejected[reason] += 1
+        elif duplicate_of:
+            report.rejected["duplicate"] += 1
+        else:
+            report.passed += 1
+            languages[language] = languages.get(language, 0) + 1
+    report.unchanged = entered - worked
+    report.extra["languages"] = dict(sorted(languages.items(), key=lambda item: -item[1]))

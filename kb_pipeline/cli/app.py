@@ -1,0 +1,272 @@
+"""The commands of `kb`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from kb_pipeline.control.database import Database
+    from kb_pipeline.model import KbKey
+    from kb_pipeline.settings import Settings
+    from kb_pipeline.tables import KbStore
+
+app = typer.Typer(
+    name="kb",
+    help="Build and search knowledge bases: kb apply FILE, kb build TENANT/KB, kb search TENANT/KB 'question'.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]
+
+
+class _Session:
+    """Settings and control plane of one command."""
+
+    def __init__(self) -> None:
+        from kb_pipeline.cli.output import configure_logging
+        from kb_pipeline.control.database import Database
+        from kb_pipeline.settings import load_settings
+
+        self.settings: Settings = load_settings()
+        configure_logging(self.settings.log_format)
+        self.db: Database = Database(self.settings.database_url)
+
+    def store(self, key: KbKey) -> KbStore:
+        from kb_pipeline.storage import KbPaths
+        from kb_pipeline.tables import KbStore
+
+        return KbStore(KbPaths(self.settings.data_dir, key))
+
+    def manifest(self, key: KbKey, as_of: str | None) -> dict[str, Any]:
+        from kb_pipeline.control.versions import manifest_as_of
+
+        return manifest_as_of(self.db, key, as_of)
+
+
+def _key(text: str) -> KbKey:
+    from kb_pipeline.model import KbKey
+
+    return KbKey.parse(text)
+
+
+@app.command()
+def apply(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="KB files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Create or update KBs from their files; nothing is applied unless every file is valid."""
+    from kb_pipeline.cli.apply import apply_files
+    from kb_pipeline.cli.output import out, print_json
+
+    session = _Session()
+    applied = apply_files(session.settings, session.db, files)
+    if as_json:
+        print_json(applied)
+        return
+    for item in applied:
+        out.print(f"{item['kb']}: {item['action']}")
+
+
+@app.command()
+def build(kb: KbArgument, as_json: JsonOption = False) -> None:
+    """Refresh a KB through Dagster and publish what passes its checks."""
+    from kb_pipeline.cli.build import EXIT_STATUS, run_refresh
+    from kb_pipeline.cli.output import out, print_json, print_stages, warn
+    from kb_pipeline.control.catalogue import get_kb
+
+    session = _Session()
+    key = _key(kb)
+    _ = get_kb(session.db, key).spec  # an unknown KB or a missing variable is said before anything starts
+    result = run_refresh(session.settings, session.db, key)
+    if as_json:
+        print_json(result)
+    else:
+        print_stages(result["stages"])
+        version = f", version {result['version']}" if result["version"] else ""
+        out.print(f"{key}: {result['status']}{version} in {result['seconds']:.1f} s")
+    if result["message"]:
+        (warn if EXIT_STATUS[result["status"]] == 0 else _say)(result["message"])
+    raise typer.Exit(EXIT_STATUS[result["status"]])
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"kb: {message}\n")
+
+
+@app.command()
+def status(kb: KbArgument, as_json: JsonOption = False) -> None:
+    """Show the live version, what runs now and how the last refresh ended."""
+    from kb_pipeline.cli.output import out, print_json, print_stages
+    from kb_pipeline.control.status import describe_kb
+
+    described = describe_kb(_Session().db, _key(kb))
+    if as_json:
+        print_json(described)
+        return
+    for name in ("kb", "status", "live_version", "documents", "chunks", "model"):
+        out.print(f"{name:<13} {described[name]}")
+    if running := described["running"]:
+        out.print(f"{'running':<13} {running['stage']} {running['done']}/{running['total']}, {running['eta_s']} s left")
+    if last := described["last_run"]:
+        out.print(f"{'last run':<13} {last['run_id']} {last['status']} {last['message'] or ''}", markup=False)
+        print_stages(last["stages"])
+
+
+@app.command()
+def search(
+    kb: KbArgument,
+    query: Annotated[str, typer.Argument(help="Words or a question.")],
+    k: Annotated[int, typer.Option("-k", help="How many hits, 1 to 100.")] = 5,
+    mode: Annotated[Literal["hybrid", "vector", "keyword"], typer.Option(help="How to rank.")] = "hybrid",
+    language: Annotated[str | None, typer.Option(help="Only documents in that language (ISO 639).")] = None,
+    as_of: AsOf = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search the live version, or an earlier one."""
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.search import print_hits, search_kb
+
+    session, key = _Session(), _key(kb)
+    manifest = session.manifest(key, as_of)
+    hits = search_kb(session.settings, session.store(key), manifest, query, k=k, mode=mode, language=language)
+    if as_json:
+        version = manifest["version"]
+        print_json({"kb": kb, "version": version, "mode": mode, "hits": [hit.as_json() for hit in hits]})
+    else:
+        print_hits(hits)
+
+
+@app.command()
+def documents(kb: KbArgument, as_of: AsOf = None, as_json: JsonOption = False) -> None:
+    """List the documents of the live version, or an earlier one."""
+    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.index.documents import list_documents
+
+    session, key = _Session(), _key(kb)
+    rows = list_documents(session.store(key), session.manifest(key, as_of))
+    if as_json:
+        for row in rows:
+            print_json(row)
+        return
+    columns = ["key", "title", "language", "chunks"]
+    print_table(columns, ([row[name] for name in columns] for row in rows))
+
+
+@app.command()
+def page(
+    kb: KbArgument,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.")],
+    raw: Annotated[bool, typer.Option("--raw", help="The exact bytes instead of the Markdown.")] = False,
+    as_of: AsOf = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a document's Markdown (or its exact bytes) and where it came from."""
+    from kb_pipeline.cli.output import err, print_json
+    from kb_pipeline.index.documents import read_document, read_raw_bytes
+
+    session, kb_key = _Session(), _key(kb)
+    store, manifest = session.store(kb_key), session.manifest(kb_key, as_of)
+    document = read_document(store, manifest, key)
+    if as_json:
+        print_json(document)
+    elif raw:
+        sys.stdout.buffer.write(read_raw_bytes(store, manifest, key))
+    else:
+        from kb_pipeline.cli.output import printable
+
+        sys.stdout.write(printable(document.pop("markdown")) + "\n")
+        for name, value in document.items():
+            err.print(f"{name:<14} {value}", markup=False, style="dim")
+
+
+@app.command()
+def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
+    """List what could not be turned into searchable text, at which stage and why."""
+    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.control.catalogue import get_kb
+    from kb_pipeline.control.failures import list_failures
+
+    session, key = _Session(), _key(kb)
+    get_kb(session.db, key)
+    rows = list(list_failures(session.db, key))
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["stage", "key", "reason", "recoverable", "attempts", "message"]
+    print_table(columns, ([row[name] for name in columns] for row in rows))
+
+
+@app.command()
+def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
+    """List the versions of a KB, newest first."""
+    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.control.versions import list_versions
+
+    rows = list(list_versions(_Session().db, _key(kb)))
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["version", "live", "status", "created_at", "documents", "chunks", "model", "run_id"]
+    print_table(columns, ([row[name] for name in columns] for row in rows))
+
+
+@app.command()
+def extract(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="HTML, text or Markdown files.")],
+    url: Annotated[str | None, typer.Option(help="Where the page came from, for its relative links.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the clean stage alone over files: JSON lines with title, language, text and Markdown."""
+    from kb_pipeline.cli.extract import extract_files
+    from kb_pipeline.cli.output import print_json
+
+    failed = False
+    for result in extract_files(files, url):
+        failed |= "error" in result
+        print_json(result)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def demo(
+    url: Annotated[str | None, typer.Option(help="Build a KB of this site instead of the bundled one.")] = None,
+) -> None:
+    """Build a KB of the bundled sample site (or of your own) and ask it three questions."""
+    from kb_pipeline.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(url))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Where the web UI listens, on loopback.")] = 3000) -> None:
+    """Start Dagster's web UI, sensors and schedules on this home."""
+    from kb_pipeline.defs.instance import prepare_dagster_home
+
+    session = _Session()
+    home = prepare_dagster_home(session.settings)
+    os.environ.update(DAGSTER_HOME=str(home), KB_HOME=str(session.settings.home))
+    command = ["dagster", "dev", "-m", "kb_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 - no shell is wanted
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Check what kb_pipeline depends on; exit status 1 if anything is broken."""
+    from kb_pipeline.cli.doctor import examine
+    from kb_pipeline.cli.output import print_json, print_table
+
+    findings = examine()
+    if as_json:
+        print_json(findings)
+    else:
+        print_table(["check", "ok", "what"], ([f["check"], "yes" if f["ok"] else "NO", f["what"]] for f in findings))
+    raise typer.Exit(0 if all(f["ok"] for f in findings) else 1)

@@ -1,0 +1,59 @@
+"""`kb apply`: KB files become entries of the catalogue and partitions of Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kb_pipeline.cli.output import warn
+from kb_pipeline.control.catalogue import apply_spec
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.workspace import check_spec, language_warnings
+from kb_pipeline.errors import InvalidSpec, NoLiveVersion, Problem
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import Settings
+from kb_pipeline.spec import KbSpec, load_spec
+
+
+def apply_files(settings: Settings, db: Database, files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Validate every file, then apply them all; raises InvalidSpec or UnknownModel before anything is applied."""
+    loaded = [load_spec(path) for path in files]
+    _check_distinct(files, [spec for spec, _ in loaded])
+    for path, (spec, _) in zip(files, loaded, strict=True):
+        check_spec(spec, str(path))
+    applied = [{"kb": str(spec.key), "action": apply_spec(db, spec, yaml)} for spec, yaml in loaded]
+    _add_partitions(settings, [spec.key for spec, _ in loaded])
+    for spec, _ in loaded:
+        for message in language_warnings(spec.embedding.model, [*spec.languages, *_found_languages(db, spec.key)]):
+            warn(f"{spec.key}: {message}")
+    return applied
+
+
+def _check_distinct(files: Sequence[Path], specs: Sequence[KbSpec]) -> None:
+    seen: dict[KbKey, Path] = {}
+    for path, spec in zip(files, specs, strict=True):
+        if spec.key in seen:
+            problem = Problem("tenant, kb", str(spec.key), f"{seen[spec.key]} describes the same KB")
+            raise InvalidSpec(str(path), [problem])
+        seen[spec.key] = path
+
+
+def _add_partitions(settings: Settings, keys: Sequence[KbKey]) -> None:
+    """So that `dagster` commands and the web UI know the KB at once, also where no sensor runs."""
+    from kb_pipeline.defs.instance import open_instance
+    from kb_pipeline.defs.partitions import add_partition
+
+    with open_instance(settings) as instance:
+        for key in keys:
+            add_partition(instance, key)
+
+
+def _found_languages(db: Database, key: KbKey) -> list[str]:
+    """The languages of the live version's documents."""
+    from kb_pipeline.control.versions import live_manifest
+
+    try:
+        return list(live_manifest(db, key).get("languages", {}))
+    except NoLiveVersion:
+        return []

@@ -1,0 +1,139 @@
+"""`kb build`: an ordinary Dagster run in a child process, its progress shown from the control plane."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kb_pipeline.cli.output import err
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.leases import current_lease
+from kb_pipeline.control.refreshes import get_refresh
+from kb_pipeline.control.schema import Refresh
+from kb_pipeline.errors import LeaseHeld
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_POLL_S = 0.2
+_CANCEL_WAIT_S = 60
+EXIT_STATUS = {"ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3}
+
+
+def run_refresh(settings: Settings, db: Database, key: KbKey) -> dict[str, Any]:
+    """Refresh a KB through Dagster and wait for it; returns what `kb build` prints.
+
+    Raises:
+        LeaseHeld: another run writes the KB; nothing was started.
+    """
+    if (lease := current_lease(db, key)) is not None:
+        raise LeaseHeld(key, lease.owner, lease.expires_at - time.time())
+    run_id, started = str(uuid.uuid4()), time.monotonic()
+    log = settings.home / "logs" / f"{run_id}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "kb_pipeline.defs.launch", str(key), run_id],
+            stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | {"KB_HOME": str(settings.home)},
+        )  # fmt: skip
+        _watch(child, db, key, run_id)
+    row = get_refresh(db, key, run_id)
+    result = _result(key, run_id, row, log)
+    if result["status"] != "failed":
+        log.unlink()  # Dagster has the run's events; the file is for a worker that died
+    return result | {"seconds": round(time.monotonic() - started, 2)}
+
+
+def _watch(child: subprocess.Popen[bytes], db: Database, key: KbKey, run_id: str) -> None:
+    """Show progress until the child ends; Ctrl-C goes to the child too, which drains and ends by itself."""
+    try:
+        with _progress() as show:
+            while child.poll() is None:
+                if row := get_refresh(db, key, run_id):
+                    show(row)
+                time.sleep(_POLL_S)
+            if row := get_refresh(db, key, run_id):
+                show(row)
+    except KeyboardInterrupt:
+        err.print("cancelling; what was fetched is kept")
+        try:
+            child.wait(_CANCEL_WAIT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+
+
+def _result(key: KbKey, run_id: str, row: Refresh | None, log: Path) -> dict[str, Any]:
+    result: dict[str, Any] = {"kb": str(key), "run_id": run_id, "status": "failed", "version": None}
+    if row is None or row.status == "running":
+        tail = log.read_text(errors="replace").strip().splitlines()[-1:]
+        message = f"the run's worker died; its output is in {log}" + (f": {tail[0]}" if tail else "")
+        return result | {"stages": row.stages if row else {}, "message": message}
+    return result | {
+        "status": row.status,
+        "version": row.version,
+        "stages": row.stages,
+        "message": row.message,
+    }
+
+
+class _Show(Protocol):
+    def __call__(self, row: Refresh) -> None: ...
+
+
+@contextmanager
+def _progress() -> Iterator[_Show]:
+    if not err.is_terminal:
+        yield _Lines()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<6}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err) as progress:
+        yield _Bars(progress)
+
+
+class _Lines:
+    """Without a terminal: one line when a stage ends."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, row: Refresh) -> None:
+        for stage, report in row.stages.items():
+            if stage not in self._said:
+                self._said.add(stage)
+                err.print(f"{stage}: {report['out']} of {report['in']} in {report['seconds']:.1f} s")
+
+
+class _Bars:
+    """One bar a stage: done/total, rate, time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[str, Any] = {}
+
+    def __call__(self, row: Refresh) -> None:
+        for stage, report in row.stages.items():
+            self._show(stage, report["in"], max(report["in"], 1), report["seconds"])
+        if row.stage and row.stage_started_at and row.stage not in row.stages:
+            seconds = time.time() - row.stage_started_at.timestamp()
+            self._show(row.stage, row.done, row.total, seconds)
+
+    def _show(self, stage: str, done: int, total: int | None, seconds: float) -> None:
+        if stage not in self._bars:
+            self._bars[stage] = self._progress.add_task(stage, rate="")
+        rate = f"{done / seconds:,.0f}/s" if seconds > 0 else ""
+        self._progress.update(self._bars[stage], completed=done, total=total, rate=rate)

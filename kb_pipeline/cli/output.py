@@ -1,0 +1,75 @@
+"""How the command line prints: tables for people, JSON for programs, progress and logs on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: object) -> None:
+    """One JSON value on one line."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
+    """A table for people."""
+    table = Table(*columns, title=title, title_justify="left", header_style="bold")
+    for row in rows:
+        table.add_row(*("" if cell is None else escape(printable(str(cell))) for cell in row))
+    out.print(table)
+
+
+def printable(text: str) -> str:
+    """Without control characters: a page's title must not drive the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def warn(message: str) -> None:
+    """A warning, on stderr."""
+    err.print(f"[yellow]warning:[/] {escape(message)}")
+
+
+def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
+    """The stage table of a refresh."""
+    columns = ["in", "out", "unchanged", "rejected", "failed", "deleted", "seconds"]
+    rows = [[name, *(f"{report.get(c, 0):g}" for c in columns)] for name, report in stages.items()]
+    print_table(["stage", *columns], rows)
+    for name, report in stages.items():
+        reasons = {**report.get("rejected_by_reason", {}), **report.get("failed_by_reason", {})}
+        if reasons:
+            out.print(f"  {name}: " + ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a log line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, logger, message."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat()
+        fields = {
+            "time": when,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def configure_logging(log_format: str) -> None:
+    """Send our own log to stderr in the wanted format."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(levelname)s %(message)s"))
+    logger = logging.getLogger("kb_pipeline")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

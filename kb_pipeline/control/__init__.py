@@ -1,0 +1,1 @@
+"""Knows which KBs exist, who may write them, what is live, and how every refresh went (SQLAlchemy)."""

@@ -1,0 +1,82 @@
+"""Which KBs exist and what their owners wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from sqlalchemy import select
+
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.schema import Kb, SpecRevision
+from kb_pipeline.errors import UnknownKb
+from kb_pipeline.model import KbKey
+from kb_pipeline.spec import KbSpec, parse_spec
+
+Action = Literal["created", "updated", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class KbRecord:
+    """A KB as the catalogue knows it."""
+
+    key: KbKey
+    revision: int
+    cron: str | None
+    timezone: str
+    live_version: int | None
+    created_at: datetime
+    yaml: str
+
+    @property
+    def spec(self) -> KbSpec:
+        """The validated spec, `${NAME}` taken from today's environment; raises InvalidSpec."""
+        return parse_spec(self.yaml, f"KB {self.key}, revision {self.revision}")
+
+
+def apply_spec(db: Database, spec: KbSpec, yaml: str) -> Action:
+    """Create or update the KB that `spec` describes."""
+    now = datetime.now(UTC)
+    with db.write() as session:
+        row = session.get(Kb, (spec.tenant, spec.kb))
+        if row is not None and row.spec == yaml:
+            return "unchanged"
+        action: Action = "updated" if row else "created"
+        if row is None:
+            row = Kb(tenant=spec.tenant, kb=spec.kb, revision=0, created_at=now)
+            session.add(row)
+        row.spec, row.updated_at, row.revision = yaml, now, row.revision + 1
+        row.cron = spec.schedule.cron if spec.schedule else None
+        row.timezone = spec.schedule.timezone if spec.schedule else "UTC"
+        session.add(SpecRevision(tenant=spec.tenant, kb=spec.kb, revision=row.revision, spec=yaml, applied_at=now))
+    return action
+
+
+def get_kb(db: Database, key: KbKey) -> KbRecord:
+    """The KB of that key; raises UnknownKb."""
+    with db.read() as session:
+        row = session.get(Kb, (key.tenant, key.kb))
+    if row is None:
+        raise UnknownKb(key)
+    return _record(row)
+
+
+def list_kbs(db: Database) -> Iterator[KbRecord]:
+    """Every KB, by key."""
+    with db.read() as session:
+        for row in session.scalars(select(Kb).order_by(Kb.tenant, Kb.kb)):
+            yield _record(row)
+
+
+def _record(row: Kb) -> KbRecord:
+    return KbRecord(
+        KbKey(row.tenant, row.kb),
+        row.revision,
+        row.cron,
+        row.timezone,
+        row.live_version,
+        row.created_at,
+        row.spec,
+    )

@@ -1,0 +1,104 @@
+"""One writer per KB: a lease that runs out unless renewed, with a fencing token that only grows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.schema import Lease
+from kb_pipeline.errors import LeaseHeld, LeaseLost
+from kb_pipeline.model import KbKey
+
+LEASE_S = 60.0
+"""How long a dead writer blocks its KB."""
+_HANDOVER_S = 15.0
+"""Between two assets of one run the lease is kept this long, so that no other run slips in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """Proof of being the writer of a KB."""
+
+    key: KbKey
+    owner: str
+    token: int
+
+
+@contextmanager
+def hold_lease(db: Database, key: KbKey, owner: str) -> Iterator[HeldLease]:
+    """Be the only writer of a KB; the same owner may come back for the rest of its work.
+
+    A thread renews the lease while the block runs.
+
+    Raises:
+        LeaseHeld: another owner's lease has not run out.
+    """
+    lease = acquire_lease(db, key, owner)
+    stop = threading.Event()
+    heart = threading.Thread(target=_beat, args=(db, lease, stop), name=f"lease {key}", daemon=True)
+    heart.start()
+    left_well = False
+    try:
+        yield lease
+        left_well = True
+    finally:
+        stop.set()
+        heart.join()
+        _set_expiry(db, lease, time.time() + _HANDOVER_S if left_well else 0.0)
+
+
+def acquire_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
+    """Take or retake the lease; raises LeaseHeld."""
+    now = time.time()
+    with db.write() as session:
+        row = session.get(Lease, (key.tenant, key.kb), with_for_update=True)
+        if row is None:
+            row = Lease(tenant=key.tenant, kb=key.kb, owner="", token=0, expires_at=0.0)
+            session.add(row)
+        if row.owner != owner:
+            if row.expires_at > now:
+                raise LeaseHeld(key, row.owner, row.expires_at - now)
+            row.owner, row.token = owner, row.token + 1
+        row.expires_at = now + LEASE_S
+        return HeldLease(key, owner, row.token)
+
+
+def current_lease(db: Database, key: KbKey) -> Lease | None:
+    """The lease that is in force, or None."""
+    with db.read() as session:
+        row = session.get(Lease, (key.tenant, key.kb))
+    return row if row is not None and row.expires_at > time.time() else None
+
+
+def release_lease(db: Database, lease: HeldLease) -> None:
+    """Let the next writer in; harmless when the lease was lost."""
+    _set_expiry(db, lease, 0.0)
+
+
+def verify_lease(session: Session, lease: HeldLease) -> None:
+    """Within a transaction: make sure that this writer was not replaced; raises LeaseLost."""
+    row = session.get(Lease, (lease.key.tenant, lease.key.kb), with_for_update=True)
+    if row is None or (row.owner, row.token) != (lease.owner, lease.token):
+        raise LeaseLost(lease.key, lease.owner)
+
+
+def _beat(db: Database, lease: HeldLease, stop: threading.Event) -> None:
+    while not stop.wait(LEASE_S / 4):
+        try:
+            _set_expiry(db, lease, time.time() + LEASE_S)
+        except OperationalError:
+            continue  # a busy database: three more beats fit before the lease runs out
+
+
+def _set_expiry(db: Database, lease: HeldLease, expires_at: float) -> None:
+    with db.write() as session:
+        row = session.get(Lease, (lease.key.tenant, lease.key.kb), with_for_update=True)
+        if row is not None and (row.owner, row.token) == (lease.owner, lease.token):
+            row.expires_at = expires_at

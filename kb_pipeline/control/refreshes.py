@@ -1,0 +1,106 @@
+"""How every refresh goes and went: progress while it runs, stage reports, the end."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import select, update
+
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.schema import Refresh
+from kb_pipeline.model import KbKey, StageReport
+
+RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed"]
+_PROGRESS_INTERVAL_S = 0.5
+
+
+def begin_refresh(db: Database, key: KbKey, run_id: str) -> None:
+    """Note that a run works on the KB; a later stage of the same run, or its retry, changes nothing."""
+    with db.write() as session:
+        row = session.get(Refresh, (key.tenant, key.kb, run_id))
+        if row is None:
+            session.add(
+                Refresh(
+                    tenant=key.tenant, kb=key.kb, run_id=run_id, status="running", stages={}, done=0,
+                    started_at=datetime.now(UTC),
+                )
+            )  # fmt: skip
+        elif row.status == "failed":
+            row.status, row.message, row.ended_at = "running", None, None
+
+
+def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport) -> None:
+    """Keep a stage's report."""
+    with db.write() as session:
+        row = session.get_one(Refresh, (key.tenant, key.kb, run_id))
+        row.stages = {**row.stages, report.stage: report.as_json()}
+        row.stage = None
+
+
+def end_refresh(
+    db: Database,
+    key: KbKey,
+    run_id: str,
+    status: RefreshStatus,
+    version: int | None = None,
+    message: str | None = None,
+) -> None:
+    """Record how the refresh ended."""
+    with db.write() as session:
+        row = session.get(Refresh, (key.tenant, key.kb, run_id))
+        if row is not None and (row.status == "running" or status != "failed"):
+            row.status, row.version, row.message = status, version, message
+            row.stage, row.ended_at = None, datetime.now(UTC)
+
+
+def get_refresh(db: Database, key: KbKey, run_id: str) -> Refresh | None:
+    """One refresh, or None."""
+    with db.read() as session:
+        return session.get(Refresh, (key.tenant, key.kb, run_id))
+
+
+def latest_refresh(db: Database, key: KbKey) -> Refresh | None:
+    """The newest refresh of the KB, or None."""
+    query = select(Refresh).where(Refresh.tenant == key.tenant, Refresh.kb == key.kb)
+    with db.read() as session:
+        return session.scalars(query.order_by(Refresh.started_at.desc()).limit(1)).first()
+
+
+class StageProgress:
+    """Writes a stage's progress to the control plane, at most twice a second."""
+
+    def __init__(self, db: Database, key: KbKey, run_id: str, stage: str) -> None:
+        self._db, self._key, self._run_id = db, key, run_id
+        self._next = 0.0
+        self._write(stage=stage, done=0, total=None, stage_started_at=datetime.now(UTC))
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Say how far the stage is."""
+        if time.monotonic() >= self._next or done == total:
+            self._next = time.monotonic() + _PROGRESS_INTERVAL_S
+            self._write(done=done, total=total)
+
+    def _write(self, **values: Any) -> None:  # noqa: ANN401 - column values
+        with self._db.write() as session:
+            session.execute(
+                update(Refresh)
+                .where(
+                    Refresh.tenant == self._key.tenant,
+                    Refresh.kb == self._key.kb,
+                    Refresh.run_id == self._run_id,
+                )
+                .values(**values)
+            )
+
+
+def describe_running(row: Refresh) -> dict[str, Any] | None:
+    """What the command line shows of a running refresh; None when it has ended."""
+    if row.status != "running":
+        return None
+    eta = None
+    if row.stage_started_at and row.total and row.done:
+        elapsed = (datetime.now(UTC) - row.stage_started_at).total_seconds()
+        eta = round(elapsed / row.done * max(row.total - row.done, 0), 1)
+    return {"stage": row.stage, "done": row.done, "total": row.total, "eta_s": eta}

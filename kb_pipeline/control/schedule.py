@@ -1,0 +1,25 @@
+"""When a KB is due by its cron expression."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+
+def newest_tick(cron: str, timezone: str, after: datetime, upto: datetime) -> datetime | None:
+    """The newest tick in (after, upto], or None: a backlog of missed ticks counts as one.
+
+    Args:
+        cron: five fields, validated when the KB was applied.
+        timezone: IANA name; ticks follow its daylight saving as Debian's cron does.
+        after: aware time.
+        upto: aware time.
+    """
+    from cronsim import CronSim
+
+    # cronsim looks strictly before its start: a tick at `upto` itself counts.
+    start = upto.astimezone(ZoneInfo(timezone)) + timedelta(minutes=1)
+    for tick in CronSim(cron, start, reverse=True):
+        if tick <= upto:
+            return tick.astimezone(UTC) if tick > after else None
+    return None

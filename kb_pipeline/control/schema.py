@@ -1,0 +1,121 @@
+"""The control plane's tables, one set for SQLite and Postgres."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, Float, Integer, String, Text, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_SLUG = String(63)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC timestamp on every database; SQLite would drop the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store in UTC."""
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Declares which column types the annotations stand for."""
+
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own form
+
+
+class OfKb:
+    """Every row belongs to one KB of one tenant: the first two columns of every key."""
+
+    tenant: Mapped[str] = mapped_column(_SLUG, primary_key=True, sort_order=-2)
+    kb: Mapped[str] = mapped_column(_SLUG, primary_key=True, sort_order=-1)
+
+
+class Kb(OfKb, Base):
+    """A KB as applied, and the pointer to its live version."""
+
+    __tablename__ = "kbs"
+    spec: Mapped[str] = mapped_column(Text)
+    revision: Mapped[int] = mapped_column(Integer, default=1)
+    cron: Mapped[str | None] = mapped_column(String(200))
+    timezone: Mapped[str] = mapped_column(String(64), default="UTC")
+    live_version: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class SpecRevision(OfKb, Base):
+    """Every spec a KB ever had."""
+
+    __tablename__ = "spec_revisions"
+    revision: Mapped[int] = mapped_column(Integer, primary_key=True)
+    spec: Mapped[str] = mapped_column(Text)
+    applied_at: Mapped[datetime]
+
+
+class Version(OfKb, Base):
+    """One numbered state of a KB."""
+
+    __tablename__ = "versions"
+    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    status: Mapped[str] = mapped_column(String(20))
+    """candidate, held, published, failed or pruned."""
+    run_id: Mapped[str] = mapped_column(String(64))
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    published_at: Mapped[datetime | None]
+
+
+class Lease(OfKb, Base):
+    """Who writes a KB; the token grows with every new owner, so that a late writer is told apart."""
+
+    __tablename__ = "leases"
+    owner: Mapped[str] = mapped_column(String(64))
+    token: Mapped[int] = mapped_column(Integer)
+    expires_at: Mapped[float] = mapped_column(Float)
+    """Unix time."""
+
+
+class Refresh(OfKb, Base):
+    """One run over a KB and how it ended."""
+
+    __tablename__ = "refreshes"
+    run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    status: Mapped[str] = mapped_column(String(20))
+    """running, ready, ready_with_warnings, unchanged, held or failed."""
+    version: Mapped[int | None] = mapped_column(Integer)
+    message: Mapped[str | None] = mapped_column(Text)
+    stages: Mapped[dict[str, Any]]
+    """Stage name to its report."""
+    stage: Mapped[str | None] = mapped_column(String(20))
+    done: Mapped[int] = mapped_column(Integer, default=0)
+    total: Mapped[int | None] = mapped_column(Integer)
+    stage_started_at: Mapped[datetime | None]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class Failure(OfKb, Base):
+    """What could not be turned into searchable text, at which stage and why."""
+
+    __tablename__ = "failures"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    source: Mapped[str] = mapped_column(_SLUG)
+    stage: Mapped[str] = mapped_column(String(20))
+    key: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(String(64))
+    message: Mapped[str] = mapped_column(Text)
+    recoverable: Mapped[bool]
+    attempts: Mapped[int] = mapped_column(Integer)
+    first_seen: Mapped[datetime]
+    last_seen: Mapped[datetime]

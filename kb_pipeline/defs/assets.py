@@ -1,0 +1,93 @@
+"""The six assets of a KB, one a stage: open, call, report."""
+# No `from __future__ import annotations`: Dagster reads the annotations of an asset's parameters.
+
+from typing import Any
+
+import dagster as dg
+
+from kb_pipeline.chunk.rules import CHUNK_VERSION
+from kb_pipeline.clean.rules import CLEAN_VERSION
+from kb_pipeline.defs.metadata import check_results, report_metadata
+from kb_pipeline.defs.partitions import knowledge_bases
+from kb_pipeline.defs.resources import Workspaces
+from kb_pipeline.index.candidate import INDEX_VERSION
+from kb_pipeline.index.gates import GATE_NAMES
+
+_common: dict[str, Any] = {"partitions_def": knowledge_bases, "owners": ["team:kb"]}
+
+
+@dg.asset(**_common, group_name="fetch", kinds={"scrapy", "parquet"}, pool="crawl")
+def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+    """The exact bytes of every page that the KB's sources name, fetched politely, kept by SHA-256.
+
+    Pages that answer 304 or with the same bytes cost no more than the question. A page that fails keeps its last
+    good bytes; only proof (404, 410, robots, scope) removes one.
+    """
+    with workspaces.open(context) as kb:
+        report = kb.fetch()
+        metadata = report_metadata(report, kb.sample("pages")) | {"raw_bytes": kb.size_of("raw")}
+        links = {f"source {s.name}": dg.MetadataValue.url(s.start_urls[0]) for s in kb.spec.sources}
+    return dg.MaterializeResult(metadata=metadata | links)
+
+
+@dg.asset(
+    **_common,
+    deps=[raw_documents],
+    group_name="clean",
+    kinds={"trafilatura", "lance"},
+    code_version=CLEAN_VERSION,
+)
+def documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+    """Readable Markdown of every raw document: title, language, headings, tables, code; or why there is none."""
+    with workspaces.open(context) as kb:
+        report = kb.clean()
+        return dg.MaterializeResult(metadata=report_metadata(report, kb.sample("documents")))
+
+
+@dg.asset(**_common, deps=[documents], group_name="chunk", kinds={"python", "lance"}, code_version=CHUNK_VERSION)
+def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+    """Spans of the documents that fit the embedding model's window and remember their place."""
+    with workspaces.open(context) as kb:
+        report = kb.chunk()
+        return dg.MaterializeResult(metadata=report_metadata(report, kb.sample("chunks")))
+
+
+@dg.asset(**_common, deps=[chunks], group_name="embed", kinds={"openvino", "lance"}, pool="embed")
+def embeddings(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+    """One vector for every distinct chunk text, from the tenant's cache where it has been embedded before."""
+    with workspaces.open(context) as kb:
+        report = kb.embed()
+        return dg.MaterializeResult(metadata=report_metadata(report) | {"model": kb.spec.embedding.model})
+
+
+@dg.asset(
+    **_common,
+    deps=[embeddings],
+    group_name="index",
+    kinds={"lance"},
+    code_version=INDEX_VERSION,
+    check_specs=[dg.AssetCheckSpec(name, asset="candidate_version", blocking=True) for name in GATE_NAMES],
+)
+def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+    """The next version, built where no reader sees it, read back and checked; a failed check stops publishing."""
+    with workspaces.open(context) as kb:
+        candidate = kb.build_candidate()
+        metadata = report_metadata(candidate.report) | {
+            "unchanged_since_live": candidate.unchanged,
+            "status": "unchanged" if candidate.unchanged else candidate.status,
+            "manifest": dg.MetadataValue.json(candidate.manifest),
+            "index_bytes": kb.size_of("lance"),
+        }
+    return dg.MaterializeResult(metadata=metadata, check_results=check_results(candidate.gates, GATE_NAMES))
+
+
+@dg.asset(**_common, deps=[candidate_version], group_name="index", kinds={"lance"})
+def published_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+    """The version that readers see: the pointer moves in one transaction, or stays when nothing changed."""
+    with workspaces.open(context) as kb:
+        outcome = kb.publish()
+        counts = kb.live_counts()
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": counts.get("chunks", 0), **counts, **outcome},
+        data_version=dg.DataVersion(str(outcome["version"])),
+    )

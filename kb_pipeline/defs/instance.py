@@ -1,0 +1,72 @@
+"""The Dagster instance: its storage by environment, its run coordinator, its home."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.run_coordinator.base import SubmitRunContext
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+
+from kb_pipeline.defs.partitions import tags_of
+from kb_pipeline.settings import Settings, load_settings
+
+_PARTITION_TAG = "dagster/partition"
+
+
+class EnvStorage(DagsterStorage, ConfigurableClass):
+    """Chooses Dagster's storage by KB_DATABASE_URL, since dagster.yaml has no conditions."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing to configure: the environment says it."""
+        return {}
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]  # Dagster allows another storage class than this one here
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> DagsterStorage[Any]:
+        """Postgres when the control plane is there, else SQLite in the home."""
+        settings = load_settings()
+        if settings.is_postgres:
+            from dagster_postgres import DagsterPostgresStorage
+
+            # dagster-postgres sends NOTIFY with a parameter, which psycopg 3 refuses: name the driver of version 2.
+            _, _, rest = settings.database_url.partition("://")
+            return DagsterPostgresStorage(postgres_url=f"postgresql+psycopg2://{rest}", inst_data=inst_data)
+        return DagsterSqliteStorage(str(settings.dagster_dir), inst_data=inst_data)
+
+
+class TenantRunCoordinator(dg.QueuedRunCoordinator):
+    """Tags every queued run with its tenant and KB, whoever asked: web UI, backfill, command line or sensor.
+
+    Without it a run started in the web UI carries only its partition, and limits per tenant do not apply.
+    """
+
+    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
+        """Add the tags, then queue."""
+        run = context.dagster_run
+        tags = tags_of(run.tags.get(_PARTITION_TAG))
+        if tags:
+            self._instance.add_run_tags(run.run_id, tags)
+            tagged = self._instance.get_run_by_id(run.run_id)
+            context = context._replace(dagster_run=tagged or run)
+        return super().submit_run(context)
+
+
+def prepare_dagster_home(settings: Settings) -> Path:
+    """Put this project's dagster.yaml into the home, for whatever reads DAGSTER_HOME; returns the folder."""
+    settings.dagster_dir.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(__file__).with_name("dagster.yaml"), settings.dagster_dir / "dagster.yaml")
+    return settings.dagster_dir
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The instance of this home; use it as a context manager."""
+    return dg.DagsterInstance.from_config(str(prepare_dagster_home(settings)))

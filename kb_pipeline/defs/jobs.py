@@ -1,0 +1,31 @@
+"""The two jobs: refresh one KB, keep the house."""
+# No `from __future__ import annotations`: Dagster reads the annotations of an op's parameters.
+
+import dagster as dg
+
+from kb_pipeline.defs.resources import open_database
+
+refresh_kb = dg.define_asset_job(
+    "refresh_kb",
+    selection=dg.AssetSelection.assets(
+        "raw_documents", "documents", "chunks", "embeddings", "candidate_version", "published_version"
+    ),
+    description="Refresh one KB: fetch, clean, chunk, embed, build a candidate, publish it if it passes its checks.",
+    tags={dg.MAX_RUNTIME_SECONDS_TAG: str(24 * 3600)},
+)
+
+
+@dg.op(description="Remove data of versions that no KB keeps any more.")
+def tidy_kbs(context: dg.OpExecutionContext) -> None:
+    """Free what superseded versions, crashed candidates and stage tables leave behind; busy KBs are left alone."""
+    from kb_pipeline.control.housekeeping import tidy_all
+    from kb_pipeline.settings import load_settings
+
+    freed = tidy_all(load_settings(), open_database(), context.run.run_id)
+    context.add_output_metadata({"freed_bytes": sum(freed.values()), "by_kb": dg.MetadataValue.json(freed)})
+
+
+@dg.job(description="Housekeeping over all KBs: prune versions beyond their retention, free disk.")
+def housekeeping() -> None:
+    """Run nightly by the schedule of the same name."""
+    tidy_kbs()

@@ -1,0 +1,37 @@
+"""Runs `refresh_kb` over one KB in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from kb_pipeline.defs.instance import open_instance
+from kb_pipeline.defs.partitions import add_partition, tags_of
+from kb_pipeline.model import KbKey
+from kb_pipeline.processes import die_with_parent
+from kb_pipeline.settings import load_settings
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Every event is in the instance; on a terminal they would bury the progress display."""
+
+
+def launch(key: KbKey, run_id: str) -> bool:
+    """Execute the job as an ordinary run of this home's instance; returns whether it succeeded."""
+    from kb_pipeline.definitions import defs
+
+    with open_instance(load_settings()) as instance:
+        add_partition(instance, key)
+        result = defs.resolve_job_def("refresh_kb").execute_in_process(
+            instance=instance,
+            partition_key=str(key),
+            tags=tags_of(str(key)),
+            run_id=run_id,
+            run_config=_QUIET,
+            raise_on_error=False,
+        )
+    return result.success
+
+
+if __name__ == "__main__":
+    die_with_parent(signal.SIGINT)
+    sys.exit(0 if launch(KbKey.parse(sys.argv[1]), sys.argv[2]) else 1)

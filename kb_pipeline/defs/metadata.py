@@ -1,0 +1,64 @@
+"""How stage reports and gates look in Dagster's web UI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from kb_pipeline.index.gates import Gate
+from kb_pipeline.model import StageReport
+
+
+def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Counts, rate, reasons and sample rows of a stage."""
+    metadata: dict[str, Any] = {
+        "dagster/row_count": report.passed,
+        "in": report.entered,
+        "out": report.passed,
+        "unchanged": report.unchanged,
+        "rejected": report.rejected.total(),
+        "failed": report.failed.total(),
+        "deleted": report.deleted,
+        "seconds": round(report.seconds, 3),
+    }
+    worked = report.entered - report.unchanged
+    if worked > 0 and report.seconds > 0:
+        metadata["rate_per_s"] = round(worked / report.seconds, 1)
+    if reasons := _reasons(report):
+        metadata["reasons"] = dg.MetadataValue.table(reasons)
+    for name, value in report.extra.items():
+        metadata[name] = dg.MetadataValue.json(value) if isinstance(value, dict) else value
+    if rows := [dg.TableRecord(_flat(row)) for row in samples]:
+        metadata["sample"] = dg.MetadataValue.table(rows)
+    return metadata
+
+
+def check_results(gates: Iterable[Gate], names: Iterable[str]) -> list[dg.AssetCheckResult]:
+    """One result for every declared check; a gate that was not run (nothing changed) has passed."""
+    found = {gate.name: gate for gate in gates}
+    unchanged = Gate("", passed=True, message="unchanged: the live version passed")
+    return [
+        dg.AssetCheckResult(
+            check_name=name,
+            passed=found.get(name, unchanged).passed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=found.get(name, unchanged).message,
+            metadata=found.get(name, unchanged).measured,
+        )
+        for name in names
+    ]
+
+
+def _reasons(report: StageReport) -> list[dg.TableRecord]:
+    kinds = (("rejected", report.rejected), ("failed", report.failed))
+    return [
+        dg.TableRecord({"outcome": kind, "reason": reason, "count": count})
+        for kind, reasons in kinds
+        for reason, count in reasons.most_common()
+    ]
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    return {name: value if isinstance(value, (int, float)) else str(value)[:300] for name, value in row.items()}

@@ -1,0 +1,27 @@
+"""One dynamic partition a KB, named `tenant/kb`."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from kb_pipeline.errors import InvalidKey
+from kb_pipeline.model import KbKey
+
+knowledge_bases = dg.DynamicPartitionsDefinition(name="knowledge_bases")
+
+
+def tags_of(partition_key: str | None) -> dict[str, str]:
+    """The tags of a run over that partition; none for a key that is no KB (the web UI validates nothing)."""
+    if partition_key is None:
+        return {}
+    try:
+        key = KbKey.parse(partition_key)
+    except InvalidKey:
+        return {}
+    return {"kb/tenant": key.tenant, "kb/kb": key.kb}
+
+
+def add_partition(instance: dg.DagsterInstance, key: KbKey) -> None:
+    """Make the KB a partition; one that exists stays."""
+    if not instance.has_dynamic_partition(str(knowledge_bases.name), str(key)):
+        instance.add_dynamic_partitions(str(knowledge_bases.name), [str(key)])

@@ -1,0 +1,60 @@
+"""What the assets are given: KBs opened for one run, with errors said in Dagster's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from kb_pipeline.defs.partitions import tags_of
+from kb_pipeline.errors import ChildCrashed, KbError, LeaseHeld
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from kb_pipeline.control.database import Database
+    from kb_pipeline.control.workspace import Workspace
+
+_RETRIES = 2
+_WAIT_S = {LeaseHeld: 30, ChildCrashed: 5}
+"""Errors worth trying again within the run. Others that are transient wait for the next refresh."""
+
+
+def open_database() -> Database:
+    """The control plane of this home."""
+    from kb_pipeline.control.database import Database
+
+    return Database(load_settings().database_url)
+
+
+class Workspaces(dg.ConfigurableResource[Any]):
+    """Opens the KB of an asset's partition for writing."""
+
+    @contextmanager
+    def open(self, context: dg.AssetExecutionContext) -> Iterator[Workspace]:
+        """Hold the KB's lease for the block; errors become retries or failures of the step."""
+        from kb_pipeline.control.workspace import open_workspace
+
+        run = context.run
+        if missing := tags_of(context.partition_key).items() - run.tags.items():
+            context.instance.add_run_tags(run.run_id, dict(missing))  # started around the coordinator
+        with translated_errors():
+            key = KbKey.parse(context.partition_key)
+            with open_workspace(load_settings(), open_database(), key, run.run_id) as workspace:
+                yield workspace
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Say our errors in Dagster's terms.
+
+    No RetryPolicy: with the in-process executor it would turn Cancel into a retry.
+    """
+    try:
+        yield
+    except (LeaseHeld, ChildCrashed) as error:
+        raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=_WAIT_S[type(error)]) from error
+    except KbError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error

@@ -1,0 +1,100 @@
+"""What starts refreshes: the catalogue, each KB's cron; and what notes that a run was lost."""
+# No `from __future__ import annotations`: Dagster reads the annotations of a sensor's parameters.
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from kb_pipeline.control.catalogue import KbRecord, list_kbs
+from kb_pipeline.control.refreshes import end_refresh, latest_refresh
+from kb_pipeline.control.schedule import newest_tick
+from kb_pipeline.defs.jobs import refresh_kb
+from kb_pipeline.defs.partitions import knowledge_bases, tags_of
+from kb_pipeline.defs.resources import open_database
+from kb_pipeline.errors import InvalidKey
+from kb_pipeline.model import KbKey
+
+_MAX_REQUESTS = 100
+"""Runs asked for in one tick: Dagster looks up each run key with a query of its own, within 60 s."""
+
+
+@dg.sensor(
+    job=refresh_kb,
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Makes the partitions what the catalogue says, and refreshes a new KB for the first time.",
+)
+def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Add and remove partitions; ask for the first refresh of every KB that has had none."""
+    db = open_database()
+    kbs = list(list_kbs(db))
+    wanted, present = {str(kb.key) for kb in kbs}, set(_present(context))
+    new, gone = sorted(wanted - present), sorted(present - wanted)
+    changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if new:
+        changes.append(knowledge_bases.build_add_request(new))
+    if gone:
+        changes.append(knowledge_bases.build_delete_request(gone))
+    # The creation time is part of the key: a KB removed and applied again is new.
+    first = [
+        _request(kb, f"first/{kb.key}/{kb.created_at.isoformat()}")
+        for kb in kbs
+        if kb.live_version is None and latest_refresh(db, kb.key) is None
+    ]
+    skip = None if changes or first else "catalogue and partitions agree"
+    return dg.SensorResult(run_requests=first[:_MAX_REQUESTS], dynamic_partitions_requests=changes, skip_reason=skip)
+
+
+@dg.sensor(
+    job=refresh_kb,
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Refreshes each KB by the cron and time zone of its own file; missed ticks become one run.",
+)
+def due_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """A sensor, not a schedule: its run keys hold for ever, a schedule's only within one tick."""
+    return request_due(context, datetime.now(UTC))
+
+
+def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult:
+    """Ask for a refresh of every KB with a tick since the cursor; a cap too small this time is made up next time."""
+    since = datetime.fromisoformat(context.cursor) if context.cursor else now
+    present = set(_present(context))
+    due = []
+    for kb in list_kbs(open_database()):
+        if kb.cron and str(kb.key) in present:
+            tick = newest_tick(kb.cron, kb.timezone, max(since, kb.created_at), now)
+            if tick:
+                due.append((tick, kb))
+    due.sort(key=lambda item: item[0])
+    requests = [_request(kb, f"{kb.key}@{tick.isoformat()}") for tick, kb in due[:_MAX_REQUESTS]]
+    # Beyond the cap: come back to the first tick left over. Run keys keep the others from running twice.
+    cursor = due[_MAX_REQUESTS][0] - timedelta(microseconds=1) if len(due) > _MAX_REQUESTS else now
+    return dg.SensorResult(
+        run_requests=requests, cursor=cursor.isoformat(), skip_reason=None if requests else "no KB is due"
+    )
+
+
+@dg.run_failure_sensor(
+    monitored_jobs=[refresh_kb],
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=15,
+    description="Notes the end of refreshes whose worker was lost, so that their status does not stay 'running'.",
+)
+def lost_refreshes(context: dg.RunFailureSensorContext) -> None:
+    """A refresh that ended by itself has its own message and keeps it."""
+    run = context.dagster_run
+    try:
+        key = KbKey.parse(run.tags.get("dagster/partition", ""))
+    except InvalidKey:
+        return
+    message = context.failure_event.message or "the run's worker was lost"
+    end_refresh(open_database(), key, run.run_id, "failed", message=message)
+
+
+def _request(kb: KbRecord, run_key: str) -> dg.RunRequest:
+    return dg.RunRequest(run_key=run_key, partition_key=str(kb.key), tags=tags_of(str(kb.key)))
+
+
+def _present(context: dg.SensorEvaluationContext) -> list[str]:
+    return list(context.instance.get_dynamic_partitions(str(knowledge_bases.name)))

@@ -1,0 +1,1 @@
+"""Serves the bundled sample site that `kb demo` crawls."""

@@ -1,0 +1,181 @@
+"""Every error this project raises on purpose.
+
+KbError
+├── UsageError                what was asked for is wrong: exit status 2
+│   ├── InvalidSpec           a KB file with unknown fields or impossible values
+│   ├── InvalidKey            not a `tenant/kb` key
+│   ├── InvalidSetting        an environment variable with an impossible value
+│   ├── UnknownKb             no such KB has been applied
+│   ├── UnknownModel          no embedder of that name
+│   ├── UnknownDocument       no document of that key
+│   ├── UnknownVersion        the KB has no version of that number
+│   └── NoLiveVersion         the KB has not been published yet
+├── LeaseHeld                 another run writes this KB (transient)
+├── LeaseLost                 this run lost its lease; its work must not be published
+├── SourceFailed              a source gave nothing at all, so nothing may be concluded from it (transient)
+├── ChildCrashed              a worker process died (transient)
+├── GateFailed                a candidate version did not pass its checks
+├── DamagedStore              a stored table or segment cannot be read
+└── InvalidVector             an embedder gave a vector that is not finite, unit-norm or of the right dimension
+
+`transient` tells whether trying the same again later can help; it is decided where the error is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class KbError(Exception):
+    """Root of every error raised on purpose."""
+
+    transient = False
+
+
+class UsageError(KbError):
+    """What was asked for is wrong; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a file: where, what was given, what is allowed."""
+
+    field: str
+    given: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: got {self.given}; {self.allowed}"
+
+
+class InvalidSpec(UsageError):
+    """A KB file cannot be applied."""
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(f"{file}: not a valid KB file, nothing was applied\n{lines}")
+        self.file, self.problems = file, tuple(problems)
+
+
+class InvalidKey(UsageError):
+    """A string that is not a `tenant/kb` key."""
+
+    def __init__(self, given: str) -> None:
+        super().__init__(
+            f"{given!r} is not a KB key: write tenant/kb, each part 1 to 63 of a-z, 0-9 and '-', "
+            "not starting with '-', as in acme/handbook"
+        )
+        self.given = given
+
+
+class InvalidSetting(UsageError):
+    """An environment variable has an impossible value."""
+
+    def __init__(self, name: str, allowed: str) -> None:
+        super().__init__(f"{name}: {allowed}")
+        self.name = name
+
+
+class UnknownKb(UsageError):
+    """No such KB has been applied to this home."""
+
+    def __init__(self, kb: object) -> None:
+        super().__init__(f"{kb}: no such KB here; apply its file first: kb apply FILE")
+        self.kb = kb
+
+
+class UnknownModel(UsageError):
+    """No embedder of that name can be opened."""
+
+    def __init__(self, model: str, remedy: str) -> None:
+        super().__init__(f"embedding model {model!r} is unknown; {remedy}")
+        self.model = model
+
+
+class UnknownDocument(UsageError):
+    """The KB holds no document of that key."""
+
+    def __init__(self, kb: object, key: str) -> None:
+        super().__init__(f"{kb}: no document {key!r}; list them with: kb documents {kb}")
+        self.kb, self.key = kb, key
+
+
+class UnknownVersion(UsageError):
+    """The KB has no version of that number."""
+
+    def __init__(self, kb: object, version: int | str) -> None:
+        super().__init__(f"{kb}: no searchable version {version}; list them with: kb versions {kb}")
+        self.kb, self.version = kb, version
+
+
+class NoLiveVersion(UsageError):
+    """The KB has been applied but never published."""
+
+    def __init__(self, kb: object) -> None:
+        super().__init__(f"{kb}: nothing published yet; build it first: kb build {kb}")
+        self.kb = kb
+
+
+class LeaseHeld(KbError):
+    """Another run writes this KB; wait for it."""
+
+    transient = True
+
+    def __init__(self, kb: object, owner: str, seconds_left: float) -> None:
+        super().__init__(
+            f"{kb}: run {owner} is writing this KB (its lease ends in {seconds_left:.0f} s unless renewed); "
+            "wait for it or cancel it, then try again"
+        )
+        self.kb, self.owner = kb, owner
+
+
+class LeaseLost(KbError):
+    """This run's lease was taken over; nothing of it may be published."""
+
+    def __init__(self, kb: object, owner: str) -> None:
+        super().__init__(f"{kb}: run {owner} lost its lease on this KB; it publishes nothing")
+        self.kb, self.owner = kb, owner
+
+
+class SourceFailed(KbError):
+    """A source gave nothing at all, so nothing may be concluded from it."""
+
+    transient = True
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"source {source!r}: {why}; nothing was changed")
+        self.source, self.why = source, why
+
+
+class ChildCrashed(KbError):
+    """A worker process died before its work was done."""
+
+    transient = True
+
+    def __init__(self, what: str, returncode: int, stderr: str) -> None:
+        super().__init__(f"{what} ended with status {returncode}: {stderr.strip() or 'no message'}")
+        self.returncode = returncode
+
+
+class GateFailed(KbError):
+    """A candidate version did not pass its checks; the live version is unchanged."""
+
+    def __init__(self, kb: object, failed: Sequence[str]) -> None:
+        super().__init__(f"{kb}: not published, the live version is unchanged. " + "; ".join(failed))
+        self.kb, self.failed = kb, tuple(failed)
+
+
+class DamagedStore(KbError):
+    """A stored table or segment cannot be read."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{where} cannot be read: {why}")
+        self.where = where
+
+
+class InvalidVector(KbError):
+    """An embedder gave a vector that must not be stored."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the embedder gave a bad vector: {why}; nothing of this batch was stored")

@@ -1,0 +1,1 @@
+"""Gets what a source names and keeps the raw bytes."""

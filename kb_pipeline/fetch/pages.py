@@ -1,0 +1,92 @@
+"""The `pages` table: the fetch state of every key, and how a new fetch changes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kb_pipeline.model import document_id
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+_PROOF_OF_ABSENCE = ("not_found", "robots", "excluded", "out_of_scope", "noindex")
+"""Reasons that end a document's life; every other outcome keeps the last good bytes."""
+_MOVED = (301, 308)
+"""A permanent redirect moves a document; a temporary one (a login page, say) proves nothing."""
+_STORED = ("sha256", "segment", "position", "url", "content_type", "fetched_at", "body_run_id")
+"""What says where the bytes are and how they came."""
+
+
+def pages_schema() -> pa.Schema:
+    """One row a key: the outcome of its newest try and where its last good bytes are."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("page_id", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+            ("outcome", pa.string()),
+            ("reason", pa.string()),
+            ("message", pa.string()),
+            ("status", pa.int16()),
+            ("redirect_to", pa.string()),
+            ("etag", pa.string()),
+            ("last_modified", pa.string()),
+            ("depth", pa.int32()),
+            ("sha256", pa.string()),
+            ("segment", pa.string()),
+            ("position", pa.int64()),
+            ("url", pa.string()),
+            ("content_type", pa.string()),
+            ("fetched_at", pa.timestamp("us", tz="UTC")),
+            ("body_run_id", pa.string()),
+        ]
+    )
+
+
+def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: str) -> pl.DataFrame:
+    """The rows of `pages` that a fetch changes.
+
+    Args:
+        old: the source's rows of the table.
+        new: the fetch's outcomes, one row a key, with `segment` and `position` of each.
+        source: the source's name.
+        run_id: the Dagster run that fetched.
+
+    Returns:
+        Rows in the table's schema, only those that differ from `old`: an unchanged site writes nothing.
+    """
+    import polars as pl
+
+    fetched = pl.col("outcome") == "fetched"
+    gone = pl.col("reason").is_in(_PROOF_OF_ABSENCE).fill_null(value=False) | (
+        (pl.col("outcome") == "redirected") & pl.col("status").is_in(_MOVED)
+    )
+    keeps_validators = pl.col("outcome").is_in(["failed", "rejected"])
+    before = {name: pl.col(f"{name}_old") for name in (*_STORED, "etag", "last_modified")}
+    new = new.with_columns(body_run_id=pl.lit(run_id))
+    joined = new.join(old.select("key", *before), on="key", how="left", suffix="_old")
+    stored = [
+        pl.when(fetched).then(pl.col(name)).when(gone).then(None).otherwise(before[name]).alias(name)
+        for name in _STORED
+    ]
+    validators = [
+        pl.when(keeps_validators).then(before[name]).otherwise(pl.coalesce(name, before[name])).alias(name)
+        for name in ("etag", "last_modified")
+    ]
+    merged = joined.with_columns(*stored, *validators, source=pl.lit(source)).with_columns(
+        pl.col("key").map_elements(lambda key: document_id(source, key), return_dtype=pl.String).alias("page_id")
+    )
+    return _differing(merged.select(pages_schema().names), old)
+
+
+def _differing(rows: pl.DataFrame, old: pl.DataFrame) -> pl.DataFrame:
+    # `unchanged` after `fetched` is no change of the row: the bytes and their place are the same.
+    import polars as pl
+
+    settled = pl.col("outcome").replace("unchanged", "fetched")
+    rows = rows.with_columns(outcome=settled)
+    columns = [name for name in rows.columns if name != "depth"]
+    return rows.join(old.select(columns), on=columns, how="anti", nulls_equal=True)

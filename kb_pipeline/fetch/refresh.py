@@ -1,0 +1,166 @@
+"""The stage `fetch`: brings the `pages` table and the raw segments up to what the sources give today."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kb_pipeline.errors import SourceFailed
+from kb_pipeline.fetch.pages import merge_outcomes, pages_schema
+from kb_pipeline.fetch.web.crawl import crawl
+from kb_pipeline.fetch.web.journal import segments
+from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.model import ReportProgress, StageReport
+from kb_pipeline.storage import KbPaths, adopt_segments, write_durably
+from kb_pipeline.tables import PAGES, KbStore, LanceTable
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_OUTCOME_COLUMNS = [
+    "key", "url", "outcome", "reason", "message", "status", "redirect_to", "etag", "last_modified", "content_type",
+    "sha256", "fetched_at", "depth",
+]  # fmt: skip
+_RESUME_WITHIN_S = 24 * 3600
+"""What an interrupted fetch has is taken up again if it is younger than a day."""
+
+
+def refresh_pages(store: KbStore, sources: Sequence[CrawlRules], run_id: str, progress: ReportProgress) -> StageReport:
+    """Fetch every source and merge what came into `pages`; an interrupted fetch goes on where it was.
+
+    Raises:
+        SourceFailed: no source gave anything; the table then keeps what it had.
+    """
+    report, started = StageReport("fetch"), time.monotonic()
+    pages = store.tables.open_or_create(PAGES, pages_schema())
+    report.deleted = _drop_other_sources(pages, [rules.source for rules in sources])
+    problems = []
+    for rules in sources:
+        outcomes = _fetch(store.paths, pages, rules, run_id, progress)
+        _count(report, outcomes)
+        report.deleted += _merge(pages, outcomes, rules.source, run_id)
+        if not outcomes["outcome"].is_in(["fetched", "unchanged"]).any():
+            problems.append((rules.source, _why_nothing(outcomes)))
+    report.seconds = time.monotonic() - started
+    if len(problems) == len(sources):
+        raise SourceFailed(*problems[0])
+    return report
+
+
+def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
+    """The rows of `pages` whose newest try was rejected or failed."""
+    if store.tables.exists(PAGES):
+        pages = store.tables.open(PAGES)
+        columns = ["source", "key", "outcome", "reason", "message"]
+        yield from pages.narrow(columns, "outcome IN ('rejected', 'failed')").iter_rows(named=True)
+
+
+def _fetch(paths: KbPaths, pages: LanceTable, rules: CrawlRules, run_id: str, progress: ReportProgress) -> pl.DataFrame:
+    """Crawl one source into its journal, then move the segments among the raw ones; returns the outcomes."""
+    journal = paths.journal(rules.source)
+    note = journal.with_suffix(".json")
+    fetch_id = _begin_or_resume(journal, note, rules, run_id)
+    crawl(rules, journal, _write_known(pages, rules.source, note), progress)
+    outcomes = _outcomes(journal, fetch_id)
+    adopt_segments(journal, paths.raw, fetch_id)
+    note.unlink(missing_ok=True)
+    return outcomes
+
+
+def _begin_or_resume(journal: Path, note: Path, rules: CrawlRules, run_id: str) -> str:
+    """Keep the journal of an interrupted fetch by the same rules, else start an empty one; returns its id."""
+    try:
+        state = json.loads(note.read_bytes())
+        is_fresh = time.time() - note.stat().st_mtime < _RESUME_WITHIN_S
+        if is_fresh and state["rules"] == rules.fingerprint():
+            return str(state["fetch_id"])
+    except (OSError, ValueError, KeyError):
+        pass  # no interrupted fetch, or a torn note: begin anew
+    shutil.rmtree(journal, ignore_errors=True)
+    journal.mkdir(parents=True)
+    fetch_id = f"{rules.source}-{run_id[:8]}-{time.time_ns():x}"
+    write_durably(note, json.dumps({"fetch_id": fetch_id, "rules": rules.fingerprint()}).encode())
+    return fetch_id
+
+
+def _write_known(pages: LanceTable, source: str, note: Path) -> Path | None:
+    """Pages with stored bytes, for the crawler to ask after; None when there are none."""
+    import polars as pl
+
+    columns = ["source", "key", "depth", "etag", "last_modified", "sha256"]
+    known = pages.narrow(columns, "sha256 IS NOT NULL").filter(pl.col("source") == source).drop("source")
+    if known.is_empty():
+        return None
+    path = note.with_suffix(".known.parquet")
+    known.write_parquet(path)
+    return path
+
+
+def _outcomes(journal: Path, fetch_id: str) -> pl.DataFrame:
+    """The last row of every key without its body, and where that will lie among the raw segments."""
+    import polars as pl
+
+    frames = [
+        pl.read_parquet(path, columns=_OUTCOME_COLUMNS)
+        .with_row_index("position")
+        .with_columns(pl.col("position").cast(pl.Int64), segment=pl.lit(f"{fetch_id}-{path.name}"))
+        for path in segments(journal)
+    ]
+    if not frames:
+        raise SourceFailed(fetch_id, "the crawl kept no record")
+    return pl.concat(frames).unique("key", keep="last", maintain_order=True)
+
+
+def _merge(pages: LanceTable, outcomes: pl.DataFrame, source: str, run_id: str) -> int:
+    """Write the rows that changed; returns how many documents lost their bytes."""
+    import polars as pl
+
+    old = pages.narrow(pages_schema().names).filter(pl.col("source") == source)
+    changed = merge_outcomes(old, outcomes, source, run_id)
+    if not changed.is_empty():
+        pages.upsert("page_id", changed.to_arrow().cast(pages_schema()))
+    lost = changed.filter(pl.col("sha256").is_null()).join(
+        old.filter(pl.col("sha256").is_not_null()), on="key", how="semi"
+    )
+    return lost.height
+
+
+def _drop_other_sources(pages: LanceTable, sources: Sequence[str]) -> int:
+    """A source taken out of the KB file takes its pages with it; returns how many had bytes."""
+    import polars as pl
+
+    others = pages.narrow(["source", "sha256"]).filter(~pl.col("source").is_in(list(sources)))
+    if not others.is_empty():
+        pages.delete("source", others["source"].unique().to_list())
+    return others["sha256"].count()
+
+
+def _count(report: StageReport, outcomes: pl.DataFrame) -> None:
+    for outcome, reason in outcomes.select("outcome", "reason").iter_rows():
+        report.entered += 1
+        if outcome == "failed":
+            report.failed[reason] += 1
+        elif outcome == "rejected":
+            report.rejected[reason] += 1
+        elif outcome == "redirected":
+            report.rejected["redirected"] += 1  # an alias: its target is counted for itself
+        else:
+            report.passed += 1
+            report.unchanged += outcome == "unchanged"
+
+
+def _why_nothing(outcomes: pl.DataFrame) -> str:
+    import polars as pl
+
+    bad = outcomes.filter(pl.col("outcome").is_in(["failed", "rejected"]))
+    if bad.is_empty():
+        return "gave no page at all"
+    first = bad.sort("depth").row(0, named=True)
+    return (
+        f"gave no page at all ({bad.height} tried); {first['key']}: "
+        f"{first['reason']}{': ' + first['message'] if first['message'] else ''}"
+    )

@@ -1,0 +1,100 @@
+"""The crawl's child process: reads a job on stdin, reports progress on stdout, drains and flushes on SIGTERM.
+
+A process of its own, because a reactor can run once in a process, and because a page that breaks a parser
+must not break the run. It dies with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kb_pipeline.fetch.web.rules import CrawlRules
+
+if TYPE_CHECKING:
+    from kb_pipeline.fetch.web.client import Transport
+    from kb_pipeline.fetch.web.ledger import Ledger
+    from kb_pipeline.fetch.web.walk import Walk
+
+DRAIN_SECONDS = 15.0
+_PROGRESS_SECONDS = 0.25
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run one job; 0 when its summary was printed."""
+    _die_with_parent()
+    job = json.load(sys.stdin)
+    if os.getppid() != job["parent"]:
+        return 1  # it was gone before the kernel was told to watch it
+    _crawl(job)
+    return 0
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _crawl(job: dict[str, Any]) -> None:
+    from kb_pipeline.fetch.web import spider
+    from kb_pipeline.fetch.web.journal import JournalWriter
+    from kb_pipeline.fetch.web.known import KnownPages
+    from kb_pipeline.fetch.web.ledger import Ledger
+    from kb_pipeline.fetch.web.walk import Walk
+
+    rules = CrawlRules.from_json(job["rules"])
+    journal = Path(job["journal"])
+
+    async def work(transport: Transport) -> None:
+        writer = JournalWriter(journal)
+        ledger = Ledger(writer)
+        walk = Walk(rules, transport, ledger, KnownPages(Path(job["known"]) if job["known"] else None))
+        ticker = asyncio.create_task(_tick(walk, ledger, rules))
+        _stop_on_signals(walk)
+        try:
+            finished = await walk.run(journal)
+        finally:
+            ticker.cancel()
+            writer.close()
+        summary = ledger.summary(walk.client.requests, walk.client.body_bytes, finished=finished)
+        _print({"summary": asdict(summary)})
+
+    spider.run(work, rules)
+
+
+def _stop_on_signals(walk: Walk) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        walk.stop()
+        loop.call_later(DRAIN_SECONDS, walk.abandon)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+async def _tick(walk: Walk, ledger: Ledger, rules: CrawlRules) -> None:
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        ledger.flush_if_old()
+        done = ledger.kept
+        _print({"done": done, "total": min(done + walk.queued, rules.max_pages)})
+
+
+def _print(message: dict[str, Any]) -> None:
+    # The reader may be gone: then there is nobody to tell, and the journal still has to be flushed.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""One GET as the crawl sees it: a request, an answer or a reason, and the polite way to make it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from time import monotonic
+
+from kb_pipeline.fetch.web.clocks import HostClock, HostClocks, Stopped
+from kb_pipeline.fetch.web.reasons import is_transient
+from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.urls import hostname_of
+
+MAX_BACKOFF_S = 60.0
+MAX_RETRY_AFTER_S = 300.0
+_NOBODY_THERE = {"timeout", "connection", "dns", "tls"}
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """A request to make."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_types: frozenset[str] | None = None
+    """Types worth a body; the download of others stops at the headers. None: any."""
+    max_bytes: int = 0
+    cut: bool = False
+    """Whether to keep the first max_bytes of a larger body instead of refusing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete response, its body decompressed."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case; several values joined by a comma."""
+    body: bytes
+    heard_at: float
+    """When the headers arrived, by the monotonic clock."""
+    attempts: int = 1
+
+
+class NoAnswer(Exception):  # noqa: N818 - named for what it tells
+    """A request got no complete response; `reason` is one of the reason codes."""
+
+    def __init__(self, reason: str, message: str, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.reason, self.attempts = reason, attempts
+
+
+Transport = Callable[[Get], Awaitable[Answer]]
+
+
+class PoliteClient:
+    """Makes requests in their host's turn, and again with backoff when that can help."""
+
+    def __init__(self, transport: Transport, clocks: HostClocks, rules: CrawlRules) -> None:
+        self._transport, self._clocks, self._rules = transport, clocks, rules
+        self._stopped = asyncio.Event()
+        self.requests = 0
+        self.body_bytes = 0
+
+    def stop(self) -> None:
+        """Make no new request: waits end with Stopped, retries with the failure before them."""
+        self._stopped.set()
+        self._clocks.stop()
+
+    async def get(self, request: Get) -> Answer:
+        """The answer after as many attempts as the rules allow; raises NoAnswer or Stopped."""
+        clock = self._clocks.of(hostname_of(request.url))
+        attempt = 1
+        while True:
+            wait_s = self._backoff_s(attempt)
+            try:
+                answer = await self._once(request, clock)
+            except NoAnswer as failure:
+                failure.attempts = attempt
+                if not (is_transient(failure.reason) and self._may_retry(attempt, clock)):
+                    raise
+                last: Answer | NoAnswer = failure
+            else:
+                last = replace(answer, attempts=attempt)
+                if not is_transient(f"http_{answer.status}"):
+                    return last
+                clock.not_before(asked_s := retry_after_s(answer.headers))
+                wait_s = max(wait_s, asked_s)
+                if not self._may_retry(attempt, clock):
+                    return last
+            if not await self._pause(wait_s):
+                return _given_up(last)
+            attempt += 1
+
+    async def _once(self, request: Get, clock: HostClock) -> Answer:
+        await clock.begin()
+        heard_at = 0.0
+        self.requests += 1
+        try:
+            answer = await self._transport(request)
+            heard_at = answer.heard_at
+            clock.failures_in_a_row = 0
+        except NoAnswer as failure:
+            clock.failures_in_a_row += failure.reason in _NOBODY_THERE
+            raise
+        finally:
+            clock.end(heard_at or monotonic())
+        self.body_bytes += len(answer.body)
+        return answer
+
+    def _may_retry(self, attempt: int, clock: HostClock) -> bool:
+        return attempt <= self._rules.retries and not clock.is_down and not self._stopped.is_set()
+
+    def _backoff_s(self, attempt: int) -> float:
+        # Jitter only lengthens: several crawls that failed together must not come back together, nor early.
+        longest = self._rules.backoff_s * 2.0 ** (attempt - 1)
+        return min(MAX_BACKOFF_S, longest) * (1 + random.random() / 2)  # noqa: S311
+
+    async def _pause(self, seconds: float) -> bool:
+        """Whether the whole pause passed without a stop."""
+        try:
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+        except TimeoutError:
+            return True
+        return False
+
+
+def _given_up(last: Answer | NoAnswer) -> Answer:
+    if isinstance(last, NoAnswer):
+        raise last
+    return last
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """Seconds the server asks to be left alone, at most five minutes; 0 when it does not say."""
+    value = headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return min(float(value), MAX_RETRY_AFTER_S)
+    try:
+        until = parsedate_to_datetime(value)
+        seconds = (until.astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+__all__ = ["Answer", "Get", "NoAnswer", "PoliteClient", "Stopped", "Transport", "retry_after_s"]

@@ -1,0 +1,114 @@
+"""Crawls a web site in a child process, which owns Scrapy's reactor and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+from kb_pipeline.errors import ChildCrashed
+from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
+from kb_pipeline.model import ReportProgress
+
+STOP_SECONDS = 20.0
+_TAIL_BYTES = 4000
+
+
+def crawl(rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress) -> CrawlSummary:
+    """Crawl by the rules into the journal and go on from what the journal already holds.
+
+    `known` names a Parquet file with columns key, depth, etag, last_modified, sha256: pages of an earlier
+    refresh, which are asked for conditionally. Raises ChildCrashed when the child dies; an exception in the
+    caller (a cancelled run) lets the child finish its requests in flight and flush, and is raised again.
+    """
+    journal.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile() as errors:
+        child = _start(errors)
+        try:
+            _send_job(child, rules, journal, known)
+            summary = _listen(child, progress)
+            returncode = child.wait()
+        except BaseException:
+            _stop(child)
+            raise
+        finally:
+            _close_pipes(child)
+        if returncode != 0 or summary is None:
+            raise ChildCrashed(f"the crawl of source {rules.source!r}", returncode, _tail(errors))
+        return summary
+
+
+def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
+    # A session of its own: Ctrl-C in a terminal reaches the caller alone, which then stops the child in
+    # order.
+    return subprocess.Popen(
+        [sys.executable, "-m", "kb_pipeline.fetch.web.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _send_job(child: subprocess.Popen[str], rules: CrawlRules, journal: Path, known: Path | None) -> None:
+    job = {
+        "rules": rules.as_json(),
+        "journal": str(journal.absolute()),
+        "known": str(known.absolute()) if known else None,
+        "parent": os.getpid(),
+    }
+    try:
+        json.dump(job, _pipe(child.stdin))
+        _pipe(child.stdin).close()
+    except BrokenPipeError:
+        return  # it died at once; its status and stderr tell why
+
+
+def _listen(child: subprocess.Popen[str], progress: ReportProgress) -> CrawlSummary | None:
+    summary: dict[str, Any] | None = None
+    for line in _pipe(child.stdout):
+        message = json.loads(line)
+        if "summary" in message:
+            summary = message["summary"]
+        else:
+            progress(message["done"], message["total"])
+    if summary is None:
+        return None
+    return CrawlSummary(**{**summary, "warnings": tuple(summary["warnings"])})
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    if pipe is None:
+        raise RuntimeError("the child was started without pipes")
+    return pipe
+
+
+def _stop(child: subprocess.Popen[str]) -> None:
+    """Let the child drain and flush; kill it when that takes too long."""
+    if child.stdout is not None:
+        child.stdout.close()
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(STOP_SECONDS)
+    except BaseException:  # noqa: BLE001 - the caller raises its own
+        # Too slow, or the caller is interrupted a second time: what is flushed is safe.
+        child.kill()
+        child.wait()
+
+
+def _close_pipes(child: subprocess.Popen[str]) -> None:
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None and not pipe.closed:
+            pipe.close()
+
+
+def _tail(errors: IO[bytes]) -> str:
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - _TAIL_BYTES))
+    return errors.read().decode("utf-8", "replace")

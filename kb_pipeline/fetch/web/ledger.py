@@ -1,0 +1,74 @@
+"""Counts what became of every URL, in this crawl and in the one it resumes, and writes it to the journal."""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+from time import monotonic
+
+from kb_pipeline.fetch.web.journal import JournalWriter, Row
+from kb_pipeline.fetch.web.rules import CrawlSummary
+
+KEPT = frozenset({"fetched", "unchanged"})
+_MAX_WARNINGS = 20
+
+
+class Ledger:
+    """The running totals of a crawl, one count for each key that has a row."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        self._writer = writer
+        self._began = monotonic()
+        self._outcomes: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._warnings: list[str] = []
+        self._outside: set[int] = set()
+        self._unrecorded: set[int] = set()
+
+    @property
+    def kept(self) -> int:
+        """Pages fetched or unchanged."""
+        return sum(self._outcomes[outcome] for outcome in KEPT)
+
+    def record(self, row: Row) -> None:
+        """Write a row and count it."""
+        self._writer.append(row)
+        self.count(row.outcome, row.reason)
+
+    def count(self, outcome: str, reason: str | None) -> None:
+        """Count a row that is in the journal already."""
+        self._outcomes[outcome] += 1
+        if reason:
+            self._reasons[reason] += 1
+
+    def count_outside(self, url: str) -> None:
+        """Count a link out of scope, once."""
+        self._outside.add(hash(url))
+
+    def count_unrecorded(self, url: str) -> None:
+        """Count a link in scope that gets no row, once."""
+        self._unrecorded.add(hash(url))
+
+    def warn(self, warning: str) -> None:
+        """Keep what an operator should know."""
+        if len(self._warnings) < _MAX_WARNINGS and warning not in self._warnings:
+            self._warnings.append(warning)
+
+    def flush_if_old(self) -> None:
+        """See JournalWriter."""
+        self._writer.flush_if_old()
+
+    def summary(self, requests: int, body_bytes: int, *, finished: bool) -> CrawlSummary:
+        """The totals so far."""
+        return CrawlSummary(
+            outcomes=dict(self._outcomes),
+            reasons=dict(self._reasons),
+            out_of_scope=len(self._outside),
+            not_recorded=len(self._unrecorded),
+            requests=requests,
+            body_bytes=body_bytes,
+            seconds=monotonic() - self._began,
+            finished=finished,
+            warnings=tuple(self._warnings),
+            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        )

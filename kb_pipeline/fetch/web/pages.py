@@ -1,0 +1,136 @@
+"""Turns the answer to one visit into the row that the journal keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer
+from kb_pipeline.fetch.web.frontier import Visit
+from kb_pipeline.fetch.web.guard import url_refusal
+from kb_pipeline.fetch.web.journal import Row
+from kb_pipeline.fetch.web.known import KnownPage
+from kb_pipeline.fetch.web.links import PAGE_TYPES, media_type, says_nofollow
+from kb_pipeline.fetch.web.reasons import REJECTED, explain
+from kb_pipeline.fetch.web.urls import canonical_url
+
+NOFOLLOW = "links not followed: X-Robots-Tag"
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+GONE = frozenset({404, 410})
+_KEPT = frozenset({200, 203})
+_SNIFFED_BYTES = 1024
+
+
+def page_request(visit: Visit, known: KnownPage | None) -> Get:
+    """The GET for a visit, conditional when the page is known."""
+    headers = {}
+    if known is not None and known.sha256:
+        if known.etag:
+            headers["If-None-Match"] = known.etag
+        if known.last_modified:
+            headers["If-Modified-Since"] = known.last_modified
+    return Get(visit.url, headers, media_types=PAGE_TYPES)
+
+
+def refused(visit: Visit, reason: str, message: str | None = None, attempts: int = 0) -> Row:
+    """The row of a visit that ended with a reason code."""
+    outcome = "rejected" if reason in REJECTED else "failed"
+    return Row(
+        key=visit.url,
+        url=visit.url,
+        outcome=outcome,
+        fetched_at=datetime.now(UTC),
+        depth=visit.depth,
+        attempts=attempts,
+        reason=reason,
+        message=message or explain(reason),
+    )
+
+
+def unanswered(visit: Visit, failure: NoAnswer) -> Row:
+    """The row of a visit whose request got no complete response."""
+    return refused(visit, failure.reason, str(failure) or None, failure.attempts)
+
+
+def answered(visit: Visit, answer: Answer, known: KnownPage | None) -> Row:
+    """The row of a visit that got an answer other than a redirect."""
+    if answer.status == 304 and known is not None and known.sha256:
+        return _unchanged(visit, answer, known, known.sha256)
+    if answer.status in GONE:
+        return _with_status(refused(visit, "not_found", f"status {answer.status}", answer.attempts), answer)
+    if answer.status not in _KEPT:
+        return _with_status(refused(visit, f"http_{answer.status}", None, answer.attempts), answer)
+    content_type = answer.headers.get("content-type", "")
+    if not _is_page(content_type, answer.body):
+        message = f"Content-Type {content_type!r} is not kept"
+        return _with_status(refused(visit, "content_type", message, answer.attempts), answer)
+    sha256 = hashlib.sha256(answer.body).hexdigest()
+    if known is not None and known.sha256 == sha256:
+        return _unchanged(visit, answer, known, sha256)
+    return _fetched(visit, answer, sha256)
+
+
+def redirect_target(answer: Answer) -> tuple[str | None, str]:
+    """Where a redirect leads, canonical, or None and why it leads nowhere."""
+    location = answer.headers.get("location", "")
+    target = canonical_url(location, answer.url) if location else None
+    if target is None:
+        return None, f"redirects to {location!r}, which is no http(s) URL"
+    written = location if "//" in location[:8] and ":" in location[:7] else target
+    return (None, f"redirects to {location!r}: {why}") if (why := url_refusal(written)) else (target, "")
+
+
+def redirected(visit: Visit, answer: Answer, target: str, reason: str | None = None) -> Row:
+    """The row of a visit that was sent elsewhere; with a reason, nobody goes there."""
+    row = refused(visit, reason, None, answer.attempts) if reason else _base(visit, answer, "redirected")
+    return replace(_with_status(row, answer), redirect_to=target)
+
+
+def links_may_be_followed(row: Row) -> bool:
+    """Whether the response's own headers let a crawler follow the links of this fetched page."""
+    return row.message != NOFOLLOW
+
+
+def _is_page(content_type: str, body: bytes) -> bool:
+    if kind := media_type(content_type):
+        return kind in PAGE_TYPES
+    start = body[:_SNIFFED_BYTES].lower()
+    return b"<html" in start or b"<!doctype html" in start
+
+
+def _base(visit: Visit, answer: Answer, outcome: str) -> Row:
+    return Row(
+        key=visit.url,
+        url=answer.url,
+        outcome=outcome,
+        fetched_at=datetime.now(UTC),
+        depth=visit.depth,
+        attempts=answer.attempts,
+        status=answer.status,
+        etag=answer.headers.get("etag"),
+        last_modified=answer.headers.get("last-modified"),
+        content_type=answer.headers.get("content-type", ""),
+    )
+
+
+def _unchanged(visit: Visit, answer: Answer, known: KnownPage, sha256: str) -> Row:
+    row = _base(visit, answer, "unchanged")
+    # A 304 repeats validators only when they changed.
+    row.etag = row.etag or (known.etag if answer.status == 304 else None)
+    row.last_modified = row.last_modified or (known.last_modified if answer.status == 304 else None)
+    row.content_type = row.content_type or None
+    row.sha256 = sha256
+    return row
+
+
+def _fetched(visit: Visit, answer: Answer, sha256: str) -> Row:
+    row = _base(visit, answer, "fetched")
+    row.sha256, row.body = sha256, answer.body
+    if says_nofollow(answer.headers.get("x-robots-tag", "")):
+        row.message = NOFOLLOW
+    return row
+
+
+def _with_status(row: Row, answer: Answer) -> Row:
+    return replace(row, url=answer.url, status=answer.status, content_type=answer.headers.get("content-type"))

@@ -1,0 +1,127 @@
+"""Which URLs belong to a source: the scope of its start URLs and the path globs within it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.urls import canonical_url, hostname_of, netloc_of, normal_escapes, path_of
+
+if TYPE_CHECKING:
+    import tldextract
+
+_MAX_WILDCARDS = 8
+_KEPT_IN_GLOBS = "/*%-._~!$&'()+,;=:@"
+
+
+class Scope:
+    """The hosts, domains or folders of the start URLs, and of what they redirect to.
+
+    A start URL that redirects (to https, to www) brings its final place with it, since nothing would be
+    crawled otherwise; `admit` is called for that and for nothing else. Ports matter, schemes do not.
+    """
+
+    def __init__(self, rules: CrawlRules) -> None:
+        self._kind = rules.scope
+        self._places: set[str] = set()
+        for url in rules.start_urls:
+            self.admit(canonical_url(url) or url)
+
+    def admit(self, url: str) -> None:
+        """Widen the scope by the place of `url`."""
+        if canonical_url(url):
+            self._places.add(self._place(url))
+
+    def covers(self, url: str) -> bool:
+        """Whether a canonical URL is in scope."""
+        if self._kind == "prefix":
+            spelled = netloc_of(url) + path_of(url)
+            return any(spelled.startswith(place) for place in self._places)
+        return self._place(url) in self._places
+
+    def _place(self, url: str) -> str:
+        if self._kind == "domain":
+            return registrable_domain(hostname_of(url))
+        if self._kind == "prefix":
+            path = path_of(url).partition("?")[0]
+            return netloc_of(url) + path[: path.rfind("/") + 1]
+        return netloc_of(url)
+
+
+class PathFilter:
+    """The include and exclude globs of a source; exclude wins."""
+
+    def __init__(self, include: Iterable[str], exclude: Iterable[str]) -> None:
+        self._include = [compile_glob(glob) for glob in include]
+        self._exclude = [compile_glob(glob) for glob in exclude]
+
+    def is_excluded(self, url: str) -> bool:
+        """Whether an exclude glob matches the path."""
+        return _any_match(self._exclude, url)
+
+    def is_included(self, url: str) -> bool:
+        """Whether the globs let the path in."""
+        return not self.is_excluded(url) and (not self._include or _any_match(self._include, url))
+
+
+def _any_match(globs: list[re.Pattern[str]], url: str) -> bool:
+    if not globs:
+        return False
+    path = path_of(url).partition("?")[0]
+    return any(glob.fullmatch(path) for glob in globs)
+
+
+def in_scope(url: str, rules: CrawlRules) -> bool:
+    """Whether a URL is in the scope of the rules and passes their globs, before any redirect is known."""
+    spelled = canonical_url(url)
+    if spelled is None or not Scope(rules).covers(spelled):
+        return False
+    return PathFilter(rules.include, rules.exclude).is_included(spelled)
+
+
+def glob_problem(glob: str) -> str | None:
+    """What is wrong with a path glob, or None."""
+    if not glob.startswith(("/", "*")):
+        return "a path glob starts with / or *, as in /guide/**"
+    if "***" in glob:
+        return "use ** for any path and * for any part of one segment"
+    if "?" in glob or "#" in glob:
+        return "globs match the path alone, without query and fragment"
+    if glob.count("*") - glob.count("**") > _MAX_WILDCARDS:
+        return f"at most {_MAX_WILDCARDS} wildcards"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def compile_glob(glob: str) -> re.Pattern[str]:
+    """The regular expression of a path glob; raises ValueError for a bad one."""
+    if problem := glob_problem(glob):
+        raise ValueError(f"{glob!r}: {problem}")
+    spelled = normal_escapes(quote(glob, safe=_KEPT_IN_GLOBS))
+    # "/guide/**" also means /guide itself: people write it for the folder and everything below.
+    tail = "(?:/.*)?" if spelled.endswith("/**") else ""
+    pieces = re.split(r"(\*\*|\*)", spelled.removesuffix("/**") if tail else spelled)
+    return re.compile("".join(_glob_piece(piece) for piece in pieces) + tail, re.DOTALL)
+
+
+def _glob_piece(piece: str) -> str:
+    return {"**": ".*", "*": "[^/]*"}.get(piece) or re.escape(piece)
+
+
+@lru_cache(maxsize=4096)
+def registrable_domain(host: str) -> str:
+    """The domain somebody registered (example.co.uk), by the public suffix list; else the host itself."""
+    return _suffixes()(host).top_domain_under_public_suffix or host
+
+
+@lru_cache(maxsize=1)
+def _suffixes() -> tldextract.TLDExtract:
+    import tldextract
+
+    # The snapshot in the package, never the network; private suffixes apart, so one github.io site is not all
+    # of them.
+    return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)

@@ -1,0 +1,104 @@
+"""Reads sitemap files and sitemap indexes, plain or gzipped, XML or text, within fixed limits."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lxml import etree
+
+MAX_ENTRIES = 50_000
+MAX_BYTES = 50 * 1024 * 1024
+MAX_NESTING = 3
+
+
+class UnreadableSitemap(ValueError):  # noqa: N818 - named as in errors.py
+    """The file is no sitemap."""
+
+
+@dataclass(frozen=True, slots=True)
+class SitemapEntry:
+    """One line of a sitemap: a page, or another sitemap."""
+
+    url: str
+    lastmod: str | None
+    is_sitemap: bool
+
+
+def read_sitemap(body: bytes) -> Iterator[SitemapEntry]:
+    """Yield at most 50,000 entries; raises UnreadableSitemap for what is neither XML nor a list of URLs."""
+    content = _unzipped(body)
+    start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(b"<"):
+        yield from _read_xml(content)
+    elif start.startswith((b"http://", b"https://")):
+        yield from _read_lines(content)
+    elif start:
+        raise UnreadableSitemap("neither XML nor a list of URLs")
+
+
+def _unzipped(body: bytes) -> bytes:
+    if not body.startswith(b"\x1f\x8b"):
+        return body[:MAX_BYTES]
+    try:
+        # Bounded: a megabyte of gzip can hold a gigabyte. What is beyond the limit of the protocol is cut.
+        return zlib.decompressobj(wbits=31).decompress(body, MAX_BYTES)
+    except zlib.error as error:
+        raise UnreadableSitemap(f"broken gzip: {error}") from error
+
+
+def _read_lines(content: bytes) -> Iterator[SitemapEntry]:
+    for line in content.decode("utf-8", "replace").split()[:MAX_ENTRIES]:
+        yield SitemapEntry(line, None, is_sitemap=False)
+
+
+def _read_xml(content: bytes) -> Iterator[SitemapEntry]:
+    from lxml import etree
+
+    # No DTD, no entities, no network; `recover` keeps the entries before a syntax error.
+    parser = etree.iterparse(
+        BytesIO(content),
+        events=("end",),
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+        recover=True,
+    )
+    entries, root = 0, ""
+    try:
+        for _, element in parser:
+            name = _local_name(element)
+            if name in ("url", "sitemap"):
+                if (entry := _entry(element, is_sitemap=name == "sitemap")) is not None:
+                    yield entry
+                    entries += 1
+                _forget(element)
+            root = name
+            if entries >= MAX_ENTRIES:
+                return
+    except etree.XMLSyntaxError as error:
+        if not entries:
+            raise UnreadableSitemap(f"broken XML: {error}") from error
+    if not entries and root not in ("urlset", "sitemapindex"):
+        raise UnreadableSitemap("XML, but not a sitemap")
+
+
+def _local_name(element: etree._Element) -> str:
+    return element.tag.rpartition("}")[2].lower() if isinstance(element.tag, str) else ""
+
+
+def _entry(element: etree._Element, *, is_sitemap: bool) -> SitemapEntry | None:
+    texts = {_local_name(child): (child.text or "").strip() for child in element}
+    if not texts.get("loc"):
+        return None
+    return SitemapEntry(texts["loc"], texts.get("lastmod") or None, is_sitemap)
+
+
+def _forget(element: etree._Element) -> None:
+    element.clear()
+    while element.getprevious() is not None:
+        del element.getparent()[0]

@@ -1,0 +1,297 @@
+"""Scrapy as the crawl's HTTP engine: the only module that imports scrapy or twisted.
+
+The crawl keeps its own frontier, clocks, robots rules, redirects and retries; Scrapy brings connections, TLS,
+decompression and size limits. Host names are resolved once, by a resolver that hands on judged addresses
+only. IP literals pass it too, since Twisted's HostnameEndpoint asks the reactor's resolver for those as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Any, cast
+
+import scrapy
+from OpenSSL import SSL
+from scrapy import signals
+from scrapy.core.downloader.handlers.http11 import HTTP11DownloadHandler
+from scrapy.crawler import AsyncCrawlerProcess, Crawler
+from scrapy.exceptions import (
+    CannotResolveHostError,
+    DownloadCancelledError,
+    DownloadFailedError,
+    DownloadTimeoutError,
+    IgnoreRequest,
+    ResponseDataLossError,
+    StopDownload,
+)
+from scrapy.http import Headers, Request, Response
+from scrapy.resolver import CachingHostnameResolver
+from scrapy.utils.defer import maybe_deferred_to_future
+from twisted.internet.base import ReactorBase
+from twisted.internet.error import VerifyError
+from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
+
+from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer, Transport
+from kb_pipeline.fetch.web.guard import refusal
+from kb_pipeline.fetch.web.links import media_type
+from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.urls import hostname_of
+
+Work = Callable[[Transport], Awaitable[None]]
+_TOTAL_CONCURRENCY = 64
+_ACCEPT = "text/html,application/xhtml+xml,text/plain,text/markdown;q=0.9,*/*;q=0.5"
+_CUT_MAX_BYTES = 64 * 1024 * 1024  # a cut body stops arriving much earlier; this bounds its decompression
+
+
+class _Judge:
+    """Passes on the addresses that may be fetched and remembers why the others may not."""
+
+    def __init__(self, receiver: IResolutionReceiver, host: str, resolver: GuardedResolver) -> None:
+        self._receiver: Any = receiver
+        self._host, self._resolver = host, resolver
+
+    def resolutionBegan(self, resolution: IHostResolution) -> None:  # noqa: N802 - Twisted's name
+        self._receiver.resolutionBegan(resolution)
+
+    def addressResolved(self, address: IAddress) -> None:  # noqa: N802
+        why = refusal(getattr(address, "host", ""), self._resolver.allowed_networks)
+        if why is None:
+            self._receiver.addressResolved(address)
+        else:
+            self._resolver.refused[self._host] = f"{self._host}: {why}"
+
+    def resolutionComplete(self) -> None:  # noqa: N802
+        self._receiver.resolutionComplete()
+
+
+class GuardedResolver(CachingHostnameResolver):
+    """Resolves a name once and lets only judged addresses through to the connection."""
+
+    allowed_networks: tuple[str, ...] = ()
+    refused: dict[str, str] = {}  # noqa: RUF012 - one resolver a process, read by the transport
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler, reactor: ReactorBase) -> GuardedResolver:
+        """Scrapy's way of making a resolver."""
+        resolver = cls(reactor, crawler.settings.getint("DNSCACHE_SIZE"))
+        cls.allowed_networks = tuple(crawler.settings.getlist("KB_ALLOWED_NETWORKS"))
+        return resolver
+
+    def resolveHostName(  # noqa: N802
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
+    ) -> IHostResolution:
+        """Resolve as Scrapy does, through the judge."""
+        judge = cast("IResolutionReceiver", _Judge(resolutionReceiver, hostName, self))
+        return super().resolveHostName(judge, hostName, portNumber, addressTypes, transportSemantics)
+
+
+class PatientHandler(HTTP11DownloadHandler):
+    """Gives up on a server that stays silent; Scrapy's own timeout is the deadline of the whole response."""
+
+    async def download_request(self, request: Request) -> Response:
+        """Download, watching that bytes keep coming."""
+        silence_s = float(request.meta["silence_s"])
+        request.meta["heard"] = monotonic()
+        download = asyncio.ensure_future(super().download_request(request))
+        try:
+            while not download.done():
+                left_s = silence_s - (monotonic() - request.meta["heard"])
+                if left_s <= 0:
+                    raise DownloadTimeoutError(f"no byte for {silence_s:g} s")
+                await asyncio.wait({download}, timeout=left_s)
+            return download.result()
+        finally:
+            download.cancel()
+
+
+class CrawlSpider(scrapy.Spider):
+    """Runs one piece of work that makes its requests through Scrapy's downloader."""
+
+    name = "kb"
+
+    def __init__(self, work: Work, rules: CrawlRules) -> None:
+        super().__init__()
+        self._work, self._rules = work, rules
+        self.error: str | None = None
+
+    @classmethod
+    def from_crawler(cls, crawler: Crawler, work: Work, rules: CrawlRules) -> CrawlSpider:
+        """Connect the signals that decide about a body while it arrives."""
+        spider = super().from_crawler(crawler, work, rules)
+        crawler.signals.connect(_on_headers, signal=signals.headers_received)
+        crawler.signals.connect(_on_bytes, signal=signals.bytes_received)
+        return spider
+
+    async def start(self) -> AsyncIterator[Any]:
+        """Do the work; yields nothing, the requests bypass Scrapy's scheduler."""
+        try:
+            await self._work(self.get)
+        except Exception:  # noqa: BLE001 - Scrapy would log it and report success
+            self.error = traceback.format_exc()
+        never: tuple[Request, ...] = ()
+        for request in never:
+            yield request
+
+    async def get(self, get: Get) -> Answer:
+        """Make one request; raises NoAnswer."""
+        request = self._request(get)
+        try:
+            download = self.crawler.engine.downloader.fetch(request)
+            response = await maybe_deferred_to_future(download)
+        except Exception as error:
+            raise _no_answer(error, request) from error
+        if not isinstance(response, Response):
+            raise NoAnswer("connection", "no response")
+        return _answer(response, request)
+
+    def _request(self, get: Get) -> Request:
+        meta = {
+            "get": get,
+            "silence_s": self._rules.timeout_s,
+            "download_timeout": self._rules.deadline_s,
+            "download_maxsize": _CUT_MAX_BYTES if get.cut else get.max_bytes or self._rules.max_body_bytes,
+        }
+        return Request(get.url, headers=dict(get.headers), meta=meta, dont_filter=True)
+
+
+def run(work: Work, rules: CrawlRules, *, debug: bool = False) -> None:
+    """Run the work in this process's reactor; raises what it raised."""
+    logging.getLogger("scrapy").setLevel(logging.INFO if debug else logging.ERROR)
+    process = AsyncCrawlerProcess(settings(rules), install_root_handler=False)
+    crawler = process.create_crawler(CrawlSpider)
+    process.crawl(crawler, work=work, rules=rules)
+    process.start(install_signal_handlers=False)
+    spider = crawler.spider
+    if not isinstance(spider, CrawlSpider):
+        raise RuntimeError("Scrapy did not start; its log says why")
+    if spider.error:
+        raise RuntimeError(spider.error)
+
+
+def settings(rules: CrawlRules) -> dict[str, Any]:
+    """Scrapy's settings: all that the crawl does itself is off."""
+    handler = f"{__name__}.{PatientHandler.__name__}"
+    package = "scrapy.downloadermiddlewares"
+    off = (
+        "offsite.OffsiteMiddleware",
+        "robotstxt.RobotsTxtMiddleware",
+        "httpauth.HttpAuthMiddleware",
+        "downloadtimeout.DownloadTimeoutMiddleware",
+        "retry.RetryMiddleware",
+        "redirect.MetaRefreshMiddleware",
+        "redirect.RedirectMiddleware",
+        "cookies.CookiesMiddleware",
+        "httpproxy.HttpProxyMiddleware",
+        "httpcache.HttpCacheMiddleware",
+        "stats.DownloaderStats",
+    )
+    return {
+        "USER_AGENT": rules.user_agent,
+        "DEFAULT_REQUEST_HEADERS": {
+            "Accept": "text/html,application/xhtml+xml,text/plain,text/markdown;q=0.9,*/*;q=0.5"
+        },
+        "DOWNLOADER_MIDDLEWARES": {f"{package}.{name}": None for name in off},
+        "EXTENSIONS_BASE": {},
+        "SPIDER_MIDDLEWARES_BASE": {},
+        "DOWNLOAD_HANDLERS": {
+            "http": handler,
+            "https": handler,
+            "data": None,
+            "file": None,
+            "ftp": None,
+            "s3": None,
+        },
+        "DOWNLOAD_VERIFY_CERTIFICATES": True,
+        "DOWNLOAD_MAXSIZE": rules.max_body_bytes,
+        "DOWNLOAD_WARNSIZE": 0,
+        # The crawl's own clocks keep the delay: they count from the server's answer and know Crawl-delay.
+        "DOWNLOAD_DELAY": 0,
+        "CONCURRENT_REQUESTS": _TOTAL_CONCURRENCY,
+        "CONCURRENT_REQUESTS_PER_DOMAIN": rules.concurrency,
+        "TWISTED_DNS_RESOLVER": f"{__name__}.{GuardedResolver.__name__}",
+        "KB_ALLOWED_NETWORKS": list(rules.allowed_networks),
+        "ASYNCIO_EVENT_LOOP": "uvloop.Loop",
+        "REACTOR_THREADPOOL_MAXSIZE": 10,
+        "TELNETCONSOLE_ENABLED": False,
+        "COOKIES_ENABLED": False,
+        "ROBOTSTXT_OBEY": False,
+        "LOG_ENABLED": False,
+    }
+
+
+def _on_headers(headers: Headers, request: Request, **_: object) -> None:
+    now = monotonic()
+    request.meta["heard"] = request.meta["heard_first"] = now
+    wanted = request.meta["get"].media_types
+    kind = media_type((headers.get(b"Content-Type") or b"").decode("latin-1"))
+    if wanted is not None and kind and kind not in wanted:
+        raise StopDownload(fail=False)
+
+
+def _on_bytes(data: bytes, request: Request, **_: object) -> None:
+    request.meta["heard"] = monotonic()
+    get = request.meta["get"]
+    if get.cut:
+        request.meta["got"] = request.meta.get("got", 0) + len(data)
+        if request.meta["got"] > get.max_bytes:
+            raise StopDownload(fail=False)
+
+
+def _answer(response: Response, request: Request) -> Answer:
+    if response.headers.get(b"Content-Encoding") and response.body:
+        raise NoAnswer(
+            "decoding", f"content encoding {response.headers[b'Content-Encoding']!r} is not understood"
+        )
+    names = response.headers.to_unicode_dict()
+    heard_at = request.meta.get("heard_first") or monotonic()
+    headers = {str(name).lower(): str(value) for name, value in names.items()}
+    return Answer(response.url, response.status, headers, response.body, heard_at)
+
+
+def _no_answer(error: Exception, request: Request) -> NoAnswer:
+    host = hostname_of(request.url).strip("[]")
+    if isinstance(error, CannotResolveHostError):
+        if blocked := GuardedResolver.refused.get(host):
+            return NoAnswer("blocked_address", blocked)
+        return NoAnswer("dns", f"{host} does not resolve")
+    reason = _reason(error)
+    return NoAnswer(reason, _message(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DownloadTimeoutError):
+        return "timeout"
+    if isinstance(error, ResponseDataLossError):
+        return "truncated"
+    if isinstance(error, (DownloadCancelledError, IgnoreRequest)):
+        return "too_large"
+    if isinstance(error, (zlib.error, EOFError)) or type(error).__module__.startswith(
+        ("gzip", "brotli", "zstd")
+    ):
+        return "decoding"
+    return (
+        "tls"
+        if any(isinstance(cause, (SSL.Error, VerifyError)) for cause in _causes(error))
+        else "connection"
+    )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    wrapped = error.__cause__ if isinstance(error, DownloadFailedError) else error
+    failures = getattr(wrapped, "reasons", None) or ()
+    return [cause for cause in (wrapped, *(failure.value for failure in failures)) if cause is not None]
+
+
+def _message(error: Exception) -> str:
+    causes = "; ".join(str(cause) for cause in _causes(error)) or type(error).__name__
+    return f"{type(error).__name__}: {causes}"[:500]

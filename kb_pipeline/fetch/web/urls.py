@@ -1,0 +1,120 @@
+"""One spelling for each URL, by the WHATWG rules browsers use.
+
+`canonical_url` lowercases scheme and host, punycodes the host, drops default port, fragment, empty query and
+known tracking parameters, resolves dot segments, decodes percent-encoded unreserved characters and uppercases
+the other escapes. It does not sort query parameters: order carries meaning to some servers, and a site links
+its own pages in one order anyway. It is idempotent.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import ada_url
+
+MAX_URL_CHARS = 4096
+_TRACKERS = frozenset(
+    [
+        "gclid",
+        "gclsrc",
+        "dclid",
+        "gbraid",
+        "wbraid",
+        "fbclid",
+        "msclkid",
+        "yclid",
+        "twclid",
+        "ttclid",
+        "igshid",
+        "mc_cid",
+        "mc_eid",
+        "mkt_tok",
+        "_hsenc",
+        "_hsmi",
+        "vero_id",
+        "oly_anon_id",
+        "oly_enc_id",
+        "wickedid",
+        "_openstat",
+    ]
+)
+_ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+@lru_cache(maxsize=65_536)
+def canonical_url(url: str, base: str | None = None) -> str | None:
+    """The canonical spelling of an absolute or relative URL; None unless it is http(s), valid and nameless.
+
+    Nameless: a URL with user or password is refused, since it would carry a secret into keys and logs.
+    """
+    parsed = _parse(url.strip(), base)
+    if parsed is None or parsed.protocol not in ("http:", "https:"):
+        return None
+    if parsed.username or parsed.password or not parsed.hostname:
+        return None
+    path = normal_escapes(parsed.pathname)
+    query = _without_trackers(normal_escapes(parsed.search))
+    spelled = f"{parsed.protocol}//{parsed.host}{path}{query}"
+    return spelled if len(spelled) <= MAX_URL_CHARS else None
+
+
+def _parse(url: str, base: str | None) -> ada_url.URL | None:
+    try:
+        return ada_url.URL(url, base) if base else ada_url.URL(url)
+    except (ValueError, UnicodeError):
+        return None
+
+
+def normal_escapes(text: str) -> str:
+    """Decode escapes of unreserved characters, uppercase the others (RFC 3986, 6.2.2)."""
+    return _ESCAPE.sub(_normal_escape, text) if "%" in text else text
+
+
+def _normal_escape(match: re.Match[str]) -> str:
+    char = chr(int(match[0][1:], 16))
+    return char if char in _UNRESERVED else match[0].upper()
+
+
+def _without_trackers(search: str) -> str:
+    if len(search) < 2:
+        return ""
+    kept = [pair for pair in search[1:].split("&") if not _is_tracker(pair.partition("=")[0].lower())]
+    query = "&".join(kept)
+    return f"?{query}" if query else ""
+
+
+def _is_tracker(name: str) -> bool:
+    return name.startswith("utm_") or name in _TRACKERS
+
+
+@lru_cache(maxsize=4096)
+def _origin_parts(origin: str) -> tuple[str, str]:
+    parsed = ada_url.URL(origin)
+    return str(parsed.hostname), str(parsed.host)
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a canonical URL: `https://example.com:8443`."""
+    return url[: _path_start(url)]
+
+
+def path_of(url: str) -> str:
+    """Path and query of a canonical URL."""
+    return url[_path_start(url) :]
+
+
+def _path_start(url: str) -> int:
+    start = url.find("/", url.index("//") + 2)
+    return start if start >= 0 else len(url)
+
+
+def hostname_of(url: str) -> str:
+    """Host without port of a canonical URL."""
+    return _origin_parts(origin_of(url))[0]
+
+
+def netloc_of(url: str) -> str:
+    """Host of a canonical URL, with its port unless that is the scheme's own."""
+    return _origin_parts(origin_of(url))[1]

@@ -1,0 +1,1 @@
+"""Builds a candidate version, proves it, and searches what is published."""

@@ -1,0 +1,128 @@
+"""Brings the index table of a model up to the chunks: rows, vectors and indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kb_pipeline.errors import DamagedStore
+from kb_pipeline.model import ReportProgress
+from kb_pipeline.tables import CHUNKS, KbStore, LanceTable
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+VECTOR_INDEX_FROM_ROWS = 20_000
+"""Below it an exact scan is as fast as an index: 1.2 ms for 1,000 rows of 384 dimensions."""
+TEXT_COLUMNS = ("context", "text")
+_BATCH = 1024
+_FROM_CHUNKS = (
+    "chunk_id", "document_id", "source", "key", "title", "language", "headings", "ordinal", "start", "end", "text",
+    "text_hash", "document_hash",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChange:
+    """What building did to the index table."""
+
+    added: int
+    deleted: int
+    rows: int
+
+
+def index_name(model_fingerprint: str) -> str:
+    """The index table of a model; another model is built beside the live one."""
+    return f"index_{model_fingerprint[:16]}"
+
+
+def index_schema(dimension: int) -> pa.Schema:
+    """One row a chunk: where it stands, its words, its vector."""
+    import pyarrow as pa
+
+    strings = [
+        "document_id",
+        "source",
+        "key",
+        "title",
+        "language",
+        "context",
+        "text",
+        "text_hash",
+        "document_hash",
+    ]
+    return pa.schema(
+        [
+            pa.field("chunk_id", pa.string(), nullable=False),
+            *(pa.field(name, pa.string()) for name in strings),
+            ("headings", pa.list_(pa.string())),
+            ("ordinal", pa.int32()),
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
+        ]
+    )
+
+
+def build_index(store: KbStore, index: LanceTable, vectors: LanceTable, progress: ReportProgress) -> IndexChange:
+    """Take out the chunks that are gone, put in the new ones with their vectors, leave no row unindexed."""
+    chunks = store.tables.open(CHUNKS)
+    wanted = chunks.narrow(["chunk_id", "document_hash", "text_hash"], row_ids=True)
+    have = index.narrow(["chunk_id", "document_hash"])
+    new = wanted.join(have, on=["chunk_id", "document_hash"], how="anti")
+    gone = have.join(wanted, on=["chunk_id", "document_hash"], how="anti")["chunk_id"].to_list()
+    progress(0, new.height)
+    index.delete("chunk_id", gone)
+    if not new.is_empty():
+        index.append(_rows(chunks, index, vectors, _with_vectors(new, vectors), progress))
+    if gone or not new.is_empty():
+        _update_indexes(index, wanted.height)
+    return IndexChange(new.height, len(gone), wanted.height)
+
+
+def _with_vectors(new: pl.DataFrame, vectors: LanceTable) -> pl.DataFrame:
+    """Find each new chunk's row in the cache of vectors."""
+    places = vectors.narrow(["text_hash"], row_ids=True).unique("text_hash").rename({"_rowid": "vector_row"})
+    found = new.join(places, on="text_hash", how="left", maintain_order="left")
+    if lacking := found["vector_row"].null_count():
+        raise DamagedStore(str(vectors.path), f"{lacking} chunks have no vector; materialize embeddings first")
+    return found
+
+
+def _rows(
+    chunks: LanceTable, index: LanceTable, vectors: LanceTable, new: pl.DataFrame, progress: ReportProgress
+) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    done = 0
+    for part in new.iter_slices(_BATCH):
+        (rows,) = chunks.take(part["_rowid"].to_list(), _FROM_CHUNKS, part.height)
+        # A text that occurs twice has one vector: ask for it once.
+        places = part["vector_row"].unique(maintain_order=True)
+        (found,) = vectors.take(places.to_list(), ["vector"], len(places))
+        position = {row: n for n, row in enumerate(places)}
+        column = found["vector"].combine_chunks().take(pa.array([position[row] for row in part["vector_row"]]))
+        table = rows.append_column("context", _contexts(rows)).append_column("vector", column)
+        yield from table.select(index.schema.names).cast(index.schema).combine_chunks().to_batches()
+        done += part.height
+        progress(done, new.height)
+
+
+def _contexts(rows: pa.Table) -> pa.Array:
+    """Title and headings as one line: words that name a chunk, weighted above those in it."""
+    import pyarrow as pa
+
+    pairs = zip(rows["title"].to_pylist(), rows["headings"].to_pylist(), strict=True)
+    return pa.array([" / ".join(dict.fromkeys([title, *headings])) for title, headings in pairs])
+
+
+def _update_indexes(index: LanceTable, rows: int) -> None:
+    present = index.index_names()
+    for column in TEXT_COLUMNS:
+        if rows and column not in present:
+            index.create_text_index(column)  # never on an empty table: it would find nothing later
+    if rows >= VECTOR_INDEX_FROM_ROWS and "vector" not in present:
+        index.create_vector_index("vector", rows)
+    index.optimize()

@@ -1,0 +1,25 @@
+"""What every child process of ours does first: arrange to die with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+
+
+def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
+    """Have Linux send `signum` to this process when its parent dies; without it a killed run leaves its children.
+
+    Raises:
+        SystemExit: the parent is gone already.
+    """
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+    if os.getppid() != parent:  # it died between the two calls
+        raise SystemExit("the parent process is gone")

@@ -1,0 +1,291 @@
+"""The KB file: what a tenant writes, validated once at the border."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from kb_pipeline.errors import InvalidSpec, Problem
+from kb_pipeline.model import KbKey, digest
+
+_MAX_FILE_BYTES = 1 << 20
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+def _check_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("allowed are absolute http:// and https:// URLs")
+    if parts.username or parts.password:
+        raise ValueError("a URL must not carry a user name or password")
+    _ = parts.port  # raises ValueError when out of range
+    return url
+
+
+HttpUrl = Annotated[str, Field(max_length=2000), AfterValidator(_check_url)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False)
+
+
+class WebSource(_Strict):
+    """A web site, crawled from its start URLs and sitemaps."""
+
+    name: Slug
+    type: Literal["web"]
+    start_urls: Annotated[list[HttpUrl], Field(min_length=1, max_length=1000)]
+    sitemap: Literal["auto", "off"] | list[HttpUrl] = "auto"
+    scope: Literal["host", "domain", "prefix"] = "host"
+    include: list[str] = []
+    exclude: list[str] = []
+    max_pages: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    max_depth: Annotated[int, Field(ge=0, le=100)] = 5
+    delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 1.0
+    render: Literal["never"] = "never"
+
+
+class Chunking(_Strict):
+    """How documents are split."""
+
+    strategy: Literal["by_heading", "sliding_window"] = "by_heading"
+    max_tokens: Annotated[int, Field(ge=32, le=8192)] = 256
+    overlap_tokens: Annotated[int, Field(ge=0, le=4096)] = 32
+    preserve_code: bool = True
+
+    @model_validator(mode="after")
+    def _overlap_leaves_room(self) -> Chunking:
+        if self.overlap_tokens * 2 > self.max_tokens:
+            raise ValueError(f"overlap_tokens must be at most half of max_tokens ({self.max_tokens // 2})")
+        return self
+
+
+class Embedding(_Strict):
+    """Which model gives the vectors."""
+
+    model: Annotated[str, Field(min_length=1, max_length=500)] = "multilingual-e5-small"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+
+class Schedule(_Strict):
+    """When the KB is refreshed: a cron expression in a time zone."""
+
+    cron: str
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ValueError, OSError, KeyError):
+            raise ValueError("allowed are IANA time zones such as UTC or Europe/Berlin") from None
+        return zone
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_has_ticks(cls, cron: str) -> str:
+        from cronsim import CronSim, CronSimError
+
+        try:
+            next(CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC)))
+        except (CronSimError, StopIteration, ValueError):
+            raise ValueError(
+                "allowed is a cron expression of five fields that has ticks, as in '0 */2 * * *'"
+            ) from None
+        return cron
+
+
+class GoldenQuery(_Strict):
+    """A question of the KB and what must be among the first hits: a document's key, or words of a chunk."""
+
+    query: Annotated[str, Field(min_length=1, max_length=2000)]
+    key: str | None = None
+    text: str | None = None
+
+    @model_validator(mode="after")
+    def _one_expectation(self) -> GoldenQuery:
+        if (self.key is None) == (self.text is None):
+            raise ValueError("give either key (of the expected document) or text (of the expected chunk)")
+        return self
+
+
+class Publish(_Strict):
+    """What a candidate version must satisfy."""
+
+    max_shrink: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """The share of documents and of chunks that may vanish from one version to the next."""
+    min_recall: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """The share of golden queries that must be answered among the first five hits."""
+    queries: Annotated[list[GoldenQuery], Field(max_length=1000)] = []
+    """In the KB file: the name of a YAML file beside it, or the list itself."""
+
+
+class Retention(_Strict):
+    """How many published versions are kept."""
+
+    versions: Annotated[int, Field(ge=1, le=1000)] = 5
+
+
+class KbSpec(_Strict):
+    """One KB: its sources and its rules."""
+
+    tenant: Slug
+    kb: Slug
+    languages: list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]] = []
+    """Languages (ISO 639) the sources are written in, when known: applying warns if the model cannot read them."""
+    sources: Annotated[list[WebSource], Field(min_length=1, max_length=100)]
+    chunking: Chunking = Chunking()
+    embedding: Embedding = Embedding()
+    schedule: Schedule | None = None
+    publish: Publish = Publish()
+    retention: Retention = Retention()
+
+    @model_validator(mode="after")
+    def _source_names_are_unique(self) -> KbSpec:
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError(f"source names must be unique; got {', '.join(names)}")
+        return self
+
+    @property
+    def key(self) -> KbKey:
+        """`tenant/kb`."""
+        return KbKey(self.tenant, self.kb)
+
+    def fingerprints(self) -> dict[str, str]:
+        """An identity of each section, for the manifest and for telling what an edit touches."""
+        body = self.model_dump(mode="json")
+        return {name: digest(repr(value)) for name, value in body.items() if name not in {"tenant", "kb"}}
+
+
+def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> tuple[KbSpec, str]:
+    """Read and validate a KB file; returns the spec and the YAML to store for it.
+
+    The YAML keeps `${NAME}` references, so that secrets are not stored.
+
+    Raises:
+        InvalidSpec: naming the file, each field, what was given and what is allowed.
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise InvalidSpec(str(path), [Problem("(file)", "more than 1 MiB", "a KB file is small; check the path")])
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSpec(str(path), [Problem("(file)", str(error), "give a readable UTF-8 YAML file")]) from None
+    body = _inline_queries(_read_yaml(text, str(path)), path)
+    import yaml
+
+    stored = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
+    return parse_spec(stored, str(path), environ), stored
+
+
+def _inline_queries(body: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Put the golden queries of the file that `publish.queries` names in its place.
+
+    A KB must not depend on a file that may move, and a tenant's file must name only its neighbours.
+    """
+    publish = body.get("publish")
+    name = publish.get("queries") if isinstance(publish, dict) else None
+    if not isinstance(publish, dict) or not isinstance(name, str):
+        return body
+    beside = path.parent / name
+    allowed = "give the name of a YAML file beside the KB file that holds a list of {query, key or text}"
+    if Path(name).name != name or not beside.is_file():
+        raise InvalidSpec(str(path), [Problem("publish.queries", repr(name), allowed)])
+    return {**body, "publish": {**publish, "queries": _read_list(beside, allowed)}}
+
+
+def _read_list(path: Path, allowed: str) -> list[Any]:
+    import yaml
+
+    try:
+        items = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise InvalidSpec(str(path), [Problem("(file)", str(error).replace("\n", " "), allowed)]) from None
+    if not isinstance(items, list):
+        raise InvalidSpec(str(path), [Problem("(file)", type(items).__name__, allowed)])
+    return items
+
+
+def parse_spec(text: str, file: str, environ: Mapping[str, str] | None = None) -> KbSpec:
+    """Validate the text of a KB file; raises InvalidSpec."""
+    body = _substitute(_read_yaml(text, file), os.environ if environ is None else environ, file)
+    try:
+        return KbSpec.model_validate(body)
+    except ValidationError as error:
+        secrets = set(_VARIABLE.findall(text))
+        raise InvalidSpec(file, [_problem(e, bool(secrets)) for e in error.errors()]) from None
+
+
+def _read_yaml(text: str, file: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        body = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InvalidSpec(file, [Problem("(file)", "no valid YAML", str(error).replace("\n", " "))]) from None
+    if not isinstance(body, dict):
+        raise InvalidSpec(
+            file, [Problem("(file)", type(body).__name__, "a KB file is a mapping with tenant, kb, sources")]
+        )
+    return body
+
+
+def _substitute(value: Any, environ: Mapping[str, str], file: str) -> Any:  # noqa: ANN401 - any YAML value
+    """Replace `${NAME}` in every string by the environment's value."""
+    if isinstance(value, dict):
+        return {key: _substitute(item, environ, file) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substitute(item, environ, file) for item in value]
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if name not in environ:
+            raise InvalidSpec(file, [Problem(f"${{{name}}}", "no such variable", f"set {name} in the environment")])
+    return _VARIABLE.sub(lambda match: environ[match[1]], value)
+
+
+def _problem(error: Mapping[str, Any], has_secrets: bool) -> Problem:
+    where = ".".join(str(part) for part in error["loc"]) or "(file)"
+    # With ${NAME} in the file any value may be a secret: say where, not what.
+    given = "a value (hidden)" if has_secrets else repr(error["input"])[:120]
+    if error["type"] == "extra_forbidden":
+        return Problem(where, "an unknown field", _fields_allowed(error["loc"]))
+    if error["type"] == "missing":
+        return Problem(where, "nothing", "this field is required")
+    return Problem(where, given, error["msg"].removeprefix("Value error, "))
+
+
+def _fields_allowed(loc: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = KbSpec
+    for part in loc[:-1]:
+        model = _SECTIONS.get(str(part), model)
+    return "allowed here: " + ", ".join(model.model_fields)
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "sources": WebSource,
+    "chunking": Chunking,
+    "embedding": Embedding,
+    "schedule": Schedule,
+    "publish": Publish,
+    "retention": Retention,
+}

@@ -1,0 +1,206 @@
+"""The control plane on SQLite and on a real Postgres."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from kb_pipeline.control import catalogue, failures, leases, refreshes, versions
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.schema import Lease
+from kb_pipeline.control.status import describe_kb
+from kb_pipeline.errors import LeaseHeld, LeaseLost, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
+from kb_pipeline.model import KbKey, StageReport
+from kb_pipeline.spec import parse_spec
+
+ACME, GLOBEX = KbKey("acme", "docs"), KbKey("globex", "docs")
+
+
+def yaml_of(key: KbKey, delay_s: float = 1) -> str:
+    source = f"{{name: site, type: web, start_urls: ['http://site.example/'], delay_s: {delay_s}}}"
+    return f"tenant: {key.tenant}\nkb: {key.kb}\nsources: [{source}]\n"
+
+
+def apply(db: Database, key: KbKey, delay_s: float = 1) -> str:
+    yaml = yaml_of(key, delay_s)
+    return catalogue.apply_spec(db, parse_spec(yaml, "test"), yaml)
+
+
+def publish(db: Database, key: KbKey, run_id: str) -> int:
+    lease = leases.acquire_lease(db, key, run_id)
+    number = versions.reserve_version(db, lease, run_id)
+    manifest = {"version": number, "counts": {"documents": number, "chunks": number}, "model": {"name": "m"}}
+    versions.settle_version(db, lease, number, "candidate", manifest)
+    versions.publish_version(db, lease, number)
+    leases.release_lease(db, lease)
+    return number
+
+
+def expire(db: Database, key: KbKey) -> None:
+    with db.write() as session:
+        session.get_one(Lease, (key.tenant, key.kb)).expires_at = time.time() - 1
+
+
+def test_applying_says_created_updated_or_unchanged(db: Database) -> None:
+    assert [apply(db, ACME), apply(db, ACME), apply(db, ACME, delay_s=2)] == ["created", "unchanged", "updated"]
+    assert catalogue.get_kb(db, ACME).revision == 2
+    assert catalogue.get_kb(db, ACME).spec.sources[0].delay_s == 2
+
+
+def test_unknown_kb_is_an_error_that_names_the_remedy(db: Database) -> None:
+    with pytest.raises(UnknownKb, match="kb apply FILE"):
+        catalogue.get_kb(db, ACME)
+    with pytest.raises(UnknownKb):
+        versions.live_manifest(db, ACME)
+
+
+def test_a_second_owner_waits_for_the_lease(db: Database) -> None:
+    first = leases.acquire_lease(db, ACME, "run-1")
+    with pytest.raises(LeaseHeld, match="run run-1 is writing"):
+        leases.acquire_lease(db, ACME, "run-2")
+    assert leases.acquire_lease(db, ACME, "run-1").token == first.token  # the owner may come back
+    assert leases.acquire_lease(db, GLOBEX, "run-2").token == 1  # another KB is free
+    leases.release_lease(db, first)
+    assert leases.acquire_lease(db, ACME, "run-2").token == first.token + 1
+
+
+def test_a_writer_that_wakes_after_its_lease_was_taken_publishes_nothing(db: Database) -> None:
+    apply(db, ACME)
+    zombie = leases.acquire_lease(db, ACME, "zombie")
+    number = versions.reserve_version(db, zombie, "zombie")
+    expire(db, ACME)
+    leases.acquire_lease(db, ACME, "heir")
+    with pytest.raises(LeaseLost):
+        versions.publish_version(db, zombie, number)
+    with pytest.raises(NoLiveVersion):
+        versions.live_manifest(db, ACME)
+
+
+def test_a_released_zombie_does_not_end_the_heirs_lease(db: Database) -> None:
+    zombie = leases.acquire_lease(db, ACME, "zombie")
+    expire(db, ACME)
+    leases.acquire_lease(db, ACME, "heir")
+    leases.release_lease(db, zombie)
+    lease = leases.current_lease(db, ACME)
+    assert lease is not None
+    assert lease.owner == "heir"
+
+
+def test_of_many_racing_writers_exactly_one_gets_the_lease(db: Database) -> None:
+    winners, barrier = [], threading.Barrier(8)
+
+    def race(number: int) -> None:
+        barrier.wait()
+        try:
+            winners.append(leases.acquire_lease(db, ACME, f"run-{number}"))
+        except LeaseHeld:
+            pass
+        except Exception as error:  # noqa: BLE001 - two first rows at once: the loser's insert fails
+            assert "unique" in str(error).lower()
+
+    threads = [threading.Thread(target=race, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(winners) == 1
+
+
+def test_held_lease_is_released_at_once_after_an_error(db: Database) -> None:
+    with pytest.raises(ZeroDivisionError), leases.hold_lease(db, ACME, "run-1"):
+        _ = 1 / 0
+    assert leases.current_lease(db, ACME) is None
+
+
+def test_publishing_moves_the_pointer_and_numbers_are_never_reused(db: Database) -> None:
+    apply(db, ACME)
+    assert [publish(db, ACME, "run-1"), publish(db, ACME, "run-2")] == [1, 2]
+    assert versions.live_manifest(db, ACME)["version"] == 2
+    listed = list(versions.list_versions(db, ACME))
+    assert [(row["version"], row["live"], row["status"]) for row in listed] == [
+        (2, True, "published"),
+        (1, False, "published"),
+    ]
+
+
+def test_as_of_reads_a_version_by_number_or_time(db: Database) -> None:
+    apply(db, ACME)
+    publish(db, ACME, "run-1")
+    between = datetime.now(UTC)
+    publish(db, ACME, "run-2")
+    assert versions.manifest_as_of(db, ACME, None)["version"] == 2
+    assert versions.manifest_as_of(db, ACME, "1")["version"] == 1
+    assert versions.manifest_as_of(db, ACME, between.isoformat())["version"] == 1
+    with pytest.raises(UnknownVersion):
+        versions.manifest_as_of(db, ACME, "7")
+    with pytest.raises(UsageError, match="ISO time"):
+        versions.manifest_as_of(db, ACME, "yesterday")
+
+
+def test_tenants_do_not_see_each_other(db: Database) -> None:
+    for key in (ACME, GLOBEX):
+        apply(db, key)
+        publish(db, key, f"run-{key.tenant}")
+        refreshes.begin_refresh(db, key, f"run-{key.tenant}")
+        failures.replace_failures(db, key, "fetch", [failures.FailedItem("site", str(key), "timeout", "", True)])
+    assert [row["key"] for row in failures.list_failures(db, ACME)] == ["acme/docs"]
+    assert [row["run_id"] for row in versions.list_versions(db, ACME)] == ["run-acme"]
+    assert refreshes.get_refresh(db, ACME, "run-globex") is None
+    assert versions.candidate_of_run(db, ACME, "run-globex") is None
+    failures.replace_failures(db, ACME, "fetch", [])
+    assert [row["key"] for row in failures.list_failures(db, GLOBEX)] == ["globex/docs"]
+
+
+def test_failures_count_attempts_and_vanish_when_solved(db: Database) -> None:
+    def item(key: str) -> failures.FailedItem:
+        return failures.FailedItem("site", key, "http_503", "try later", recoverable=True)
+
+    failures.replace_failures(db, ACME, "fetch", [item("/a"), item("/b")])
+    first_seen = {row["key"]: row["first_seen"] for row in failures.list_failures(db, ACME)}
+    failures.replace_failures(db, ACME, "fetch", [item("/b")])
+    (row,) = failures.list_failures(db, ACME)
+    assert (row["key"], row["attempts"], row["first_seen"]) == ("/b", 2, first_seen["/b"])
+    failures.replace_failures(db, ACME, "clean", [])
+    assert len(list(failures.list_failures(db, ACME))) == 1  # another stage's list is not touched
+
+
+def test_status_goes_from_new_over_running_to_the_end(db: Database) -> None:
+    apply(db, ACME)
+    assert describe_kb(db, ACME)["status"] == "new"
+    with leases.hold_lease(db, ACME, "run-1"):
+        refreshes.begin_refresh(db, ACME, "run-1")
+        progress = refreshes.StageProgress(db, ACME, "run-1", "fetch")
+        progress(5, 10)
+        described = describe_kb(db, ACME)
+        assert described["status"] == "running"
+        assert (described["running"]["stage"], described["running"]["done"]) == ("fetch", 5)
+        refreshes.finish_stage(db, ACME, "run-1", StageReport("fetch", entered=10, passed=10))
+    refreshes.end_refresh(db, ACME, "run-1", "failed", message="no network")
+    described = describe_kb(db, ACME)
+    assert (described["status"], described["last_run"]["message"]) == ("failed", "no network")
+    assert described["last_run"]["stages"]["fetch"]["out"] == 10
+
+
+def test_a_run_without_a_lease_and_without_an_end_is_interrupted(db: Database) -> None:
+    apply(db, ACME)
+    refreshes.begin_refresh(db, ACME, "run-1")
+    assert describe_kb(db, ACME)["status"] == "interrupted"
+
+
+def test_the_word_of_a_lost_worker_does_not_replace_the_refreshs_own_end(db: Database) -> None:
+    refreshes.begin_refresh(db, ACME, "run-1")
+    refreshes.end_refresh(db, ACME, "run-1", "held", 1, "shrunk")
+    refreshes.end_refresh(db, ACME, "run-1", "failed", message="Dagster says the run failed")
+    row = refreshes.get_refresh(db, ACME, "run-1")
+    assert row is not None
+    assert (row.status, row.message) == ("held", "shrunk")
+
+
+def test_times_come_back_aware(db: Database) -> None:
+    apply(db, ACME)
+    created = catalogue.get_kb(db, ACME).created_at
+    assert created.utcoffset() == timedelta(0)
+    assert abs(datetime.now(UTC) - created) < timedelta(minutes=1)

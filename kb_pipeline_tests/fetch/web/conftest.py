@@ -1,0 +1,77 @@
+"""Fixtures: a site on loopback and a crawl of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kb_pipeline.fetch.web.crawl import crawl
+from kb_pipeline.fetch.web.journal import read_outcomes, read_rows
+from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
+from kb_pipeline_tests.fetch.web.site import Site, running_site
+
+LOOPBACK = ("127.0.0.0/8",)
+
+
+def rules_for(*start_urls: str, **changes: Any) -> CrawlRules:
+    """Rules that suit a test: no sitemap, no delay, quick retries."""
+    given: dict[str, Any] = {
+        "source": "site",
+        "start_urls": start_urls,
+        "sitemap": "off",
+        "scope": "host",
+        "include": (),
+        "exclude": (),
+        "max_pages": 1000,
+        "max_depth": 20,
+        "delay_s": 0.0,
+        "user_agent": "kb-test/1.0 (+mailto:test@example.com)",
+        "allowed_networks": LOOPBACK,
+        "backoff_s": 0.05,
+        "timeout_s": 5.0,
+        "deadline_s": 10.0,
+    }
+    return CrawlRules(**{**given, **changes})
+
+
+class Crawled:
+    """What a crawl left behind."""
+
+    def __init__(self, journal: Path, summary: CrawlSummary) -> None:
+        self.summary = summary
+        self.rows = {row["key"]: row for row in read_rows(journal)}
+        assert sorted(read_outcomes(journal).column("key").to_pylist()) == sorted(self.rows)
+        if summary.finished:
+            assert sum(summary.outcomes.values()) == len(self.rows), "one outcome for every URL"
+
+    def outcome(self, url: str) -> str:
+        """`fetched`, or `rejected not_found` and the like."""
+        row = self.rows[url]
+        return f"{row['outcome']} {row['reason']}" if row["reason"] else row["outcome"]
+
+
+class Crawler:
+    """Crawls into one journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = folder / "journal"
+        self.progress: list[tuple[int, int | None]] = []
+
+    def __call__(self, *start_urls: str, known: Path | None = None, **changes: Any) -> Crawled:
+        rules = rules_for(*start_urls, **changes)
+        summary = crawl(rules, self.journal, known, lambda done, total: self.progress.append((done, total)))
+        return Crawled(self.journal, summary)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with running_site() as running:
+        yield running
+
+
+@pytest.fixture
+def crawled(tmp_path: Path) -> Crawler:
+    return Crawler(tmp_path)
