@@ -11,15 +11,18 @@ _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 
 
-def die_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
+def die_with_parent(signum: signal.Signals, parent: int) -> None:
     """Have Linux send `signum` to this process when its parent dies; without it a killed run leaves its children.
+
+    Args:
+        signum: what to send.
+        parent: process id of the parent, told by itself: it may have died before this call.
 
     Raises:
         SystemExit: the parent is gone already.
     """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
-    if os.getppid() != parent:  # it died between the two calls
+    if os.getppid() != parent:
         raise SystemExit("the parent process is gone")

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from math import ceil
 
+from kb_pipeline.chunk.outline import heading_name
+
 _TITLE_BUDGET = 20
 _HEADINGS_BUDGET = 32
 """Together, in estimated tokens, a fifth of the default window: context must never crowd out the text."""
 
-_PART = re.compile(r"[A-Za-z]+|[^\W\dA-Za-z_]|\S")
-_TRAILING_HASHES = re.compile(r"\s#+\s*$")
+_PART = re.compile(r"[A-Za-z]+|[^\W\d_\u2e80-\U0010ffff]+|\S")
+_LINE_END = re.compile(r"[\r\n]")
 
 
 def embedding_text(title: str, headings: Sequence[str], text: str) -> str:
@@ -35,13 +37,12 @@ def context_line(title: str, headings: Sequence[str], text: str) -> str:
 
 
 def shortened(text: str, budget: int) -> str:
-    """The longest beginning of `text`, in whole words where it has any, that counts at most `budget`."""
+    """The longest beginning of `text`, in whole words, that counts at most `budget`."""
     spent = 0
     for part in _PART.finditer(text):
         spent += _estimate(part.group())
         if spent > budget:
-            kept = text[: part.start()]
-            return (kept.rpartition(" ")[0] or kept) if not text[part.start() - 1].isspace() else kept.rstrip()
+            return text[: part.start()].rstrip() or text[:budget]
     return text
 
 
@@ -61,15 +62,12 @@ def _innermost(path: Sequence[str]) -> Iterable[str]:
 
 
 def _estimate(part: str) -> int:
-    # Rather too many than too few: three ASCII letters a token, anything else a token a character.
-    return ceil(len(part) / 3) if part.isascii() and part.isalpha() else 1
+    # Rather too many than too few: three ASCII letters a token, two of another alphabet, one character of the rest.
+    return ceil(len(part) / (3 if part.isascii() else 2)) if part.isalpha() else 1
 
 
 def _opening_heading(text: str) -> str:
-    if not text.startswith("#"):
-        return ""
-    first = text[:1000].split("\n", 1)[0].lstrip("#")
-    return " ".join(_TRAILING_HASHES.sub("", first).split())
+    return heading_name(_LINE_END.split(text[:1000], 1)[0])
 
 
 def _same(one: str, other: str) -> bool:

@@ -13,6 +13,7 @@ from kb_pipeline.clean.markdown import write_markdown
 from kb_pipeline.clean.prose import Article, keep_article
 from kb_pipeline.clean.regions import documentation_content, main_content, strip_boilerplate
 from kb_pipeline.clean.rules import CleaningRules
+from kb_pipeline.clean.tables import span
 from kb_pipeline.model import Document, RawDocument, Rejected
 
 Element = Any
@@ -27,9 +28,14 @@ _LOOKS_LIKE_HTML = re.compile(
     re.I | re.S,
 )
 _INTERNAL_SUBSET = re.compile(r"(<!DOCTYPE[^>\[]{0,300})\[.*?\]\s*>", re.I | re.S)
-_WRAPPERS = re.compile(r"</?(?:div|span|section|font|center|b|i|u|em|strong|small|big)\b[^>]{0,1000}>", re.I)
+_INLINE_TAG = re.compile(r"</?(?:a|b|i|u|s|em|strong|span|font|code|tt|small|big|sub|sup)\b[^>]{0,1000}>", re.I)
+_BLOCK_TAG = re.compile(
+    r"</?(?!(?:p|pre|h[1-6]|br|html|head|body|title|meta|link|base|script|style|noscript|template)\b)[a-z][^>]{0,1000}>",
+    re.I,
+)
 _WORD = re.compile(r"\w+")
 _PARSER_DEPTH = 2_000
+_SANE_COLUMNS = 20
 _LONG_ARTICLE = 100
 _WORDS_OF_A_SHELL = 50
 _ROOTS = frozenset(
@@ -122,8 +128,8 @@ def _parse(text: str) -> Element | None:
     """The page as a tree, without comments; entities, DTDs and the network are out of its reach."""
     tree = _tree(_INTERNAL_SUBSET.sub(r"\1>", text, count=1))
     if tree is not None and _is_cut_off(tree):
-        # The parser drops what is nested deeper than it can: without the wrappers it takes everything.
-        tree = _tree(_WRAPPERS.sub(" ", text))
+        # The parser drops what is nested deeper than it can: as a plain row of paragraphs it takes everything.
+        tree = _tree(_BLOCK_TAG.sub("<p>", _INLINE_TAG.sub(" ", text)))
     return tree
 
 
@@ -136,6 +142,8 @@ def _tree(text: str) -> Element | None:
         tree = document_fromstring(text.encode("utf-8"), parser=parser)
     except etree.ParserError:  # nothing but white space
         return None
+    except etree.XMLSyntaxError as error:  # this parser forgives any syntax: it had no room for the tree
+        raise MemoryError from error
     if any(entry.type == etree.ErrorTypes.ERR_NO_MEMORY for entry in parser.error_log):
         raise MemoryError  # the parser is content with the part of the page that it had room for
     return tree
@@ -179,6 +187,9 @@ def _article(tree: Element, url: str) -> Article | None:
     from trafilatura import bare_extraction
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it logs what it reads
+    for cell in tree.iter("td", "th"):
+        if span(cell) > _SANE_COLUMNS:
+            cell.attrib.pop("colspan")  # trafilatura pads every row to the widest: minutes for a hostile table
     found: Any = bare_extraction(tree, url=url or None, fast=True, include_comments=False, include_tables=True)
     if found is None or found.body is None:
         return None

@@ -244,4 +244,6 @@ def _flatten(root: Element) -> None:
         if depth > _DEEPEST:
             too_deep.append(element)
     for element in too_deep:
+        if element.tag in _BLOCKS:
+            element.text = f" {element.text or ''}"
         element.drop_tag()

@@ -86,7 +86,9 @@ def strip_boilerplate(root: Element, *, is_documentation: bool) -> None:
 
     In documentation a `sidebar` or `related` box is content unless it is made of links.
     """
-    drop(list(root.iter(*_DROPPED_TAGS)), root)
+    from lxml import etree
+
+    etree.strip_elements(root, *_DROPPED_TAGS, with_tail=False)
     length = _length(root)
     for element in list(root.iterdescendants()):
         if _is_certain(element) or (_is_boilerplate(element) and _is_minor(element, length, is_documentation)):

@@ -42,7 +42,7 @@ def run_refresh(settings: Settings, db: Database, key: KbKey) -> dict[str, Any]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         child = subprocess.Popen(
-            [sys.executable, "-m", "kb_pipeline.defs.launch", str(key), run_id],
+            [sys.executable, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid())],
             stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | {"KB_HOME": str(settings.home)},
         )  # fmt: skip
         _watch(child, db, key, run_id)

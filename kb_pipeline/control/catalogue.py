@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Kb, SpecRevision
@@ -63,10 +63,13 @@ def get_kb(db: Database, key: KbKey) -> KbRecord:
     return _record(row)
 
 
-def list_kbs(db: Database) -> Iterator[KbRecord]:
-    """Every KB, by key."""
+def list_kbs(db: Database, after: KbKey | None = None) -> Iterator[KbRecord]:
+    """Every KB (beyond `after`), by key."""
+    query = select(Kb).order_by(Kb.tenant, Kb.kb)
+    if after is not None:
+        query = query.where(tuple_(Kb.tenant, Kb.kb) > (after.tenant, after.kb))
     with db.read() as session:
-        for row in session.scalars(select(Kb).order_by(Kb.tenant, Kb.kb)):
+        for row in session.scalars(query):
             yield _record(row)
 
 

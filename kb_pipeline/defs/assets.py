@@ -17,7 +17,7 @@ _common: dict[str, Any] = {"partitions_def": knowledge_bases, "owners": ["team:k
 
 
 @dg.asset(**_common, group_name="fetch", kinds={"scrapy", "parquet"}, pool="crawl")
-def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """The exact bytes of every page that the KB's sources name, fetched politely, kept by SHA-256.
 
     Pages that answer 304 or with the same bytes cost no more than the question. A page that fails keeps its last
@@ -37,7 +37,7 @@ def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> 
     kinds={"trafilatura", "lance"},
     code_version=CLEAN_VERSION,
 )
-def documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+def documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """Readable Markdown of every raw document: title, language, headings, tables, code; or why there is none."""
     with workspaces.open(context) as kb:
         report = kb.clean()
@@ -45,7 +45,7 @@ def documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.M
 
 
 @dg.asset(**_common, deps=[documents], group_name="chunk", kinds={"python", "lance"}, code_version=CHUNK_VERSION)
-def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """Spans of the documents that fit the embedding model's window and remember their place."""
     with workspaces.open(context) as kb:
         report = kb.chunk()
@@ -53,7 +53,7 @@ def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.Mate
 
 
 @dg.asset(**_common, deps=[chunks], group_name="embed", kinds={"openvino", "lance"}, pool="embed")
-def embeddings(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+def embeddings(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """One vector for every distinct chunk text, from the tenant's cache where it has been embedded before."""
     with workspaces.open(context) as kb:
         report = kb.embed()
@@ -68,7 +68,7 @@ def embeddings(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.
     code_version=INDEX_VERSION,
     check_specs=[dg.AssetCheckSpec(name, asset="candidate_version", blocking=True) for name in GATE_NAMES],
 )
-def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """The next version, built where no reader sees it, read back and checked; a failed check stops publishing."""
     with workspaces.open(context) as kb:
         candidate = kb.build_candidate()
@@ -82,7 +82,7 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
 
 
 @dg.asset(**_common, deps=[candidate_version], group_name="index", kinds={"lance"})
-def published_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult[Any]:
+def published_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """The version that readers see: the pointer moves in one transaction, or stays when nothing changed."""
     with workspaces.open(context) as kb:
         outcome = kb.publish()

@@ -1,4 +1,4 @@
-"""Runs `refresh_kb` over one KB in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID`."""
+"""Runs `refresh_kb` over one KB in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID`."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def launch(key: KbKey, run_id: str) -> bool:
 
 
 if __name__ == "__main__":
-    die_with_parent(signal.SIGINT)
+    die_with_parent(signal.SIGINT, int(sys.argv[3]))
     sys.exit(0 if launch(KbKey.parse(sys.argv[1]), sys.argv[2]) else 1)

@@ -1,7 +1,9 @@
 """What starts refreshes: the catalogue, each KB's cron; and what notes that a run was lost."""
 # No `from __future__ import annotations`: Dagster reads the annotations of a sensor's parameters.
 
-from datetime import UTC, datetime, timedelta
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -57,22 +59,44 @@ def due_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult:
-    """Ask for a refresh of every KB with a tick since the cursor; a cap too small this time is made up next time."""
-    since = datetime.fromisoformat(context.cursor) if context.cursor else now
+    """Ask for a refresh of every KB with a tick since the last time, at most `_MAX_REQUESTS` now, the rest next time."""
+    window = _Window.read(context.cursor, now)
+    due = [
+        (kb, tick)
+        for kb in list_kbs(open_database(), after=window.done)
+        if kb.cron and (tick := newest_tick(kb.cron, kb.timezone, max(window.since, kb.created_at), window.until))
+    ]
     present = set(_present(context))
-    due = []
-    for kb in list_kbs(open_database()):
-        if kb.cron and str(kb.key) in present:
-            tick = newest_tick(kb.cron, kb.timezone, max(since, kb.created_at), now)
-            if tick:
-                due.append((tick, kb))
-    due.sort(key=lambda item: item[0])
-    requests = [_request(kb, f"{kb.key}@{tick.isoformat()}") for tick, kb in due[:_MAX_REQUESTS]]
-    # Beyond the cap: come back to the first tick left over. Run keys keep the others from running twice.
-    cursor = due[_MAX_REQUESTS][0] - timedelta(microseconds=1) if len(due) > _MAX_REQUESTS else now
+    asked = [(kb, tick) for kb, tick in due if str(kb.key) in present][:_MAX_REQUESTS]
+    is_capped = len(asked) == _MAX_REQUESTS
+    left = replace(window, done=asked[-1][0].key) if is_capped else _Window(window.until, window.until, None)
+    requests = [_request(kb, f"{kb.key}@{tick.isoformat()}") for kb, tick in asked]
     return dg.SensorResult(
-        run_requests=requests, cursor=cursor.isoformat(), skip_reason=None if requests else "no KB is due"
+        run_requests=requests, cursor=left.write(), skip_reason=None if requests else "no KB is due"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The ticks being looked at: those in (since, until], of the KBs after `done`."""
+
+    since: datetime
+    until: datetime
+    done: KbKey | None
+
+    @classmethod
+    def read(cls, cursor: str | None, now: datetime) -> "_Window":
+        """Go on with a window that was capped, else look at what came since the last one."""
+        if not cursor:
+            return cls(now, now, None)  # never fires for the past at first start
+        since, until, done = json.loads(cursor)
+        if done is None:
+            return cls(datetime.fromisoformat(until), now, None)
+        return cls(datetime.fromisoformat(since), datetime.fromisoformat(until), KbKey.parse(done))
+
+    def write(self) -> str:
+        """As the sensor's cursor."""
+        return json.dumps([self.since.isoformat(), self.until.isoformat(), str(self.done) if self.done else None])
 
 
 @dg.run_failure_sensor(

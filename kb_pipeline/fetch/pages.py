@@ -65,7 +65,7 @@ def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: st
         (pl.col("outcome") == "redirected") & pl.col("status").is_in(_MOVED)
     )
     keeps_validators = pl.col("outcome").is_in(["failed", "rejected"])
-    before = {name: pl.col(f"{name}_old") for name in (*_STORED, "etag", "last_modified")}
+    before = {name: pl.col(f"{name}_old") for name in (*_STORED, "status", "etag", "last_modified")}
     new = new.with_columns(body_run_id=pl.lit(run_id))
     joined = new.join(old.select("key", *before), on="key", how="left", suffix="_old")
     stored = [
@@ -76,7 +76,9 @@ def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: st
         pl.when(keeps_validators).then(before[name]).otherwise(pl.coalesce(name, before[name])).alias(name)
         for name in ("etag", "last_modified")
     ]
-    merged = joined.with_columns(*stored, *validators, source=pl.lit(source)).with_columns(
+    # The 304 of an unchanged page says nothing of how its bytes came.
+    status = pl.when(pl.col("outcome") == "unchanged").then(before["status"]).otherwise(pl.col("status"))
+    merged = joined.with_columns(*stored, *validators, status=status, source=pl.lit(source)).with_columns(
         pl.col("key").map_elements(lambda key: document_id(source, key), return_dtype=pl.String).alias("page_id")
     )
     return _differing(merged.select(pages_schema().names), old)

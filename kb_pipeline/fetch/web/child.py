@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
-import os
 import signal
 import sys
 from dataclasses import asdict
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.processes import die_with_parent
 
 if TYPE_CHECKING:
     from kb_pipeline.fetch.web.client import Transport
@@ -26,21 +25,14 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 15.0
 _PROGRESS_SECONDS = 0.25
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
     """Run one job; 0 when its summary was printed."""
-    _die_with_parent()
-    job = json.load(sys.stdin)
-    if os.getppid() != job["parent"]:
-        return 1  # it was gone before the kernel was told to watch it
+    job = json.load(sys.stdin)  # at its end when the parent dies first, and then no job
+    die_with_parent(signal.SIGTERM, job["parent"])
     _crawl(job)
     return 0
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _crawl(job: dict[str, Any]) -> None:

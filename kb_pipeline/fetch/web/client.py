@@ -47,7 +47,7 @@ class Answer:
     attempts: int = 1
 
 
-class NoAnswer(Exception):  # noqa: N818 - named for what it tells
+class NoAnswer(Exception):
     """A request got no complete response; `reason` is one of the reason codes."""
 
     def __init__(self, reason: str, message: str, attempts: int = 1) -> None:

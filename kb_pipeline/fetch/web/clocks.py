@@ -10,7 +10,7 @@ from time import monotonic
 DOWN_AFTER = 10
 
 
-class Stopped(Exception):  # noqa: N818 - it is an answer, not an error
+class Stopped(Exception):
     """The crawl was stopped before this turn came."""
 
 

@@ -17,9 +17,7 @@ _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNOR
 _PRESCAN_BYTES = 1024
 _TAG = re.compile(rb"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 _HREF = re.compile(rb"""<a\s[^>]{0,500}?href\s*=\s*["']?([^"'>\s]{1,2000})""", re.IGNORECASE)
-_VOID = frozenset(
-    b"area base br col embed hr img input link meta param source track wbr p li td tr dt dd".split()
-)
+_VOID = frozenset(b"area base br col embed hr img input link meta param source track wbr p li td tr dt dd".split())
 _MANY_TAGS = 20_000
 _DEEP = 10_000
 _NOT_PAGES = ("javascript:", "mailto:", "tel:", "data:", "blob:", "#")
@@ -111,9 +109,7 @@ def _resolved(href: str, base: str) -> str | None:
 
 def _decoded(body: bytes, content_type: str) -> bytes | str:
     """The body, decoded when it is not UTF-8, which the parser reads by itself."""
-    declared = _CHARSET.search(content_type.encode("latin-1", "replace")) or _CHARSET.search(
-        body[:_PRESCAN_BYTES]
-    )
+    declared = _CHARSET.search(content_type.encode("latin-1", "replace")) or _CHARSET.search(body[:_PRESCAN_BYTES])
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return body.decode("utf-16", "replace")
     name = _codec(declared[1].decode("ascii")) if declared else "utf-8"

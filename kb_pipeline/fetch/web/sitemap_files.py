@@ -58,9 +58,7 @@ class SitemapFiles:
             for url in (named,) if isinstance(named, str) else named:
                 yield canonical_url(url) or url
             return
-        for origin in dict.fromkeys(
-            origin_of(url) for url in map(canonical_url, self._rules.start_urls) if url
-        ):
+        for origin in dict.fromkeys(origin_of(url) for url in map(canonical_url, self._rules.start_urls) if url):
             policy = await self._robots.policy(origin)
             if not isinstance(policy, RobotsPolicy):
                 continue
@@ -79,9 +77,7 @@ class SitemapFiles:
             except NoAnswer as failure:
                 self._warn(f"sitemap {url}: {failure.reason}: {failure}")
                 return None
-            if 300 <= answer.status < 400 and (
-                target := canonical_url(answer.headers.get("location", ""), url)
-            ):
+            if 300 <= answer.status < 400 and (target := canonical_url(answer.headers.get("location", ""), url)):
                 url = target
             elif answer.status == 200:
                 return answer.body

@@ -16,7 +16,7 @@ MAX_BYTES = 50 * 1024 * 1024
 MAX_NESTING = 3
 
 
-class UnreadableSitemap(ValueError):  # noqa: N818 - named as in errors.py
+class UnreadableSitemap(ValueError):
     """The file is no sitemap."""
 
 

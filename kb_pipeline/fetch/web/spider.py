@@ -167,7 +167,7 @@ class CrawlSpider(scrapy.Spider):
 def run(work: Work, rules: CrawlRules, *, debug: bool = False) -> None:
     """Run the work in this process's reactor; raises what it raised."""
     logging.getLogger("scrapy").setLevel(logging.INFO if debug else logging.ERROR)
-    process = AsyncCrawlerProcess(settings(rules), install_root_handler=False)
+    process = AsyncCrawlerProcess(settings(rules))
     crawler = process.create_crawler(CrawlSpider)
     process.crawl(crawler, work=work, rules=rules)
     process.start(install_signal_handlers=False)
@@ -226,6 +226,7 @@ def settings(rules: CrawlRules) -> dict[str, Any]:
         "COOKIES_ENABLED": False,
         "ROBOTSTXT_OBEY": False,
         "LOG_ENABLED": False,
+        "LOG_INSTALL_ROOT_HANDLER": False,
     }
 
 
@@ -249,9 +250,7 @@ def _on_bytes(data: bytes, request: Request, **_: object) -> None:
 
 def _answer(response: Response, request: Request) -> Answer:
     if response.headers.get(b"Content-Encoding") and response.body:
-        raise NoAnswer(
-            "decoding", f"content encoding {response.headers[b'Content-Encoding']!r} is not understood"
-        )
+        raise NoAnswer("decoding", f"content encoding {response.headers[b'Content-Encoding']!r} is not understood")
     names = response.headers.to_unicode_dict()
     heard_at = request.meta.get("heard_first") or monotonic()
     headers = {str(name).lower(): str(value) for name, value in names.items()}
@@ -275,15 +274,9 @@ def _reason(error: Exception) -> str:
         return "truncated"
     if isinstance(error, (DownloadCancelledError, IgnoreRequest)):
         return "too_large"
-    if isinstance(error, (zlib.error, EOFError)) or type(error).__module__.startswith(
-        ("gzip", "brotli", "zstd")
-    ):
+    if isinstance(error, (zlib.error, EOFError)) or type(error).__module__.startswith(("gzip", "brotli", "zstd")):
         return "decoding"
-    return (
-        "tls"
-        if any(isinstance(cause, (SSL.Error, VerifyError)) for cause in _causes(error))
-        else "connection"
-    )
+    return "tls" if any(isinstance(cause, (SSL.Error, VerifyError)) for cause in _causes(error)) else "connection"
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -40,9 +40,7 @@ class Walk:
         self._robots = RobotsFiles(self.client, self._clocks, rules.user_agent)
         self._scope = Scope(rules)
         self._paths = PathFilter(rules.include, rules.exclude)
-        self._frontier = Frontier(
-            _QUEUE_FLOOR + 20 * rules.max_pages, 2 if rules.delay_s else rules.concurrency
-        )
+        self._frontier = Frontier(_QUEUE_FLOOR + 20 * rules.max_pages, 2 if rules.delay_s else rules.concurrency)
         self._seeds: Iterator[tuple[str, int]] = iter(())
         self._too_deep: dict[str, int] = {}
         self._active: set[asyncio.Task[Any]] = set()
@@ -107,10 +105,7 @@ class Walk:
 
     def _has_room(self) -> bool:
         # Every visit under way may keep a page, so max_pages is never overshot.
-        return (
-            len(self._active) < TOTAL_CONCURRENCY
-            and self._ledger.kept + len(self._active) < self._rules.max_pages
-        )
+        return len(self._active) < TOTAL_CONCURRENCY and self._ledger.kept + len(self._active) < self._rules.max_pages
 
     def _spawn(self, host: str | None, work: Coroutine[Any, Any, object]) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.create_task(work)
@@ -122,11 +117,7 @@ class Walk:
         self._active.discard(task)
         if host is not None:
             self._frontier.release(host)
-        if (
-            not task.cancelled()
-            and (error := task.exception()) is not None
-            and not isinstance(error, Stopped)
-        ):
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Stopped):
             self._error = self._error or error
         self._wake.set()
 
@@ -274,9 +265,7 @@ class Walk:
         return pages.redirected(visit, answer, target)
 
     def _follow_links(self, row: Row) -> None:
-        if media_type(row.content_type or "text/html") not in HTML_TYPES or not pages.links_may_be_followed(
-            row
-        ):
+        if media_type(row.content_type or "text/html") not in HTML_TYPES or not pages.links_may_be_followed(row):
             return
         self._discover(find_links(row.body or b"", row.content_type or "", row.url).urls, row.depth + 1)
 

@@ -70,7 +70,7 @@ class Site:
     def _log(self, path: str, headers: Mapping[str, str]) -> Page:
         with self._lock:
             earlier = self.count(path)
-            hit = Hit(monotonic(), path, dict(headers))
+            hit = Hit(monotonic(), path, headers)
             self.hits.append(hit)
         answer = self.pages.get(path, Page(b"nothing here", 404))
         return answer(hit, earlier) if callable(answer) else answer
@@ -81,8 +81,8 @@ class Site:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
-                page = site._log(self.path, self.headers)
+            def do_GET(self) -> None:
+                page = site._log(self.path, dict(self.headers))
                 site._closing.wait(page.hang_s)
                 self.send_response(page.status)
                 for name, value in page.headers.items():

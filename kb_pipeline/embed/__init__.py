@@ -1,0 +1,5 @@
+"""Gives each distinct chunk text one vector."""
+
+from kb_pipeline.embed.embedder import open_embedder
+
+__all__ = ["open_embedder"]

@@ -1,0 +1,48 @@
+"""Embeds with a bundled model: the tokenizers library, then OpenVINO; neither torch nor transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kb_pipeline.embed.batches import padded_batches
+from kb_pipeline.embed.convert import converted_model
+from kb_pipeline.embed.models import ModelCard
+from kb_pipeline.embed.openvino import Encoder
+from kb_pipeline.embed.tokenizer import open_tokenizer
+from kb_pipeline.embed.vectors import check_vectors
+
+_LONGEST_TOKEN = 100
+"""Characters. What is certainly beyond the window is not even tokenized."""
+
+
+class BundledEmbedder:
+    """One of the models whose weights come with this project's dependencies."""
+
+    def __init__(self, card: ModelCard, fingerprint: str, is_bf16: bool, cache_dir: Path) -> None:
+        self.name, self.fingerprint = card.name, fingerprint
+        self.dimension, self.max_tokens, self.languages = card.dimension, card.max_tokens, card.languages
+        self._card = card
+        self._tokenizer = open_tokenizer(card.name)
+        self._encoder = Encoder(converted_model(card, fingerprint, cache_dir), is_bf16)
+
+    def embed_passages(self, texts: list[str]) -> NDArray[np.float32]:
+        """Vectors of texts to be found, one row each, in order; raises InvalidVector."""
+        return self._embed(self._card.passage_prefix, texts)
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a text that looks for others; raises InvalidVector."""
+        vector: NDArray[np.float32] = self._embed(self._card.query_prefix, [text])[0]
+        return vector
+
+    def _embed(self, prefix: str, texts: list[str]) -> NDArray[np.float32]:
+        longest = self.max_tokens * _LONGEST_TOKEN
+        token_ids = self._tokenizer.ids([prefix + text[:longest] for text in texts])
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        run = self._encoder.runner()
+        for rows, ids, mask in padded_batches(token_ids):
+            vectors[rows] = run(ids, mask)
+        check_vectors(vectors, len(texts), self.dimension)
+        return vectors

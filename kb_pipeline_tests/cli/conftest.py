@@ -1,0 +1,75 @@
+"""Runs `kb` as a user does: in a process of its own, on a home of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kb_pipeline_tests.cli.site import Site, serve_site
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Kb:
+    """The command line on one home."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, *arguments: str) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "kb_pipeline", *arguments], cwd=self.folder, capture_output=True, text=True
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def apply(self, site: Site, *, start: str = "/", kb: str = "docs", **sections: Any) -> Done:
+        source = {"name": "site", "type": "web", "start_urls": [site.url + start], "delay_s": 0}
+        spec = {"tenant": "acme", "kb": kb, "sources": [source], **sections}
+        (self.folder / f"{kb}.yaml").write_text(json.dumps(spec))  # JSON is YAML
+        return self("apply", f"{kb}.yaml", "--json")
+
+    def build(self, kb: str = "docs") -> Done:
+        return self("build", f"acme/{kb}", "--json")
+
+
+@pytest.fixture
+def kb(home: Path, tmp_path: Path) -> Kb:
+    return Kb(tmp_path)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Five pages in English, the first linking to the others."""
+    with serve_site() as served:
+        topics = {
+            "/apples": ("Apples", "Apples keep for months in a cool and dark cellar, best on wooden shelves."),
+            "/pears": ("Pears", "Pears ripen after they are picked, so pick them while they are still hard."),
+            "/plums": ("Plums", "Plums are dried into prunes or boiled down to a thick and dark jam."),
+            "/quinces": ("Quinces", "Quinces are too hard to be eaten raw; cooked they turn a deep red."),
+        }
+        served.put("/", "Orchard", "The handbook of our orchard: how fruit is picked and stored.", tuple(topics))
+        for path, (title, text) in topics.items():
+            served.put(path, title, text)
+        yield served

@@ -1,0 +1,66 @@
+"""A small web site in memory whose pages a test can change between two refreshes."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Site:
+    """Pages by path; `status` answers instead of them when set; `asked` counts the requests that got a body."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, str] = {}
+        self.status: dict[str, int] = {}
+        self.everything: int | None = None
+        self.asked: Counter[str] = Counter()
+        self.url = ""
+
+    def put(self, path: str, title: str, text: str, links: tuple[str, ...] = ()) -> None:
+        anchors = "".join(f'<li><a href="{link}">see {link}</a></li>' for link in links)
+        self.pages[path] = (
+            f"<!doctype html><html lang=en><head><title>{title}</title></head><body><main><h1>{title}</h1>"
+            f"<p>{text}</p><ul>{anchors}</ul></main></body></html>"
+        )
+
+
+@contextmanager
+def serve_site() -> Iterator[Site]:
+    """An empty site on a free loopback port."""
+    site = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            page = site.pages.get(self.path)
+            status = site.everything or site.status.get(self.path) or (200 if page is not None else 404)
+            body = (page or "").encode() if status == 200 else b"no"
+            etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+            if status == 200 and self.headers.get("If-None-Match") == etag:
+                status, body = 304, b""
+            else:
+                site.asked[self.path] += 1
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("ETag", etag)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    site.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,77 @@
+"""Segments, and which row of a key counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from kb_pipeline.fetch.web.journal import SEGMENT_ROWS, JournalWriter, Row, read_outcomes, read_rows, schema, segments
+from kb_pipeline.fetch.web.known import KnownPages
+from kb_pipeline.fetch.web.reasons import FAILED, REJECTED, explain, is_transient
+from kb_pipeline_tests.fetch.web.conftest import rules_for
+
+
+def _row(key: str, outcome: str = "fetched", body: bytes | None = b"x") -> Row:
+    return Row(key=key, url=key, outcome=outcome, fetched_at=datetime.now(UTC), depth=0, body=body)
+
+
+def test_segments_are_numbered_complete_and_bounded(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path)
+    for number in range(SEGMENT_ROWS + 1):
+        writer.append(_row(f"k{number}"))
+    writer.append(_row("big", body=b"x" * 9_000_000))
+    writer.append(_row("last"))
+    writer.close()
+    assert [path.name for path in segments(tmp_path)] == [f"{number:06d}.parquet" for number in (1, 2, 3)]
+    assert [pq.read_metadata(path).num_rows for path in segments(tmp_path)] == [64, 2, 1]
+    assert pq.read_schema(segments(tmp_path)[0]).equals(schema())
+
+
+def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
+    first = JournalWriter(tmp_path)
+    first.append(_row("a", "failed", None))
+    first.append(_row("b"))
+    first.close()
+    second = JournalWriter(tmp_path)
+    second.append(_row("a", "fetched", b"later"))
+    second.close()
+    assert read_outcomes(tmp_path).select(["key", "outcome"]).to_pylist() == [
+        {"key": "b", "outcome": "fetched"},
+        {"key": "a", "outcome": "fetched"},
+    ]
+    assert [(row["key"], row["body"]) for row in read_rows(tmp_path)] == [("b", b"x"), ("a", b"later")]
+
+
+def test_an_empty_journal_reads_as_no_rows(tmp_path: Path) -> None:
+    assert read_outcomes(tmp_path / "none").num_rows == 0
+    assert list(read_rows(tmp_path / "none")) == []
+    assert len(KnownPages(None)) == 0
+    assert KnownPages(None).get("x") is None
+
+
+def test_rules_survive_json_and_have_a_fingerprint() -> None:
+    rules = rules_for("https://example.com/", sitemap=("https://example.com/s.xml",), include=("/a/**",))
+    again = type(rules).from_json(rules.as_json())
+    assert again == rules
+    assert again.fingerprint() == rules.fingerprint()
+    assert rules_for("https://example.com/", delay_s=2.0).fingerprint() != rules.fingerprint()
+
+
+def test_reason_codes_belong_to_one_outcome() -> None:
+    assert not set(REJECTED) & set(FAILED)
+    assert not any(is_transient(reason) for reason in REJECTED)
+    assert is_transient("http_503")
+    assert not is_transient("http_403")
+    assert "5xx" in explain("http_503")
+    assert "robots.txt" in explain("robots")
+
+
+def test_the_caller_imports_nothing_heavy() -> None:
+    heavy = "{'scrapy', 'twisted', 'pyarrow', 'lxml', 'tldextract'}"
+    code = f"import sys, kb_pipeline.fetch.web.crawl, kb_pipeline.fetch.web.journal; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

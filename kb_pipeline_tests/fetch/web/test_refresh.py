@@ -1,0 +1,91 @@
+"""A second crawl: pages of an earlier refresh cost a conditional request each."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kb_pipeline_tests.fetch.web.conftest import Crawler
+from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
+
+COLUMNS = ("key", "depth", "etag", "last_modified", "sha256")
+
+
+def _known(path: Path, *rows: tuple[str, int, str | None, str | None, str]) -> Path:
+    columns = zip(*rows, strict=True)
+    pq.write_table(pa.table(dict(zip(COLUMNS, map(list, columns), strict=True))), path)
+    return path
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def test_known_pages_are_asked_for_conditionally(site: Site, crawled: Crawler, tmp_path: Path) -> None:
+    def validated(hit: Hit, _: int) -> Page:
+        return Page(status=304) if hit.headers.get("If-None-Match") == '"v1"' else Page(b"changed")
+
+    site.link("/", "/same", "/new")
+    same = b"<p>no validators, same bytes</p>"
+    site.pages["/etag"] = validated
+    site.pages["/same"] = Page(same, headers={"Content-Type": "text/html", "ETag": '"fresh"'})
+    site.pages["/changed"] = Page(b"<p>other bytes</p><a href='/new'>new</a>")
+    site.link("/new")
+    known = _known(
+        tmp_path / "known.parquet",
+        (site.url + "/etag", 3, '"v1"', "Mon, 01 Jan 2024 00:00:00 GMT", "a" * 64),
+        (site.url + "/same", 1, '"stale"', None, _sha256(same)),
+        (site.url + "/changed", 1, None, None, "b" * 64),
+    )
+    found = crawled(site.url + "/", known=known)
+    etag = found.rows[site.url + "/etag"]
+    assert (etag["outcome"], etag["status"], etag["etag"], etag["sha256"]) == ("unchanged", 304, '"v1"', "a" * 64)
+    assert etag["depth"] == 3
+    row = found.rows[site.url + "/same"]
+    assert (row["outcome"], row["etag"], row["body"]) == ("unchanged", '"fresh"', None)
+    assert found.outcome(site.url + "/changed") == "fetched"
+    assert found.outcome(site.url + "/new") == "fetched"
+    asked = next(hit for hit in site.hits if hit.path == "/etag")
+    assert asked.headers["If-Modified-Since"] == "Mon, 01 Jan 2024 00:00:00 GMT"
+    assert all(site.count(path) == 1 for path in ("/", "/etag", "/same", "/changed", "/new"))
+
+
+def test_a_vanished_page_is_confirmed_before_it_counts(site: Site, crawled: Crawler, tmp_path: Path) -> None:
+    def flickering(_: Hit, earlier: int) -> Page:
+        return Page(status=404) if earlier == 0 else Page(b"<p>back")
+
+    site.link("/", "/never-was")
+    site.pages["/flickering"] = flickering
+    known = _known(
+        tmp_path / "known.parquet",
+        (site.url + "/vanished", 1, None, None, "a" * 64),
+        (site.url + "/flickering", 1, None, None, "b" * 64),
+    )
+    found = crawled(site.url + "/", known=known)
+    assert found.outcome(site.url + "/vanished") == "rejected not_found"
+    assert found.outcome(site.url + "/flickering") == "fetched"
+    assert [site.count(path) for path in ("/vanished", "/flickering", "/never-was")] == [2, 2, 1]
+
+
+def test_known_pages_that_the_rules_no_longer_cover(site: Site, crawled: Crawler, tmp_path: Path) -> None:
+    site.link("/")
+    known = _known(
+        tmp_path / "known.parquet",
+        ("https://elsewhere.example/", 1, None, None, "a" * 64),
+        (site.url + "/old/x", 1, None, None, "b" * 64),
+        (site.url + "/deep", 9, None, None, "c" * 64),
+    )
+    found = crawled(site.url + "/", known=known, exclude=("/old/**",), max_depth=3)
+    assert found.outcome("https://elsewhere.example/") == "rejected out_of_scope"
+    assert found.outcome(site.url + "/old/x") == "rejected excluded"
+    assert found.outcome(site.url + "/deep") == "rejected too_deep"
+
+
+def test_a_failed_start_proves_nothing_about_the_scope(site: Site, crawled: Crawler, tmp_path: Path) -> None:
+    site.pages["/"] = Page(status=500)
+    known = _known(tmp_path / "known.parquet", ("https://www.example.com/", 1, None, None, "a" * 64))
+    found = crawled(site.url + "/", known=known, retries=0)
+    assert found.outcome("https://www.example.com/") == "failed start_failed"

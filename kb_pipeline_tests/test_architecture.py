@@ -1,0 +1,89 @@
+"""The shape of the code: who may import whom, and what stays unloaded."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kb_pipeline
+
+ROOT = Path(kb_pipeline.__file__).parent
+SHARED = {"", "errors", "model", "spec", "settings", "storage", "tables", "processes"}
+STAGES = {"fetch", "clean", "chunk", "embed", "index"}
+ALLOWED = {
+    **{word: SHARED for word in SHARED},
+    **{stage: SHARED | {stage} for stage in STAGES},
+    "control": SHARED | STAGES | {"control"},
+    "defs": SHARED | STAGES | {"control", "defs", "definitions"},
+    "definitions": {"defs"},
+    "demo_site": SHARED | {"demo_site"},
+    "cli": SHARED | STAGES | {"control", "defs", "demo_site", "cli"},
+    "__main__": {"cli"},
+}
+OWNERS = {
+    "dagster": {"defs", "definitions"},
+    "scrapy": {"fetch/web/spider"},
+    "twisted": {"fetch/web"},
+    "trafilatura": {"clean/html"},
+    "lancedb": {"tables"},
+    "lance": {"tables"},
+    "openvino": {"embed/openvino"},
+    "sqlalchemy": {"control"},
+    "typer": {"cli"},
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        name = path.relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__init__").removesuffix("__init__")
+        yield name, ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_imports_point_one_way() -> None:
+    rooms = {path.stem if path.suffix else path.name for path in ROOT.iterdir()}
+    wrong = []
+    for name, tree in modules():
+        room = name.split("/")[0]
+        for target in imported(tree):
+            parts = target.split(".")
+            if parts[0] == "kb_pipeline" and len(parts) > 1 and parts[1] in rooms and parts[1] not in ALLOWED[room]:
+                wrong.append(f"{name} -> {target}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_heavy_library_has_one_owner(library: str) -> None:
+    importers = {name for name, tree in modules() for target in imported(tree) if target.split(".")[0] == library}
+    assert importers
+    assert all(any(name == owner or name.startswith(f"{owner}/") for owner in OWNERS[library]) for name in importers)
+
+
+def test_definitions_load_none_of_the_heavy_libraries() -> None:
+    heavy = ["torch", "openvino", "scrapy", "lancedb", "trafilatura", "transformers", "sentence_transformers"]
+    code = f"import sys, kb_pipeline.definitions; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_loads_little() -> None:
+    code = (
+        "import sys\nsys.argv = ['kb', '--help']\nfrom kb_pipeline.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('dagster', 'sqlalchemy', 'pyarrow', 'polars', 'numpy', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

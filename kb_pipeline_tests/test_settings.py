@@ -1,0 +1,54 @@
+"""The environment: defaults, and errors that never repeat a password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kb_pipeline.errors import InvalidSetting
+from kb_pipeline.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HOME_", "DATABASE_URL", "STORAGE_URI", "CONTACT", "ALLOW_PRIVATE_NETWORKS", "LOG_FORMAT"):
+        monkeypatch.delenv(f"KB_{name}", raising=False)
+    monkeypatch.setenv("KB_HOME", str(tmp_path))
+
+
+def test_the_embedded_default_lives_in_the_home(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.database_url == f"sqlite:///{tmp_path}/control.db"
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.allowed_networks == ()
+    assert not settings.is_postgres
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2", "postgresql+psycopg"])
+def test_our_own_driver_is_psycopg_3_whatever_was_named(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("KB_DATABASE_URL", f"{scheme}://u:p@h/db")
+    assert load_settings().database_url == "postgresql+psycopg://u:p@h/db"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KB_DATABASE_URL", "mysql://root:hunter2@h/db"),
+        ("KB_STORAGE_URI", "s3://bucket"),
+        ("KB_ALLOW_PRIVATE_NETWORKS", "10.0.0.0/8,hunter2"),
+        ("KB_LOG_FORMAT", "xml"),
+        ("KB_CONTACT", "a@b.example\nEvil: header"),
+    ],
+)
+def test_impossible_values_name_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSetting, match=name) as caught:
+        load_settings()
+    assert name == "KB_ALLOW_PRIVATE_NETWORKS" or "hunter2" not in str(caught.value)
+
+
+def test_the_user_agent_names_the_contact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KB_CONTACT", "ops@acme.example")
+    assert load_settings().user_agent.startswith("kb_pipeline/")
+    assert load_settings().user_agent.endswith("(+ops@acme.example)")
