@@ -12,9 +12,7 @@ _LINE = re.compile(r"\r\n?|\n")
 _WORD = re.compile(r"\s+")
 
 
-def best_stop(
-    text: str, outline: Outline, ruler: Ruler, start: int, covered: int, end: int, room: int
-) -> int:
+def best_stop(text: str, outline: Outline, ruler: Ruler, start: int, covered: int, end: int, room: int) -> int:
     """Where to stop a chunk that starts at `start` and may hold `room` units, after `covered` if at all possible."""
     high = ruler.forward(start, room, end)
     if high >= end:
@@ -36,7 +34,7 @@ def best_stop(
 
 
 def overlap_start(text: str, outline: Outline, ruler: Ruler, start: int, stop: int, overlap: int) -> int:
-    """Where the chunk after `stop` starts: in front of it by whole sentences, else words, of `overlap` units at most."""
+    """Where the chunk after `stop` starts: before it by whole sentences, else words, of up to `overlap` units."""
     if overlap <= 0 or outline.kept_block_at(stop - 1):
         return stop  # code and tables are never repeated
     low = outline.after_kept(max(start + 1, ruler.back(stop, overlap)), stop)

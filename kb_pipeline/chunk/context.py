@@ -62,8 +62,8 @@ def _innermost(path: Sequence[str]) -> Iterable[str]:
 
 
 def _estimate(part: str) -> int:
-    # Rather too many than too few: three ASCII letters a token, two of another alphabet, one character of the rest.
-    return ceil(len(part) / (3 if part.isascii() else 2)) if part.isalpha() else 1
+    # Rather too many than too few: a model may know other alphabets by single characters only.
+    return ceil(len(part) / (3 if part.isascii() else 1)) if part.isalpha() else 1
 
 
 def _opening_heading(text: str) -> str:

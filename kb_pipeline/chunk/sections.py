@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from kb_pipeline.chunk.outline import Outline
 from kb_pipeline.chunk.ruler import Ruler
@@ -51,11 +52,10 @@ def _sections(outline: Outline, ruler: Ruler) -> Iterator[_Section]:
 
 
 def _have_bodies(outline: Outline) -> list[bool]:
+    """For each heading: whether the block after it is something else."""
     headings = set(outline.heading_starts)
-    followers = dict(zip(outline.starts, [*outline.starts[1:], outline.length], strict=True))
-    return [
-        followers[start] not in headings and followers[start] < outline.length for start in outline.heading_starts
-    ]
+    followers = dict(pairwise(outline.starts))
+    return [followers.get(start, start) not in headings for start in outline.heading_starts]
 
 
 def _belong_together(group: _Section, section: _Section, tiny: int, room: int) -> bool:

@@ -20,6 +20,8 @@ LEASE_S = 60.0
 """How long a dead writer blocks its KB."""
 _HANDOVER_S = 15.0
 """Between two assets of one run the lease is kept this long, so that no other run slips in between."""
+_RELEASED = 0.0
+"""Expiry of a lease given back: no heartbeat and no end of a block revives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def hold_lease(db: Database, key: KbKey, owner: str) -> Iterator[HeldLease]:
     finally:
         stop.set()
         heart.join()
-        _set_expiry(db, lease, time.time() + _HANDOVER_S if left_well else 0.0)
+        _set_expiry(db, lease, time.time() + _HANDOVER_S if left_well else _RELEASED)
 
 
 def acquire_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
@@ -79,7 +81,7 @@ def current_lease(db: Database, key: KbKey) -> Lease | None:
 
 def release_lease(db: Database, lease: HeldLease) -> None:
     """Let the next writer in; harmless when the lease was lost."""
-    _set_expiry(db, lease, 0.0)
+    _set_expiry(db, lease, _RELEASED)
 
 
 def verify_lease(session: Session, lease: HeldLease) -> None:
@@ -100,5 +102,6 @@ def _beat(db: Database, lease: HeldLease, stop: threading.Event) -> None:
 def _set_expiry(db: Database, lease: HeldLease, expires_at: float) -> None:
     with db.write() as session:
         row = session.get(Lease, (lease.key.tenant, lease.key.kb), with_for_update=True)
-        if row is not None and (row.owner, row.token) == (lease.owner, lease.token):
+        is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
+        if row is not None and is_ours and row.expires_at > _RELEASED:
             row.expires_at = expires_at

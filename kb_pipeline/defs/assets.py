@@ -11,12 +11,12 @@ from kb_pipeline.defs.metadata import check_results, report_metadata
 from kb_pipeline.defs.partitions import knowledge_bases
 from kb_pipeline.defs.resources import Workspaces
 from kb_pipeline.index.candidate import INDEX_VERSION
-from kb_pipeline.index.gates import GATE_NAMES
+from kb_pipeline.index.gates import GATES
 
-_common: dict[str, Any] = {"partitions_def": knowledge_bases, "owners": ["team:kb"]}
+_common: dict[str, Any] = {"partitions_def": knowledge_bases, "owners": ["team:kb"], "group_name": "knowledge_base"}
 
 
-@dg.asset(**_common, group_name="fetch", kinds={"scrapy", "parquet"}, pool="crawl")
+@dg.asset(**_common, kinds={"scrapy", "parquet"}, pool="crawl")
 def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """The exact bytes of every page that the KB's sources name, fetched politely, kept by SHA-256.
 
@@ -33,7 +33,6 @@ def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> 
 @dg.asset(
     **_common,
     deps=[raw_documents],
-    group_name="clean",
     kinds={"trafilatura", "lance"},
     code_version=CLEAN_VERSION,
 )
@@ -44,7 +43,7 @@ def documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.M
         return dg.MaterializeResult(metadata=report_metadata(report, kb.sample("documents")))
 
 
-@dg.asset(**_common, deps=[documents], group_name="chunk", kinds={"python", "lance"}, code_version=CHUNK_VERSION)
+@dg.asset(**_common, deps=[documents], kinds={"python", "lance"}, code_version=CHUNK_VERSION)
 def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """Spans of the documents that fit the embedding model's window and remember their place."""
     with workspaces.open(context) as kb:
@@ -52,7 +51,7 @@ def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.Mate
         return dg.MaterializeResult(metadata=report_metadata(report, kb.sample("chunks")))
 
 
-@dg.asset(**_common, deps=[chunks], group_name="embed", kinds={"openvino", "lance"}, pool="embed")
+@dg.asset(**_common, deps=[chunks], kinds={"openvino", "lance"}, pool="embed")
 def embeddings(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """One vector for every distinct chunk text, from the tenant's cache where it has been embedded before."""
     with workspaces.open(context) as kb:
@@ -63,10 +62,12 @@ def embeddings(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.
 @dg.asset(
     **_common,
     deps=[embeddings],
-    group_name="index",
     kinds={"lance"},
     code_version=INDEX_VERSION,
-    check_specs=[dg.AssetCheckSpec(name, asset="candidate_version", blocking=True) for name in GATE_NAMES],
+    check_specs=[
+        dg.AssetCheckSpec(name, asset="candidate_version", description=promise, blocking=True)
+        for name, promise in GATES.items()
+    ],
 )
 def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """The next version, built where no reader sees it, read back and checked; a failed check stops publishing."""
@@ -78,10 +79,10 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
             "manifest": dg.MetadataValue.json(candidate.manifest),
             "index_bytes": kb.size_of("lance"),
         }
-    return dg.MaterializeResult(metadata=metadata, check_results=check_results(candidate.gates, GATE_NAMES))
+    return dg.MaterializeResult(metadata=metadata, check_results=check_results(candidate.gates, GATES))
 
 
-@dg.asset(**_common, deps=[candidate_version], group_name="index", kinds={"lance"})
+@dg.asset(**_common, deps=[candidate_version], kinds={"lance"})
 def published_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """The version that readers see: the pointer moves in one transaction, or stays when nothing changed."""
     with workspaces.open(context) as kb:

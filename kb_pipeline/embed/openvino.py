@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
-import openvino.opset13 as ops
 from numpy.typing import NDArray
 
-from kb_pipeline.embed.weights import BertWeights
+# OpenVINO reports its import to an analytics service, from a forked child, without asking. No outside service is
+# ours to talk to: where the package that does it cannot be imported, OpenVINO takes its own silent stub.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-Ids = NDArray[np.int64]
+import openvino as ov  # noqa: E402
+import openvino.opset13 as ops  # noqa: E402
+
+from kb_pipeline.embed.batches import Batch  # noqa: E402
+from kb_pipeline.embed.weights import BertWeights  # noqa: E402
 
 _PARTS = ("query", "key", "value")
 
@@ -31,7 +37,11 @@ def build_encoder(weights: BertWeights) -> Any:  # noqa: ANN401
     for layer in range(weights.layers):
         hidden = _layer(weights, f"encoder.layer.{layer}", hidden, padding)
     model = ov.Model([ops.result(_pool(hidden, weight))], [ids, mask], "encoder")
-    for tensor, name in ((model.input(0), "input_ids"), (model.input(1), "attention_mask"), (model.output(0), "vectors")):
+    for tensor, name in (
+        (model.input(0), "input_ids"),
+        (model.input(1), "attention_mask"),
+        (model.output(0), "vectors"),
+    ):
         tensor.get_tensor().set_names({name})
     return model
 
@@ -50,17 +60,36 @@ class Encoder:
     """A compiled encoder: token ids and mask in, unit vectors out."""
 
     def __init__(self, path: Path, is_bf16: bool) -> None:
+        self._streams = _allowed_cores()
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if is_bf16 else "f32",
-            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all cores: batches are large enough for that
-            "INFERENCE_NUM_THREADS": _allowed_cores(),
+            # A batch for each core rather than all cores for one: no core waits for another that is kept busy.
+            "NUM_STREAMS": self._streams,
+            "INFERENCE_NUM_THREADS": self._streams,
         }
         self._compiled = ov.Core().compile_model(path, "CPU", options)
 
-    def runner(self) -> Callable[[Ids, Ids], NDArray[np.float32]]:
-        """A function that runs batches one after the other; each thread takes its own."""
-        request = self._compiled.create_infer_request()
-        return lambda ids, mask: request.infer([ids, mask])[0].copy()
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """The rows of each batch and their vectors, in order; several threads may do so at once."""
+        # Requests are waited for, not called back from: a thread of OpenVINO still inside Python when the
+        # interpreter ends would abort the process.
+        idle = [self._compiled.create_infer_request() for _ in range(self._streams)]
+        running: deque[tuple[list[int], Any]] = deque()
+        for rows, ids, mask in batches:
+            if not idle:
+                done, request = running.popleft()
+                yield done, _result(request)
+                idle.append(request)
+            request = idle.pop()
+            request.start_async([ids, mask])
+            running.append((rows, request))
+        for rows, request in running:
+            yield rows, _result(request)
+
+
+def _result(request: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    request.wait()
+    return np.array(request.get_output_tensor(0).data, dtype=np.float32)
 
 
 def _allowed_cores() -> int:

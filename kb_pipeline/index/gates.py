@@ -29,16 +29,17 @@ class Gate:
     measured: dict[str, Any] = field(default_factory=dict)
 
 
-GATE_NAMES = (
-    "has_documents",
-    "counts_reconcile",
-    "keys_unique",
-    "columns_readable",
-    "vectors_valid",
-    "nothing_unindexed",
-    "not_shrunk",
-    "golden_queries",
-)
+GATES = {
+    "has_documents": "At least one page gave a document.",
+    "counts_reconcile": "Pages, documents, chunks and index rows add up: nothing was lost between two stages.",
+    "keys_unique": "No page, document, chunk or index row occurs twice.",
+    "columns_readable": "Every column of every row was read back from disk.",
+    "vectors_valid": "Every vector is finite and of unit length.",
+    "nothing_unindexed": "No row is outside the text and vector indexes.",
+    "not_shrunk": "No larger share of the live documents vanished than publish.max_shrink allows.",
+    "golden_queries": "The KB file's golden queries find what they should.",
+}
+"""Every gate, and what it makes sure of."""
 
 
 def check_version(

@@ -115,6 +115,19 @@ def test_held_lease_is_released_at_once_after_an_error(db: Database) -> None:
     assert leases.current_lease(db, ACME) is None
 
 
+def test_a_lease_given_back_within_its_block_stays_given_back(db: Database) -> None:
+    with leases.hold_lease(db, ACME, "run-1") as lease:
+        leases.release_lease(db, lease)
+    assert leases.current_lease(db, ACME) is None
+
+
+def test_between_two_assets_of_a_run_no_other_run_slips_in(db: Database) -> None:
+    with leases.hold_lease(db, ACME, "run-1"):
+        pass
+    with pytest.raises(LeaseHeld):
+        leases.acquire_lease(db, ACME, "run-2")
+
+
 def test_publishing_moves_the_pointer_and_numbers_are_never_reused(db: Database) -> None:
     apply(db, ACME)
     assert [publish(db, ACME, "run-1"), publish(db, ACME, "run-2")] == [1, 2]

@@ -30,7 +30,7 @@ TEXTS = [
     "def chunks(n):\n\tfor i in range(n):  # tabs, newlines\n\t\tyield i ** 2\r\n",
     "| limit | value |\n|---|---|\n| pages | 1,000 |\n| depth | 5 |",
     "👩‍👩‍👧‍👦 families and 🇩🇪 flags, zero\u200bwidth and soft\u00adhyphens",
-    "Press Ctrl+C; then run `kb build acme/handbook --json | jq .status`. " * 12,
+    "Press Ctrl+C; then run `kb build acme/handbook --json | jq .status`. " * 8,
 ]
 
 

@@ -37,7 +37,7 @@ def torch_reference(model: str) -> NDArray[np.float32]:
         intermediate_size=len(weights.tensor("encoder.layer.0.intermediate.dense.bias")),
         layer_norm_eps=weights.norm_epsilon,
     )
-    bert = BertModel(config, add_pooling_layer=False).eval()
+    bert = BertModel(config, add_pooling_layer=False).requires_grad_(False).train(False)
     bert.load_state_dict({name: torch.from_numpy(weights.tensor(name)) for name, _ in bert.named_parameters()})
     vectors = []
     for text in TEXTS:
@@ -120,7 +120,7 @@ def test_questions_find_passages_of_another_language(embedder: Opener) -> None:
     passages = ours.embed_passages(TEXTS)
     expected = {
         "When can a contract be cancelled?": 2,
-        "Wie oft wird die Wissensdatenbank aktualisiert? Alle zwei Stunden?": 9,
+        "Which colour was the tram in the snow?": 5,
         "how long are database backups kept": 7,
         "opening hours of the library": 4,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,9 +52,9 @@ def test_two_processes_that_convert_at_once_both_end_well(tmp_path: Path) -> Non
 def test_a_model_is_converted_once(embedder: Opener, models_dir: Path) -> None:
     embedder("all-MiniLM-L6-v2", "auto")
     (converted,) = models_dir.glob("all-MiniLM-L6-v2-*")
-    before = os.stat(converted / "model.bin")
+    before = (converted / "model.bin").stat()
     open_embedder("all-MiniLM-L6-v2", "auto", models_dir)
-    after = os.stat(converted / "model.bin")
+    after = (converted / "model.bin").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
@@ -112,7 +111,7 @@ def test_languages_are_what_the_models_were_made_for() -> None:
     assert languages is not None
     assert {"en", "de", "es", "zh", "ar", "hi"} <= languages
     assert len(languages) > 90
-    assert describe_model("all-MiniLM-L6-v2").languages == {"en"}
+    assert describe_model("all-MiniLM-L6-v2").languages == frozenset({"en"})
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
