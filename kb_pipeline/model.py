@@ -103,6 +103,16 @@ class Chunk:
     """Length of what is embedded, in the model's tokens, special tokens counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """What tells the vectors of a model, without opening it."""
+
+    name: str
+    fingerprint: str
+    """Two models with the same may be mixed in one index."""
+    dimension: int
+
+
 class ReportProgress(Protocol):
     """Called by a stage as it goes; must be cheap and must not raise."""
 

@@ -11,7 +11,6 @@ from typing import Literal
 from kb_pipeline import __version__
 from kb_pipeline.errors import InvalidSetting
 
-
 _LOG_FORMATS: dict[str, Literal["text", "json"]] = {"text": "text", "json": "json"}
 
 

@@ -7,7 +7,8 @@ import re
 from kb_pipeline.chunk.outline import Outline
 from kb_pipeline.chunk.ruler import Ruler
 
-_SENTENCE = re.compile(r"[.!?…]+[\"'”’»)\]*_]*\s+|[。！？｡]+[」』）]*\s*")
+# Only from the first full stop of a run, and without giving any back: a line of dots would take quadratic time.
+_SENTENCE = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]*_]*+\s+|[。！？｡]+[」』）]*\s*")
 _LINE = re.compile(r"\r\n?|\n")
 _WORD = re.compile(r"\s+")
 

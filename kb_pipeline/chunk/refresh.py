@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import Tokenizer, chunk_document, embedding_text
-
 from kb_pipeline.model import ReportProgress, StageReport, digest
 from kb_pipeline.tables import CHUNKS, DOCUMENTS, KbStore, LanceTable
 
@@ -45,7 +44,11 @@ def chunks_schema() -> pa.Schema:
 
 
 def refresh_chunks(
-    store: KbStore, rules: ChunkingRules, tokenizer: Tokenizer, tokenizer_name: str, progress: ReportProgress
+    store: KbStore,
+    rules: ChunkingRules,
+    open_tokenizer: Callable[[], Tokenizer],
+    tokenizer_name: str,
+    progress: ReportProgress,
 ) -> StageReport:
     """Split the documents whose text or rules changed; drop the chunks of those that are gone."""
     report, started = StageReport("chunk"), time.monotonic()
@@ -58,7 +61,8 @@ def refresh_chunks(
     have = chunks.narrow(["document_id", "document_hash", "rules"]).unique()
     stale, gone = _differences(wanted, have, fingerprint)
     chunks.delete("document_id", gone)
-    _chunk(documents, chunks, stale, rules, tokenizer, fingerprint, progress)
+    if not stale.is_empty():  # opening a tokenizer of a quarter million words takes its time
+        _chunk(documents, chunks, stale, rules, open_tokenizer(), fingerprint, progress)
     report.entered = report.passed = wanted.height
     report.unchanged, report.deleted = wanted.height - stale.height, len(gone)
     report.extra["chunks"] = chunks.count()

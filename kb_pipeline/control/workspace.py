@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from kb_pipeline.chunk.refresh import refresh_chunks
@@ -15,7 +16,7 @@ from kb_pipeline.control import catalogue, failures, refreshes, versions
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import HeldLease, hold_lease, release_lease
 from kb_pipeline.embed import open_embedder
-from kb_pipeline.embed.models import describe_model
+from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
 from kb_pipeline.embed.texts import Embedder
 from kb_pipeline.embed.tokenizer import open_tokenizer
@@ -23,9 +24,9 @@ from kb_pipeline.errors import GateFailed, InvalidSpec, KbError, NoLiveVersion, 
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.scope import glob_problem
-from kb_pipeline.index.candidate import Candidate, Model, build_candidate, pin_candidate, unpin_version
+from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, unpin_version
 from kb_pipeline.index.gates import failed_gates
-from kb_pipeline.model import KbKey, ReportProgress, StageReport
+from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec import KbSpec, WebSource
 from kb_pipeline.storage import KbPaths, folder_bytes
@@ -67,25 +68,22 @@ class Workspace:
         """Bring chunks up to documents."""
         chunking, model = self.spec.chunking, self.spec.embedding.model
         rules = ChunkingRules(chunking.strategy, chunking.max_tokens, chunking.overlap_tokens, chunking.preserve_code)
-        tokenizer = open_tokenizer(model, self.settings.models_dir)
-        return self._stage("chunk", lambda p: refresh_chunks(self.store, rules, tokenizer, model, p))
+        return self._stage(
+            "chunk", lambda p: refresh_chunks(self.store, rules, lambda: open_tokenizer(model), model, p)
+        )
 
     def embed(self) -> StageReport:
         """Bring the tenant's vectors up to the chunks."""
-        embedder = self._embedder()
         return self._stage(
-            "embed",
-            lambda p: refresh_vectors(self.store, embedder, embedding_text, p),
+            "embed", lambda p: refresh_vectors(self.store, self._model, self._open_embedder, embedding_text, p)
         )
 
     def build_candidate(self) -> Candidate:
         """Build the next version unseen, judge it, pin it; a held or failed one ends the refresh."""
-        embedder = self._embedder()
-        model = Model(self.spec.embedding.model, embedder.fingerprint, embedder.dimension)
-        vectors = vectors_table(self.store, model.fingerprint, model.dimension)
+        vectors = vectors_table(self.store, self._model)
         progress = refreshes.StageProgress(self.db, self.key, self.run_id, "index")
         candidate = build_candidate(
-            self.store, self.spec, model, vectors, self._live(), embedder.embed_query, CODE_VERSIONS, self.run_id,
+            self.store, self.spec, self._model, vectors, self._live(), self._embed_query, CODE_VERSIONS, self.run_id,
             progress,
         )  # fmt: skip
         refreshes.finish_stage(self.db, self.key, self.run_id, candidate.report)
@@ -132,8 +130,21 @@ class Workspace:
         ]
         return found + language_warnings(self.spec.embedding.model, stages.get("clean", {}).get("languages", {}))
 
-    def _embedder(self) -> Embedder:
-        return open_embedder(self.spec.embedding.model, self.spec.embedding.precision, self.settings.models_dir)
+    @cached_property
+    def _model(self) -> EmbeddingModel:
+        name = self.spec.embedding.model
+        return EmbeddingModel(name, model_fingerprint(name), describe_model(name).dimension)
+
+    def _open_embedder(self) -> Embedder:
+        embedding = self.spec.embedding
+        return open_embedder(embedding.model, embedding.precision, self.settings.models_dir)
+
+    def _embed_query(self, text: str) -> Any:  # noqa: ANN401 - a float32 array
+        return self._query_embedder.embed_query(text)
+
+    @cached_property
+    def _query_embedder(self) -> Embedder:
+        return self._open_embedder()
 
     def _settle(self, candidate: Candidate) -> None:
         number = versions.reserve_version(self.db, self.lease, self.run_id)

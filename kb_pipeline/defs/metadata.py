@@ -61,4 +61,7 @@ def _reasons(report: StageReport) -> list[dg.TableRecord]:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    return {name: value if isinstance(value, (int, float)) else str(value)[:300] for name, value in row.items()}
+    return {
+        name: value if isinstance(value, (int, float)) else str("" if value is None else value)[:300]
+        for name, value in row.items()
+    }

@@ -59,7 +59,7 @@ def due_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult:
-    """Ask for a refresh of every KB with a tick since the last time, at most `_MAX_REQUESTS` now, the rest next time."""
+    """Ask for a refresh of every KB with a tick since the last time; beyond `_MAX_REQUESTS`, next time."""
     window = _Window.read(context.cursor, now)
     due = [
         (kb, tick)

@@ -163,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD from the server's files."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: with it each answer waits for a delayed ACK
     server_version = "demo-site"
     sys_version = ""
     timeout = 30  # of an idle connection

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from kb_pipeline.embed.texts import Embedder, embed_distinct
-
-from kb_pipeline.model import ReportProgress, StageReport
+from kb_pipeline.model import EmbeddingModel, ReportProgress, StageReport
 from kb_pipeline.tables import CHUNKS, KbStore, LanceTable
 
 if TYPE_CHECKING:
@@ -31,14 +30,15 @@ def vectors_schema(dimension: int) -> pa.Schema:
     )
 
 
-def vectors_table(store: KbStore, fingerprint: str, dimension: int) -> LanceTable:
+def vectors_table(store: KbStore, model: EmbeddingModel) -> LanceTable:
     """The tenant's cache of one model."""
-    return store.vectors.open_or_create(f"model_{fingerprint[:16]}", vectors_schema(dimension))
+    return store.vectors.open_or_create(f"model_{model.fingerprint[:16]}", vectors_schema(model.dimension))
 
 
 def refresh_vectors(
     store: KbStore,
-    embedder: Embedder,
+    model: EmbeddingModel,
+    open_model: Callable[[], Embedder],
     text_of: Callable[[str, list[str], str], str],
     progress: ReportProgress,
 ) -> StageReport:
@@ -46,19 +46,20 @@ def refresh_vectors(
 
     Args:
         store: the KB.
-        embedder: its fingerprint, with the text's hash, is the cache's key.
+        model: its fingerprint, with the text's hash, is the cache's key.
+        open_model: opens it; not called when there is nothing to embed.
         text_of: what is embedded of a chunk: (title, headings, text) to one string.
         progress: told of distinct texts.
     """
     report, started = StageReport("embed"), time.monotonic()
     chunks = store.tables.open(CHUNKS)
-    cache = vectors_table(store, embedder.fingerprint, embedder.dimension)
+    cache = vectors_table(store, model)
     texts = chunks.narrow(["text_hash", "tokens"], row_ids=True).unique("text_hash", maintain_order=True)
     missing = texts.join(cache.narrow(["text_hash"]), on="text_hash", how="anti")
     report.entered = report.passed = texts.height
     report.unchanged = texts.height - missing.height
     if not missing.is_empty():
-        _embed(chunks, cache, missing, embedder, text_of, progress)
+        _embed(chunks, cache, missing, open_model(), text_of, progress)
     report.seconds = time.monotonic() - started
     report.extra["embedded"] = missing.height
     report.extra["tokens"] = int(missing["tokens"].sum())

@@ -13,22 +13,13 @@ from typing import Any
 from kb_pipeline.index.build import IndexChange, build_index, index_name, index_schema
 from kb_pipeline.index.gates import Gate, check_version
 from kb_pipeline.index.search import Hit, search_version
-from kb_pipeline.model import ReportProgress, StageReport
+from kb_pipeline.model import EmbeddingModel, ReportProgress, StageReport
 from kb_pipeline.spec import KbSpec
 from kb_pipeline.storage import fsync_tree, write_durably
 from kb_pipeline.tables import CHUNKS, DOCUMENTS, PAGES, KbStore, LanceTable
 
 INDEX_VERSION = "1"
 """Raise it when the same chunks would give another index."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What a version remembers of its embedding model."""
-
-    name: str
-    fingerprint: str
-    dimension: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +47,7 @@ class Candidate:
 def build_candidate(
     store: KbStore,
     spec: KbSpec,
-    model: Model,
+    model: EmbeddingModel,
     vectors: LanceTable,
     live: Mapping[str, Any] | None,
     embed_query: Callable[[str], Any],
@@ -106,7 +97,7 @@ def unpin_version(store: KbStore, manifest: Mapping[str, Any]) -> None:
 def _manifest(
     store: KbStore,
     spec: KbSpec,
-    model: Model,
+    model: EmbeddingModel,
     index: LanceTable,
     code_versions: Mapping[str, str],
     run_id: str,

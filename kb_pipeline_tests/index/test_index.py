@@ -15,15 +15,15 @@ from kb_pipeline.clean.refresh import documents_schema
 from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.errors import DamagedStore, UsageError
 from kb_pipeline.fetch.pages import pages_schema
-from kb_pipeline.index.candidate import Candidate, Model, build_candidate, pin_candidate, unpin_version
+from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, unpin_version
 from kb_pipeline.index.search import fuse, search_version
-from kb_pipeline.model import KbKey, digest, document_id
+from kb_pipeline.model import EmbeddingModel, KbKey, digest, document_id
 from kb_pipeline.spec import KbSpec, parse_spec
 from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import CHUNKS, DOCUMENTS, PAGES, KbStore
 
 DIMENSION = 8
-MODEL = Model("by-hand", "f" * 32, DIMENSION)
+MODEL = EmbeddingModel("by-hand", "f" * 32, DIMENSION)
 TEXTS = {
     "/apples": ("en", "Apples keep for months in a cool cellar."),
     "/pears": ("en", "Pears ripen after they are picked."),
@@ -51,7 +51,7 @@ class Fruit:
         self.pages = self.store.tables.open_or_create(PAGES, pages_schema())
         self.documents = self.store.tables.open_or_create(DOCUMENTS, documents_schema())
         self.chunks = self.store.tables.open_or_create(CHUNKS, chunks_schema())
-        self.vectors = vectors_table(self.store, MODEL.fingerprint, DIMENSION)
+        self.vectors = vectors_table(self.store, MODEL)
 
     def put(self, texts: dict[str, tuple[str, str]]) -> None:
         for key, (language, text) in texts.items():
