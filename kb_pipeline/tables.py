@@ -72,10 +72,15 @@ class LanceTable:
         yield from (query.where(where) if where else query).to_batches(batch_rows)
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str], batch_rows: int = 512) -> Iterator[pa.Table]:
-        """The rows of those ids, in that order, in bounded tables."""
+        """The rows of those distinct ids, in that order, in bounded tables."""
+        import pyarrow as pa
+
         for start in range(0, len(row_ids), batch_rows):
             ids = list(row_ids[start : start + batch_rows])
-            yield self._table.take_row_ids(ids).select(list(columns)).to_arrow()
+            # LanceDB gives them back in its own order, not in ours.
+            rows = self._table.take_row_ids(ids).with_row_id().select(list(columns)).to_arrow()
+            place = {row_id: n for n, row_id in enumerate(rows["_rowid"].to_pylist())}
+            yield rows.take(pa.array([place[row_id] for row_id in ids])).drop_columns("_rowid")
 
     def append(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Add rows in one commit, streamed."""

@@ -16,7 +16,7 @@ ROOT = Path(kb_pipeline.__file__).parent
 SHARED = {"", "errors", "model", "spec", "settings", "storage", "tables", "processes"}
 STAGES = {"fetch", "clean", "chunk", "embed", "index"}
 ALLOWED = {
-    **{word: SHARED for word in SHARED},
+    **dict.fromkeys(SHARED, SHARED),
     **{stage: SHARED | {stage} for stage in STAGES},
     "control": SHARED | STAGES | {"control"},
     "defs": SHARED | STAGES | {"control", "defs", "definitions"},

@@ -62,7 +62,10 @@ def test_everything_but_the_sources_has_a_default() -> None:
         (('cron: "0 */2 * * *"', 'cron: "61 * * * *"'), "schedule.cron: got '61 * * * *'; allowed is a cron"),
         (("timezone: UTC", "timezone: Mars/Olympus"), "allowed are IANA time zones"),
         (("tenant: acme", "tenant: acme/x"), "tenant: got 'acme/x'"),
-        (("max_shrink: 0.2", "max_shrink: 1.5"), "publish.max_shrink: got 1.5; Input should be less than or equal to 1"),
+        (
+            ("max_shrink: 0.2", "max_shrink: 1.5"),
+            "publish.max_shrink: got 1.5; Input should be less than or equal to 1",
+        ),
         (("overlap_tokens: 32", "overlap_tokens: 200"), "overlap_tokens must be at most half of max_tokens (128)"),
         (("render: never", "render: auto"), "sources.0.render: got 'auto'; Input should be 'never'"),
         (("type: web", "type: gopher"), "sources.0.type: got 'gopher'; Input should be 'web'"),

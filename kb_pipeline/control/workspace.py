@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.chunk.refresh import refresh_chunks
 from kb_pipeline.chunk.rules import CHUNK_VERSION, ChunkingRules
@@ -31,6 +31,10 @@ from kb_pipeline.settings import Settings
 from kb_pipeline.spec import KbSpec, WebSource
 from kb_pipeline.storage import KbPaths, folder_bytes
 from kb_pipeline.tables import KbStore
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _SAMPLE_ROWS = 5
 _SAMPLE_COLUMNS = {
@@ -83,7 +87,7 @@ class Workspace:
         vectors = vectors_table(self.store, self._model)
         progress = refreshes.StageProgress(self.db, self.key, self.run_id, "index")
         candidate = build_candidate(
-            self.store, self.spec, self._model, vectors, self._live(), self._embed_query, CODE_VERSIONS, self.run_id,
+            self.store, self.spec, self._model, vectors, self._live(), self, CODE_VERSIONS, self.run_id,
             progress,
         )  # fmt: skip
         refreshes.finish_stage(self.db, self.key, self.run_id, candidate.report)
@@ -139,11 +143,18 @@ class Workspace:
         embedding = self.spec.embedding
         return open_embedder(embedding.model, embedding.precision, self.settings.models_dir)
 
-    def _embed_query(self, text: str) -> Any:  # noqa: ANN401 - a float32 array
-        return self._query_embedder.embed_query(text)
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a query."""
+        return self._embedder.embed_query(text)
+
+    def embed_chunks(self, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
+        """The vectors of chunks, from their title, headings and text."""
+        return self._embedder.embed_passages(
+            [embedding_text(row["title"], row["headings"], row["text"]) for row in rows]
+        )
 
     @cached_property
-    def _query_embedder(self) -> Embedder:
+    def _embedder(self) -> Embedder:
         return self._open_embedder()
 
     def _settle(self, candidate: Candidate) -> None:

@@ -110,9 +110,7 @@ def serve_demo_site(port: int = DEMO_PORT) -> Iterator[str]:
         raise
     base_url = f"http://127.0.0.1:{server.server_port}"
     server.files = load_site(base_url)
-    thread = Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="demo-site", daemon=True
-    )
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="demo-site", daemon=True)
     thread.start()
     try:
         yield base_url

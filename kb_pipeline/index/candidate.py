@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kb_pipeline.index.build import IndexChange, build_index, index_name, index_schema
 from kb_pipeline.index.gates import Gate, check_version
@@ -18,8 +18,22 @@ from kb_pipeline.spec import KbSpec
 from kb_pipeline.storage import fsync_tree, write_durably
 from kb_pipeline.tables import CHUNKS, DOCUMENTS, PAGES, KbStore, LanceTable
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 INDEX_VERSION = "1"
 """Raise it when the same chunks would give another index."""
+
+
+class ModelCalls(Protocol):
+    """What judging a candidate asks of the embedding model; a candidate that changes nothing asks nothing."""
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a query."""
+
+    def embed_chunks(self, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
+        """The vectors of chunks, from their title, headings and text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ def build_candidate(
     model: EmbeddingModel,
     vectors: LanceTable,
     live: Mapping[str, Any] | None,
-    embed_query: Callable[[str], Any],
+    model_calls: ModelCalls,
     code_versions: Mapping[str, str],
     run_id: str,
     progress: ReportProgress,
@@ -67,9 +81,9 @@ def build_candidate(
     if live is None or manifest["content_sha256"] != live["content_sha256"]:
 
         def search(query: str) -> list[Hit]:
-            return search_version(store, manifest, query, embed_query)
+            return search_version(store, manifest, query, model_calls.embed_query)
 
-        gates = tuple(check_version(store, manifest["tables"], live, spec.publish, search))
+        gates = tuple(check_version(store, manifest["tables"], live, spec.publish, search, model_calls.embed_chunks))
     return Candidate(manifest, gates, _report(change, time.monotonic() - started))
 
 

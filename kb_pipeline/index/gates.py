@@ -11,10 +11,15 @@ from kb_pipeline.spec import Publish
 from kb_pipeline.tables import KbStore, LanceTable
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 _UNIT_TOLERANCE = 1e-3
 _GOLDEN_DEPTH = 5
+_SAMPLE = 16
+_LEAST_COSINE = 0.99
+"""bf16 and fp32 differ by less than 0.001; two different texts by more than 0.01."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ GATES = {
     "keys_unique": "No page, document, chunk or index row occurs twice.",
     "columns_readable": "Every column of every row was read back from disk.",
     "vectors_valid": "Every vector is finite and of unit length.",
+    "vectors_match": "The vectors of a sample of chunks are what the model gives for their texts.",
     "nothing_unindexed": "No row is outside the text and vector indexes.",
     "not_shrunk": "No larger share of the live documents vanished than publish.max_shrink allows.",
     "golden_queries": "The KB file's golden queries find what they should.",
@@ -48,6 +54,7 @@ def check_version(
     live: Mapping[str, Any] | None,
     rules: Publish,
     search: Callable[[str], list[Hit]],
+    embed: Callable[[list[dict[str, Any]]], NDArray[np.float32]],
 ) -> Iterator[Gate]:
     """Run every gate over the pinned tables of a candidate.
 
@@ -57,6 +64,7 @@ def check_version(
         live: manifest of the live version, None for a first build.
         rules: the KB file's section `publish`.
         search: searches the candidate.
+        embed: gives the vectors of chunks anew, from their title, headings and text.
     """
     opened = {role: store.tables.open(pin["name"], pin["version"]) for role, pin in tables.items()}
     documents = opened["documents"].narrow(["document_id", "outcome", "duplicate_of"])
@@ -65,6 +73,7 @@ def check_version(
     yield _counts_reconcile(opened, documents, kept)
     yield _keys_unique(opened)
     yield from _columns_readable_and_vectors_valid(opened)
+    yield _vectors_match(opened["index"], embed)
     yield _nothing_unindexed(opened["index"])
     yield _not_shrunk(store, kept, live, rules.max_shrink)
     yield _golden_queries(rules, search)
@@ -137,6 +146,21 @@ def _bad_vectors(batch: Any) -> int:  # noqa: ANN401 - pyarrow has no types
     vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
     norms = np.linalg.norm(vectors, axis=1)
     return int((~(np.abs(norms - 1) <= _UNIT_TOLERANCE)).sum())  # a NaN compares false: bad
+
+
+def _vectors_match(index: LanceTable, embed: Callable[[list[dict[str, Any]]], NDArray[np.float32]]) -> Gate:
+    """A vector beside the wrong text is valid by every other measure, and nothing is found by meaning any more."""
+    import numpy as np
+
+    row_ids = index.narrow(["chunk_id"], row_ids=True)["_rowid"]
+    sample = row_ids.gather_every(max(1, len(row_ids) // _SAMPLE))[:_SAMPLE].to_list()
+    rows = [row for part in index.take(sample, ["title", "headings", "text", "vector"]) for row in part.to_pylist()]
+    if not rows:
+        return Gate("vectors_match", passed=True, message="no chunks")
+    stored = np.array([row["vector"] for row in rows], dtype=np.float32)
+    least = float((stored * embed(rows)).sum(axis=1).min())
+    message = f"least cosine of {len(rows)} chunks to a new embedding of their texts: {least:.4f}"
+    return Gate("vectors_match", least >= _LEAST_COSINE, message, measured={"least_cosine": least})
 
 
 def _nothing_unindexed(index: LanceTable) -> Gate:

@@ -241,7 +241,9 @@ def test_a_model_of_one_language_is_warned_about(kb: Kb, site: Site) -> None:
 
 def test_extract_gives_one_line_a_file_and_names_the_unreadable(kb: Kb, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    page.write_text("<html><head><title>Plums</title></head><body><h1>Plums</h1><p>They are <b>blue</b>.</p></body></html>")
+    page.write_text(
+        "<html><head><title>Plums</title></head><body><h1>Plums</h1><p>They are <b>blue</b>.</p></body></html>"
+    )
     done = kb("extract", str(page), str(tmp_path / "missing.html"))
     good, bad = done.lines
     assert (done.status, good["title"], bad["error"]) == (1, "Plums", "unreadable")

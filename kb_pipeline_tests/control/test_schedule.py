@@ -27,9 +27,9 @@ def test_seconds_within_the_minute_of_a_tick_count() -> None:
 
 
 def test_the_time_zone_is_the_kbs() -> None:
-    assert newest_tick("0 9 * * *", "Asia/Tokyo", at("2026-01-01T00:00") - timedelta(hours=1), at("2026-01-01T01:00")) == at(
-        "2026-01-01T00:00"
-    )
+    assert newest_tick(
+        "0 9 * * *", "Asia/Tokyo", at("2026-01-01T00:00") - timedelta(hours=1), at("2026-01-01T01:00")
+    ) == at("2026-01-01T00:00")
 
 
 def test_in_the_hour_that_happens_twice_a_job_runs_once() -> None:

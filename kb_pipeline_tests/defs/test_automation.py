@@ -124,7 +124,9 @@ def test_the_coordinator_tags_a_run_that_carries_only_its_partition(instance: dg
 
     add_partition(instance, DOCS)
     run = instance.create_run_for_job(
-        defs.resolve_job_def("refresh_kb"), tags={"dagster/partition": "acme/docs"}, status=dg.DagsterRunStatus.NOT_STARTED
+        defs.resolve_job_def("refresh_kb"),
+        tags={"dagster/partition": "acme/docs"},
+        status=dg.DagsterRunStatus.NOT_STARTED,
     )
     try:
         instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))  # type: ignore[arg-type]

@@ -81,9 +81,7 @@ def site() -> dict[str, SiteFile]:
 
 @cache
 def pages() -> dict[str, Page]:
-    return {
-        path: Page(f.body.decode()) for path, f in site().items() if f.content_type.startswith("text/html")
-    }
+    return {path: Page(f.body.decode()) for path, f in site().items() if f.content_type.startswith("text/html")}
 
 
 def public_pages() -> dict[str, Page]:
@@ -122,9 +120,7 @@ def test_site_is_small_enough_to_ship() -> None:
 
 def test_every_internal_link_resolves_except_the_deliberate_one() -> None:
     known = site().keys() | REDIRECTS.keys()
-    dead = {
-        link for path, page in pages().items() for link in internal_links(path, page) if link not in known
-    }
+    dead = {link for path, page in pages().items() for link in internal_links(path, page) if link not in known}
     assert dead == {DEAD_LINK}
 
 
@@ -228,11 +224,7 @@ def test_validators_are_the_same_in_every_run(base_url: str) -> None:
         ours, theirs = get(base_url, "/faq.html")[0], get(other_url, "/faq.html")[0]
     assert other_url != base_url
     assert ours.getheader("ETag") == theirs.getheader("ETag")
-    assert (
-        ours.getheader("Last-Modified")
-        == theirs.getheader("Last-Modified")
-        == "Mon, 02 Mar 2026 08:00:00 GMT"
-    )
+    assert ours.getheader("Last-Modified") == theirs.getheader("Last-Modified") == "Mon, 02 Mar 2026 08:00:00 GMT"
 
 
 @pytest.mark.parametrize("path", [
@@ -300,9 +292,7 @@ def test_question_is_answered_by_its_page_alone(question: Question) -> None:
 
 def test_one_question_crosses_languages() -> None:
     assert {pages()[question.expected_path].language for question in QUESTIONS} == {"en", "es"}
-    assert not [
-        path for path, page in pages().items() if page.language == "en" and "typhoon" in page.text.lower()
-    ]
+    assert not [path for path, page in pages().items() if page.language == "en" and "typhoon" in page.text.lower()]
 
 
 def test_kb_file_is_valid() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ def vector_of(text: str) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
+class ByHand:
+    """A model whose vectors are drawn from the text's hash."""
+
+    def embed_query(self, text: str) -> np.ndarray:
+        return vector_of(text)
+
+    def embed_chunks(self, rows: list[dict[str, Any]]) -> np.ndarray:
+        return np.stack([vector_of(row["text"]) for row in rows])
+
+
 class Fruit:
     """A small KB whose stage tables are written directly."""
 
@@ -56,7 +67,13 @@ class Fruit:
     def put(self, texts: dict[str, tuple[str, str]]) -> None:
         for key, (language, text) in texts.items():
             doc_id, hashed = document_id("site", key), digest(language, text)
-            base = {"source": "site", "key": key, "title": key.strip("/"), "language": language, "document_hash": hashed}
+            base = {
+                "source": "site",
+                "key": key,
+                "title": key.strip("/"),
+                "language": language,
+                "document_hash": hashed,
+            }
             page = {"page_id": doc_id, "source": "site", "key": key, "outcome": "fetched", "sha256": hashed}
             self.pages.upsert("page_id", pa.Table.from_pylist([page], schema=pages_schema()))
             document = base | {"document_id": doc_id, "outcome": "document", "markdown": text}
@@ -70,7 +87,9 @@ class Fruit:
 
     def put_vector(self, text: str, vector: np.ndarray) -> None:
         column = pa.FixedSizeListArray.from_arrays(pa.array(vector.astype(np.float32)), DIMENSION)
-        self.vectors.append([pa.RecordBatch.from_arrays([pa.array([digest(text)]), column], schema=self.vectors.schema)])
+        self.vectors.append(
+            [pa.RecordBatch.from_arrays([pa.array([digest(text)]), column], schema=self.vectors.schema)]
+        )
 
     def remove(self, keys: Sequence[str]) -> None:
         ids = [document_id("site", key) for key in keys]
@@ -80,7 +99,7 @@ class Fruit:
 
     def candidate(self, live: dict[str, Any] | None = None, publish: str = "{}") -> Candidate:
         return build_candidate(
-            self.store, spec(publish), MODEL, self.vectors, live, vector_of, {}, "run", lambda done, total: None
+            self.store, spec(publish), MODEL, self.vectors, live, ByHand(), {}, "run", lambda done, total: None
         )
 
     def search(self, manifest: dict[str, Any], query: str, **options: Any) -> list[str]:
@@ -126,7 +145,9 @@ def test_search_arguments_out_of_range_are_refused(fruit: Fruit, options: dict[s
         fruit.search(fruit.candidate().manifest, "pears", **options)
 
 
-@pytest.mark.parametrize("query", ["it's", 'a "quoted" word', "(", "AND OR NOT", "*", "title:x", "\\", "天" * 3000, "\x00"])
+@pytest.mark.parametrize(
+    "query", ["it's", 'a "quoted" word', "(", "AND OR NOT", "*", "title:x", "\\", "天" * 3000, "\x00"]
+)
 def test_odd_queries_are_searched_not_parsed(fruit: Fruit, query: str) -> None:
     assert len(fruit.search(fruit.candidate().manifest, query)) == 4
 
@@ -191,9 +212,27 @@ def test_a_bad_vector_fails_the_candidate(fruit: Fruit, value: float) -> None:
     text = "Quinces are hard."
     fruit.put({"/quinces": ("en", text)})
     where = f"text_hash = '{digest(text)}'"
-    fruit.vectors._table.delete(where)  # noqa: SLF001 - the damage that the gate is for
+    fruit.vectors._table.delete(where)
     fruit.put_vector(text, np.full(DIMENSION, value, dtype=np.float32))
     assert "vectors_valid" in failed(fruit.candidate())
+
+
+def test_a_vector_beside_the_wrong_text_fails_the_candidate(fruit: Fruit) -> None:
+    text = "Quinces are hard."
+    fruit.put({"/quinces": ("en", text)})
+    fruit.vectors.delete("text_hash", [digest(text)])
+    fruit.put_vector(text, vector_of("something else"))
+    assert failed(fruit.candidate()) == ["vectors_match"]
+
+
+def test_every_row_of_a_large_index_has_the_vector_of_its_own_text(fruit: Fruit) -> None:
+    texts = {f"/many/{n}": ("en", f"Tree {n} bears {n * 7} apples.") for n in range(60)}
+    for key in random.Random(3).sample(list(texts), len(texts)):  # the cache is not in the order of the chunks
+        fruit.put({key: texts[key]})
+    manifest = fruit.candidate().manifest
+    index = fruit.store.tables.open(manifest["tables"]["index"]["name"])
+    for row in index.head(["text", "vector"], 100):
+        assert np.allclose(row["vector"], vector_of(row["text"]), atol=1e-6)
 
 
 def test_a_chunk_without_a_vector_is_an_error_that_names_the_remedy(fruit: Fruit) -> None:
@@ -203,7 +242,7 @@ def test_a_chunk_without_a_vector_is_an_error_that_names_the_remedy(fruit: Fruit
 
 
 def test_doubled_keys_fail_the_candidate(fruit: Fruit) -> None:
-    row = fruit.pages._table.search().limit(1).to_arrow()  # noqa: SLF001 - the damage that the gate is for
+    row = fruit.pages._table.search().limit(1).to_arrow()
     fruit.pages.append(row.cast(pages_schema()).to_batches())
     assert {"keys_unique", "counts_reconcile"} == set(failed(fruit.candidate()))
 
