@@ -66,7 +66,7 @@ class Chunking(_Strict):
     """How documents are split."""
 
     strategy: Literal["by_heading", "sliding_window"] = "by_heading"
-    max_tokens: Annotated[int, Field(ge=32, le=8192)] = 256
+    max_tokens: Annotated[int, Field(ge=64, le=8192)] = 256
     overlap_tokens: Annotated[int, Field(ge=0, le=4096)] = 32
     preserve_code: bool = True
 

@@ -33,6 +33,7 @@ OWNERS = {
     "lancedb": {"tables"},
     "lance": {"tables"},
     "openvino": {"embed/openvino"},
+    "sentence_transformers": {"embed/local_models"},
     "sqlalchemy": {"control"},
     "typer": {"cli"},
 }
