@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 URL ?=
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 .PHONY: demo test lint ui bench clean setup
 .DEFAULT_GOAL := demo

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from kb_pipeline.control.database import Database
+from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.site import Site, serve_site
 
 
 @pytest.fixture
@@ -68,3 +70,24 @@ def _fresh_database(url: str) -> str:
         connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return server.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def kb(home: Path, tmp_path: Path) -> Kb:
+    return Kb(tmp_path)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """Five pages in English, the first linking to the others."""
+    with serve_site() as served:
+        topics = {
+            "/apples": ("Apples", "Apples keep for months in a cool and dark cellar, best on wooden shelves."),
+            "/pears": ("Pears", "Pears ripen after they are picked, so pick them while they are still hard."),
+            "/plums": ("Plums", "Plums are dried into prunes or boiled down to a thick and dark jam."),
+            "/quinces": ("Quinces", "Quinces are too hard to be eaten raw; cooked they turn a deep red."),
+        }
+        served.put("/", "Orchard", "The handbook of our orchard: how fruit is picked and stored.", tuple(topics))
+        for path, (title, text) in topics.items():
+            served.put(path, title, text)
+        yield served

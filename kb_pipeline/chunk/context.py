@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import ceil
 
 from kb_pipeline.chunk.outline import heading_name
+from kb_pipeline.chunk.words import words_of
 
 _TITLE_BUDGET = 20
 _HEADINGS_BUDGET = 32
@@ -17,9 +18,9 @@ _LINE_END = re.compile(r"[\r\n]")
 
 
 def embedding_text(title: str, headings: Sequence[str], text: str) -> str:
-    """The chunk's text below one line of context; the same for every model and every chunking."""
-    line = context_line(title, headings, text)
-    return f"{line}\n\n{text}" if line else text
+    """The chunk's words below one line of context; the same for every model and every chunking."""
+    line, words = context_line(title, headings, text), words_of(text)
+    return f"{line}\n\n{words}" if line else words
 
 
 def context_line(title: str, headings: Sequence[str], text: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import Tokenizer, chunk_document, embedding_text
+from kb_pipeline.chunk.words import words_of
 from kb_pipeline.model import ReportProgress, StageReport, digest
 from kb_pipeline.tables import CHUNKS, DOCUMENTS, KbStore, LanceTable
 
@@ -35,6 +36,7 @@ def chunks_schema() -> pa.Schema:
             ("start", pa.int32()),
             ("end", pa.int32()),
             ("text", pa.string()),
+            ("words", pa.string()),
             ("tokens", pa.int32()),
             ("text_hash", pa.string()),
             ("document_hash", pa.string()),
@@ -113,6 +115,7 @@ def _rows(
             "start": chunk.start,
             "end": chunk.end,
             "text": chunk.text,
+            "words": words_of(chunk.text),
             "tokens": chunk.tokens,
             "text_hash": text_hash,
             "rules": fingerprint,

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kb_pipeline.chunk.words import targets_of, words_of
+
 _LONGEST_UNIT = 16
 """Characters. A tokenizer may call a megabyte without spaces one unknown token; a chunk must not."""
 
@@ -41,8 +43,9 @@ class Ruler:
 
     def __init__(self, text: str, tokenizer: Tokenizer) -> None:
         self._text, self._tokenizer = text, tokenizer
+        self._links = targets_of(text)
         self._tokens = np.maximum.accumulate(tokenizer.spans(text)[:, 0])
-        self._units = _split_long(self._tokens, len(text))
+        self._units = self._without_targets(_split_long(self._tokens, len(text)))
 
     def units(self, start: int, end: int) -> int:
         """An estimate of the tokens in a span that is never far below the truth."""
@@ -61,11 +64,21 @@ class Ruler:
         return int(self._units[index]) if index < len(self._units) else end
 
     def count(self, start: int, end: int) -> int:
-        """The exact count of the span, taken as a text of its own."""
-        if not (self._tokenizer.adds_up and self._is_edge(start) and self._is_edge(end)):
-            return self._tokenizer.count(self._text[start:end])
+        """The exact count of the span's words, taken as a text of its own."""
+        has_links = self._links[:, 2].searchsorted(start, "right") < self._links[:, 0].searchsorted(end)
+        if has_links or not (self._tokenizer.adds_up and self._is_edge(start) and self._is_edge(end)):
+            return self._tokenizer.count(words_of(self._text[start:end]))
         low, high = self._tokens.searchsorted((start, end))
         return int(high - low)
+
+    def _without_targets(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Targets are not embedded, so they take no room."""
+        link = self._links[:, 1].searchsorted(positions, "right") - 1
+        inside = (
+            (link >= 0) & (positions < self._links[link, 2]) if len(self._links) else np.zeros(len(positions), bool)
+        )
+        outside: NDArray[np.int64] = positions[~inside]
+        return outside
 
     def _is_edge(self, offset: int) -> bool:
         return offset in (0, len(self._text)) or bool(_BLANKS & {self._text[offset - 1], self._text[offset]})

@@ -35,8 +35,7 @@ def run_refresh(settings: Settings, db: Database, key: KbKey) -> dict[str, Any]:
     Raises:
         LeaseHeld: another run writes the KB; nothing was started.
     """
-    if (lease := current_lease(db, key)) is not None:
-        raise LeaseHeld(key, lease.owner, lease.expires_at - time.time())
+    _wait_for_lease(db, key)
     run_id, started = str(uuid.uuid4()), time.monotonic()
     log = settings.home / "logs" / f"{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +50,17 @@ def run_refresh(settings: Settings, db: Database, key: KbKey) -> dict[str, Any]:
     if result["status"] != "failed":
         log.unlink()  # Dagster has the run's events; the file is for a worker that died
     return result | {"seconds": round(time.monotonic() - started, 2)}
+
+
+def _wait_for_lease(db: Database, key: KbKey) -> None:
+    """Wait until the lease of a dead run has run out; one that is renewed belongs to a living run."""
+    first = current_lease(db, key)
+    if first is not None:
+        err.print(f"run {first.owner} holds the lease; waiting to see whether it is alive", markup=False)
+    while (lease := current_lease(db, key)) is not None:
+        if first is None or lease.expires_at > first.expires_at:
+            raise LeaseHeld(key, lease.owner, lease.expires_at - time.time())
+        time.sleep(_POLL_S)
 
 
 def _watch(child: subprocess.Popen[bytes], db: Database, key: KbKey, run_id: str) -> None:

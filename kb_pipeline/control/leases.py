@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from kb_pipeline.control.database import Database
@@ -58,6 +58,13 @@ def hold_lease(db: Database, key: KbKey, owner: str) -> Iterator[HeldLease]:
 
 def acquire_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
     """Take or retake the lease; raises LeaseHeld."""
+    try:
+        return _acquire(db, key, owner)
+    except IntegrityError:  # another writer's first lease of this KB came between our look and our insert
+        return _acquire(db, key, owner)
+
+
+def _acquire(db: Database, key: KbKey, owner: str) -> HeldLease:
     now = time.time()
     with db.write() as session:
         row = session.get(Lease, (key.tenant, key.kb), with_for_update=True)

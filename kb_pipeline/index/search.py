@@ -16,7 +16,7 @@ _RRF_K = 60
 """Cormack, Clarke, Buettcher 2009: reciprocal rank fusion, with the constant of the paper."""
 _DEPTH = 50
 """Candidates each way before fusing."""
-_TEXT_BOOSTS = {"context": 1.0, "text": 1.0}
+_TEXT_BOOSTS = {"context": 1.0, "words": 1.0}
 _COLUMNS = ("chunk_id", "document_id", "key", "title", "headings", "language", "text", "start", "end")
 
 

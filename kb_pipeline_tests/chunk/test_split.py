@@ -195,3 +195,19 @@ def test_rules_have_an_identity() -> None:
     ]
     assert len({rules.fingerprint() for rules in variants}) == len(variants)
     assert ChunkingRules().fingerprint() == ChunkingRules("by_heading", 256, 32, True).fingerprint()
+
+
+def test_targets_of_links_are_not_embedded_and_take_no_room(tokenizer: Tokenizer) -> None:
+    links = " ".join(
+        f"[word{n}](https://site.example/a/rather/long/path/{n}/index.html#section-{n})" for n in range(60)
+    )
+    plain = " ".join(f"word{n}" for n in range(60))
+    rules = ChunkingRules(max_tokens=256, overlap_tokens=0)
+    linked, unlinked = chunk_document(links, "T", rules, tokenizer), chunk_document(plain, "T", rules, tokenizer)
+    assert len(linked) == len(unlinked)
+    assert "site.example" not in embedding_text("T", (), linked[0].text)
+    assert linked[0].text.startswith("[word0](https://site.example/")
+
+
+def test_an_index_call_in_code_is_no_link() -> None:
+    assert embedding_text("", (), "```\nhandlers[name](event)\n```") == "```\nhandlers[name](event)\n```"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from kb_pipeline_tests.cli.conftest import Kb
-from kb_pipeline_tests.cli.site import Site
+from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.site import Site
 
 
 def test_a_site_becomes_a_version_that_answers(kb: Kb, site: Site) -> None:

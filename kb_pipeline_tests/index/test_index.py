@@ -78,8 +78,8 @@ class Fruit:
             self.pages.upsert("page_id", pa.Table.from_pylist([page], schema=pages_schema()))
             document = base | {"document_id": doc_id, "outcome": "document", "markdown": text}
             self.documents.upsert("document_id", pa.Table.from_pylist([document], schema=documents_schema()))
-            chunk = base | {"chunk_id": digest(doc_id, text), "document_id": doc_id, "headings": [], "ordinal": 0,
-                            "start": 0, "end": len(text), "text": text, "tokens": 9, "text_hash": digest(text)}  # fmt: skip
+            chunk = base | {"chunk_id": digest(doc_id, text), "document_id": doc_id, "headings": [], "ordinal": 0}
+            chunk |= {"start": 0, "end": len(text), "text": text, "words": text, "tokens": 9, "text_hash": digest(text)}
             self.chunks.replace_group(
                 "chunk_id", pa.Table.from_pylist([chunk], schema=chunks_schema()), "document_id", [doc_id]
             )

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from kb_pipeline_tests.cli.site import Site, serve_site
+from kb_pipeline_tests.site import Site
 
 
 @dataclass(frozen=True)
@@ -52,24 +49,3 @@ class Kb:
 
     def build(self, kb: str = "docs") -> Done:
         return self("build", f"acme/{kb}", "--json")
-
-
-@pytest.fixture
-def kb(home: Path, tmp_path: Path) -> Kb:
-    return Kb(tmp_path)
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """Five pages in English, the first linking to the others."""
-    with serve_site() as served:
-        topics = {
-            "/apples": ("Apples", "Apples keep for months in a cool and dark cellar, best on wooden shelves."),
-            "/pears": ("Pears", "Pears ripen after they are picked, so pick them while they are still hard."),
-            "/plums": ("Plums", "Plums are dried into prunes or boiled down to a thick and dark jam."),
-            "/quinces": ("Quinces", "Quinces are too hard to be eaten raw; cooked they turn a deep red."),
-        }
-        served.put("/", "Orchard", "The handbook of our orchard: how fruit is picked and stored.", tuple(topics))
-        for path, (title, text) in topics.items():
-            served.put(path, title, text)
-        yield served
