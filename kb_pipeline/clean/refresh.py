@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -60,15 +60,18 @@ def documents_schema() -> pa.Schema:
 
 def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progress: ReportProgress) -> StageReport:
     """Clean the raw documents whose bytes or rules changed, drop those that are gone, mark exact duplicates."""
+    import polars as pl
+
     report, started = StageReport("clean"), time.monotonic()
     documents = store.tables.open_or_create(DOCUMENTS, documents_schema())
     wanted = _wanted(store)
     have = documents.narrow(["document_id", "raw_sha256", "rules", "outcome"])
     stale = _stale(wanted, have, rules.fingerprint())
+    good = set(have.filter(pl.col("outcome") == "document")["document_id"])
     gone = have.join(wanted, on="document_id", how="anti")["document_id"].to_list()
     documents.delete("document_id", gone)
     report.deleted = len(gone)
-    _clean(store, documents, stale, rules, run_id, progress)
+    _clean(store, documents, stale, good, rules, run_id, progress)
     _mark_duplicates(documents)
     _count(report, documents, wanted.height, stale.height)
     report.seconds = time.monotonic() - started
@@ -76,10 +79,13 @@ def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progres
 
 
 def failed_documents(store: KbStore) -> Iterator[dict[str, Any]]:
-    """The rows of `documents` that are none: rejected, failed, or the same as another."""
+    """Pages that gave no document, or whose newest bytes failed while an older document is kept."""
+    import polars as pl
+
     columns = ["source", "key", "outcome", "reason", "message"]
     if store.tables.exists(DOCUMENTS):
-        yield from store.tables.open(DOCUMENTS).narrow(columns, "outcome != 'document'").iter_rows(named=True)
+        rows = store.tables.open(DOCUMENTS).narrow(columns, "reason IS NOT NULL")
+        yield from rows.with_columns(outcome=pl.col("outcome").replace("document", "failed")).iter_rows(named=True)
 
 
 def _wanted(store: KbStore) -> pl.DataFrame:
@@ -101,6 +107,7 @@ def _clean(
     store: KbStore,
     documents: LanceTable,
     stale: pl.DataFrame,
+    good: set[str],
     rules: CleaningRules,
     run_id: str,
     progress: ReportProgress,
@@ -113,9 +120,11 @@ def _clean(
     results = clean_documents(_raw_documents(store, stale, fetched_at), rules)
     done = 0
     for batch in _batches(results):
-        rows = [_row(result, rules.fingerprint(), run_id, fetched_at) for result in batch]
+        kept = [result for result in batch if _is_kept(result, good)]
+        rows = [_row(result, rules.fingerprint(), run_id, fetched_at) for result in batch if result not in kept]
         _write(documents, rows, is_first)
-        done += len(rows)
+        _note_failures(documents, kept)
+        done += len(batch)
         progress(done, stale.height)
 
 
@@ -124,9 +133,28 @@ def _batches(results: Iterator[Document | Rejected]) -> Iterator[list[Document |
         yield batch
 
 
+def _is_kept(result: Document | Rejected, good: set[str]) -> bool:
+    """A failure proves nothing: the last good document stays, and is tried again at the next refresh."""
+    return isinstance(result, Rejected) and result.failed and document_id(result.source, result.key) in good
+
+
+def _note_failures(documents: LanceTable, kept: Sequence[Document | Rejected]) -> None:
+    import pyarrow as pa
+
+    rows = [
+        {"document_id": document_id(r.source, r.key), "reason": r.reason, "message": r.message}
+        for r in kept
+        if isinstance(r, Rejected)
+    ]
+    if rows:
+        documents.upsert("document_id", pa.Table.from_pylist(rows, schema=_some_columns("reason", "message")))
+
+
 def _write(documents: LanceTable, rows: list[dict[str, Any]], is_first: bool) -> None:
     import pyarrow as pa
 
+    if not rows:
+        return
     table = pa.Table.from_pylist(rows, schema=documents_schema())
     if is_first:
         documents.append(table.to_batches())
@@ -196,20 +224,21 @@ def _mark_duplicates(documents: LanceTable) -> None:
     changed = ranked.with_columns(new=wanted).filter(~pl.col("new").eq_missing(pl.col("duplicate_of")))
     if not changed.is_empty():
         update = changed.select("document_id", pl.col("new").alias("duplicate_of"))
-        documents.upsert("document_id", update.to_arrow().cast(_duplicate_schema()))
+        documents.upsert("document_id", update.to_arrow().cast(_some_columns("duplicate_of")))
 
 
-def _duplicate_schema() -> pa.Schema:
-    schema = documents_schema()
+def _some_columns(*names: str) -> pa.Schema:
     import pyarrow as pa
 
-    return pa.schema([schema.field("document_id"), schema.field("duplicate_of")])
+    schema = documents_schema()
+    return pa.schema([schema.field("document_id"), *(schema.field(name) for name in names)])
 
 
 def _count(report: StageReport, documents: LanceTable, entered: int, worked: int) -> None:
     rows = documents.narrow(["outcome", "reason", "duplicate_of", "language"])
     report.entered, report.unchanged = entered, 0
     languages: dict[str, int] = {}
+    kept_old = 0
     for outcome, reason, duplicate_of, language in rows.iter_rows():
         if outcome == "failed":
             report.failed[reason] += 1
@@ -219,6 +248,9 @@ def _count(report: StageReport, documents: LanceTable, entered: int, worked: int
             report.rejected["duplicate"] += 1
         else:
             report.passed += 1
+            kept_old += reason is not None
             languages[language] = languages.get(language, 0) + 1
     report.unchanged = entered - worked
+    if kept_old:
+        report.extra["kept_last_good"] = kept_old
     report.extra["languages"] = dict(sorted(languages.items(), key=lambda item: -item[1]))

@@ -8,7 +8,7 @@ from kb_pipeline.control.catalogue import list_kbs
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import acquire_lease, release_lease
 from kb_pipeline.control.workspace import prune_versions
-from kb_pipeline.errors import LeaseHeld, NoLiveVersion
+from kb_pipeline.errors import LeaseHeld
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 from kb_pipeline.storage import KbPaths
@@ -24,8 +24,8 @@ def tidy_all(settings: Settings, db: Database, run_id: str) -> dict[str, int]:
     for kb in list_kbs(db):
         try:
             freed[str(kb.key)] = tidy_kb(settings, db, kb.key, run_id, kb.spec.retention.versions)
-        except (LeaseHeld, NoLiveVersion):
-            continue  # being written, or nothing yet: the next night will do
+        except LeaseHeld:
+            continue  # being written: the next night will do
     return freed
 
 

@@ -12,7 +12,7 @@ from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Refresh
 from kb_pipeline.model import KbKey, StageReport
 
-RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed"]
+RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "partial"]
 _PROGRESS_INTERVAL_S = 0.5
 
 
@@ -27,7 +27,7 @@ def begin_refresh(db: Database, key: KbKey, run_id: str) -> None:
                     started_at=datetime.now(UTC),
                 )
             )  # fmt: skip
-        elif row.status == "failed":
+        elif row.status != "running":
             row.status, row.message, row.ended_at = "running", None, None
 
 

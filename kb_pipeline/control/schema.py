@@ -69,7 +69,7 @@ class Version(OfKb, Base):
     __tablename__ = "versions"
     version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     status: Mapped[str] = mapped_column(String(20))
-    """candidate, held, published, failed or pruned."""
+    """candidate, held, published, failed, superseded or pruned."""
     run_id: Mapped[str] = mapped_column(String(64))
     manifest: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
@@ -92,7 +92,7 @@ class Refresh(OfKb, Base):
     __tablename__ = "refreshes"
     run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     status: Mapped[str] = mapped_column(String(20))
-    """running, ready, ready_with_warnings, unchanged, held or failed."""
+    """running, ready, ready_with_warnings, unchanged, held, failed, or partial (a run that does not publish)."""
     version: Mapped[int | None] = mapped_column(Integer)
     message: Mapped[str | None] = mapped_column(Text)
     stages: Mapped[dict[str, Any]]

@@ -108,16 +108,14 @@ def get_manifest(db: Database, key: KbKey, number: int) -> dict[str, Any]:
     return row.manifest
 
 
-def candidate_of_run(db: Database, key: KbKey, run_id: str) -> int | None:
-    """The version that this run has ready to publish, or None."""
-    query = select(Version.version).where(
-        Version.tenant == key.tenant,
-        Version.kb == key.kb,
-        Version.run_id == run_id,
-        Version.status == "candidate",
+def pending_versions(db: Database, key: KbKey) -> list[tuple[int, str, dict[str, Any]]]:
+    """Number, status and manifest of what is neither published nor given up: candidates and held ones, newest first."""
+    query = select(Version).where(
+        Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(["candidate", "held"])
     )
     with db.read() as session:
-        return session.scalars(query.order_by(Version.version.desc())).first()
+        rows = session.scalars(query.order_by(Version.version.desc()))
+        return [(row.version, row.status, row.manifest) for row in rows]
 
 
 def list_versions(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:

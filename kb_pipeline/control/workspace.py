@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -91,13 +91,16 @@ class Workspace:
             progress,
         )  # fmt: skip
         refreshes.finish_stage(self.db, self.key, self.run_id, candidate.report)
+        self._supersede_pending()
         if not candidate.unchanged:
             self._settle(candidate)
         return candidate
 
     def publish(self) -> dict[str, Any]:
         """Make this run's candidate the live version, if it made one; ends the refresh."""
-        number = versions.candidate_of_run(self.db, self.key, self.run_id)
+        # Not by run: a run re-executed from the failed step publishes what the first one built and checked.
+        ready = [number for number, status, _ in versions.pending_versions(self.db, self.key) if status == "candidate"]
+        number = ready[0] if ready else None
         live = self._live()
         if number is None:
             status: refreshes.RefreshStatus = "unchanged"
@@ -108,6 +111,10 @@ class Workspace:
             prune_versions(self.db, self.store, self.lease, self.spec.retention.versions)
         self._end(status, number, "; ".join(self.warnings()) or None)
         return {"status": status, "version": number}
+
+    def end_part(self, assets: Sequence[str]) -> None:
+        """A run that does not go on to publishing ends here; its work stays for the next one."""
+        self._end("partial", None, f"only {', '.join(assets)}; nothing was published")
 
     def live_counts(self) -> dict[str, int]:
         """Documents and chunks of the live version."""
@@ -156,6 +163,12 @@ class Workspace:
     @cached_property
     def _embedder(self) -> Embedder:
         return self._open_embedder()
+
+    def _supersede_pending(self) -> None:
+        """What was built before and not published is overtaken by what the sources say now."""
+        for number, _, manifest in versions.pending_versions(self.db, self.key):
+            versions.settle_version(self.db, self.lease, number, "superseded", manifest)
+            unpin_version(self.store, manifest | {"version": number})
 
     def _settle(self, candidate: Candidate) -> None:
         number = versions.reserve_version(self.db, self.lease, self.run_id)
@@ -236,13 +249,11 @@ def language_warnings(model: str, languages: Iterable[str]) -> list[str]:
 
 
 def prune_versions(db: Database, store: KbStore, lease: HeldLease, keep: int) -> None:
-    """Let cleanup take the published versions beyond `keep`, and held or crashed ones older than the live one."""
-    live = versions.live_manifest(db, lease.key)["version"]
+    """Let cleanup take the published versions beyond `keep`."""
     published = 0
     for version in versions.list_versions(db, lease.key):
         published += version["status"] == "published"
-        is_spent = version["status"] in ("held", "candidate") and version["version"] < live
-        if is_spent or (version["status"] == "published" and published > keep and not version["live"]):
+        if version["status"] == "published" and published > keep and not version["live"]:
             manifest = versions.get_manifest(db, lease.key, version["version"])
             versions.mark_pruned(db, lease, version["version"])
             unpin_version(store, manifest | {"version": version["version"]})

@@ -29,7 +29,7 @@ def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = 
     if reasons := _reasons(report):
         metadata["reasons"] = dg.MetadataValue.table(reasons)
     for name, value in report.extra.items():
-        metadata[name] = dg.MetadataValue.json(value) if isinstance(value, dict) else value
+        metadata[name] = dg.MetadataValue.json(value) if isinstance(value, (dict, list)) else value
     if rows := [dg.TableRecord(_flat(row)) for row in samples]:
         metadata["sample"] = dg.MetadataValue.table(rows)
     return metadata

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -23,10 +24,15 @@ _WAIT_S = {LeaseHeld: 30, ChildCrashed: 5}
 
 
 def open_database() -> Database:
-    """The control plane of this home."""
+    """The control plane of this home, one pool of connections a process."""
+    return _database(load_settings().database_url)
+
+
+@lru_cache(maxsize=4)
+def _database(url: str) -> Database:
     from kb_pipeline.control.database import Database
 
-    return Database(load_settings().database_url)
+    return Database(url)
 
 
 class Workspaces(dg.ConfigurableResource[Any]):
@@ -44,6 +50,13 @@ class Workspaces(dg.ConfigurableResource[Any]):
             key = KbKey.parse(context.partition_key)
             with open_workspace(load_settings(), open_database(), key, run.run_id) as workspace:
                 yield workspace
+                if not _publishes(run):
+                    workspace.end_part(sorted(asset.to_user_string() for asset in run.asset_selection or ()))
+
+
+def _publishes(run: dg.DagsterRun) -> bool:
+    """Whether the run goes on to publishing; one over a few assets picked in the web UI may not."""
+    return run.asset_selection is None or dg.AssetKey("published_version") in run.asset_selection
 
 
 @contextmanager

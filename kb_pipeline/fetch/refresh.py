@@ -13,7 +13,7 @@ from kb_pipeline.errors import SourceFailed
 from kb_pipeline.fetch.pages import merge_outcomes, pages_schema
 from kb_pipeline.fetch.web.crawl import crawl
 from kb_pipeline.fetch.web.journal import segments
-from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
 from kb_pipeline.model import ReportProgress, StageReport
 from kb_pipeline.storage import KbPaths, adopt_segments, write_durably
 from kb_pipeline.tables import PAGES, KbStore, LanceTable
@@ -40,8 +40,8 @@ def refresh_pages(store: KbStore, sources: Sequence[CrawlRules], run_id: str, pr
     report.deleted = _drop_other_sources(pages, [rules.source for rules in sources])
     problems = []
     for rules in sources:
-        outcomes = _fetch(store.paths, pages, rules, run_id, progress)
-        _count(report, outcomes)
+        outcomes, summary = _fetch(store.paths, pages, rules, run_id, progress)
+        _count(report, outcomes, summary)
         report.deleted += _merge(pages, outcomes, rules.source, run_id)
         if not outcomes["outcome"].is_in(["fetched", "unchanged"]).any():
             problems.append((rules.source, _why_nothing(outcomes)))
@@ -59,16 +59,18 @@ def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
         yield from pages.narrow(columns, "outcome IN ('rejected', 'failed')").iter_rows(named=True)
 
 
-def _fetch(paths: KbPaths, pages: LanceTable, rules: CrawlRules, run_id: str, progress: ReportProgress) -> pl.DataFrame:
-    """Crawl one source into its journal, then move the segments among the raw ones; returns the outcomes."""
+def _fetch(
+    paths: KbPaths, pages: LanceTable, rules: CrawlRules, run_id: str, progress: ReportProgress
+) -> tuple[pl.DataFrame, CrawlSummary]:
+    """Crawl one source into its journal, then move the segments among the raw ones."""
     journal = paths.journal(rules.source)
     note = journal.with_suffix(".json")
     fetch_id = _begin_or_resume(journal, note, rules, run_id)
-    crawl(rules, journal, _write_known(pages, rules.source, note), progress)
+    summary = crawl(rules, journal, _write_known(pages, rules.source, note), progress)
     outcomes = _outcomes(journal, fetch_id)
     adopt_segments(journal, paths.raw, fetch_id)
     note.unlink(missing_ok=True)
-    return outcomes
+    return outcomes, summary
 
 
 def _begin_or_resume(journal: Path, note: Path, rules: CrawlRules, run_id: str) -> str:
@@ -139,7 +141,12 @@ def _drop_other_sources(pages: LanceTable, sources: Sequence[str]) -> int:
     return others["sha256"].count()
 
 
-def _count(report: StageReport, outcomes: pl.DataFrame) -> None:
+def _count(report: StageReport, outcomes: pl.DataFrame, summary: CrawlSummary) -> None:
+    figures = {"requests": summary.requests, "body_bytes": summary.body_bytes, "out_of_scope": summary.out_of_scope}
+    for name, figure in figures.items():
+        report.extra[name] = report.extra.get(name, 0) + figure
+    if summary.warnings:
+        report.extra.setdefault("warnings", []).extend(summary.warnings)
     for outcome, reason in outcomes.select("outcome", "reason").iter_rows():
         report.entered += 1
         if outcome == "failed":

@@ -160,7 +160,7 @@ def test_tenants_do_not_see_each_other(db: Database) -> None:
     assert [row["key"] for row in failures.list_failures(db, ACME)] == ["acme/docs"]
     assert [row["run_id"] for row in versions.list_versions(db, ACME)] == ["run-acme"]
     assert refreshes.get_refresh(db, ACME, "run-globex") is None
-    assert versions.candidate_of_run(db, ACME, "run-globex") is None
+    assert versions.pending_versions(db, ACME) == []
     failures.replace_failures(db, ACME, "fetch", [])
     assert [row["key"] for row in failures.list_failures(db, GLOBEX)] == ["globex/docs"]
 
