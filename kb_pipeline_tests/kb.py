@@ -43,7 +43,8 @@ class Kb:
 
     def apply(self, site: Site, *, start: str = "/", kb: str = "docs", **sections: Any) -> Done:
         source = {"name": "site", "type": "web", "start_urls": [site.url + start], "delay_s": 0}
-        spec = {"tenant": "acme", "kb": kb, "sources": [source], **sections}
+        model = {"model": "all-MiniLM-L6-v2"}  # opens four times as fast as the default
+        spec = {"tenant": "acme", "kb": kb, "sources": [source], "embedding": model, **sections}
         (self.folder / f"{kb}.yaml").write_text(json.dumps(spec))  # JSON is YAML
         return self("apply", f"{kb}.yaml", "--json")
 

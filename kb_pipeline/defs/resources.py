@@ -56,7 +56,8 @@ class Workspaces(dg.ConfigurableResource[Any]):
 
 def _publishes(run: dg.DagsterRun) -> bool:
     """Whether the run goes on to publishing; one over a few assets picked in the web UI may not."""
-    return run.asset_selection is None or dg.AssetKey("published_version") in run.asset_selection
+    # No selection at all means every asset of the job.
+    return not run.asset_selection or dg.AssetKey("published_version") in run.asset_selection
 
 
 @contextmanager

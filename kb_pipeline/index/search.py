@@ -16,7 +16,9 @@ _RRF_K = 60
 """Cormack, Clarke, Buettcher 2009: reciprocal rank fusion, with the constant of the paper."""
 _DEPTH = 50
 """Candidates each way before fusing."""
-_TEXT_BOOSTS = {"context": 1.0, "words": 1.0}
+_TEXT_BOOSTS = {"context": 2.0, "words": 1.0}
+"""A word of the title or a heading says more than one in the text: with equal weights a table of contents, which
+has every title in its text, outranks the pages that it lists."""
 _COLUMNS = ("chunk_id", "document_id", "key", "title", "headings", "language", "text", "start", "end")
 
 

@@ -118,3 +118,19 @@ def test_no_output_names_a_secret_of_the_environment(kb: Kb, site: Site, monkeyp
     wal = kb.folder / "home" / "control.db-wal"
     assert b"hunter2" not in control_db + (wal.read_bytes() if wal.exists() else b"")
     assert os.environ["SECRET_PATH"] == "hunter2"
+
+
+def test_a_run_over_some_assets_ends_as_partial_and_the_next_build_publishes(kb: Kb, site: Site) -> None:
+    kb.apply(site)
+    home = kb.folder / "home" / "dagster"
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "kb_pipeline.definitions", "--select",
+         "raw_documents,documents", "--partition", "acme/docs"],
+        cwd=kb.folder, env=os.environ | {"DAGSTER_HOME": str(home)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    status = kb("status", "acme/docs", "--json").json
+    assert (status["status"], status["live_version"]) == ("partial", None)
+    assert "nothing was published" in status["last_run"]["message"]
+    built = kb.build()
+    assert (built.json["status"], built.json["stages"]["clean"]["unchanged"]) == ("ready", 5)

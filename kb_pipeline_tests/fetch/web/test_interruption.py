@@ -36,7 +36,7 @@ def big_site(site: Site) -> Site:
     for number in range(PAGES):
         site.link(f"/p{number}", *(f"/p{n}" for n in range(number * 4 + 1, number * 4 + 5) if n < PAGES))
         body = site.pages[f"/p{number}"].body  # type: ignore[union-attr]
-        site.pages[f"/p{number}"] = Page(body, hang_s=0.15)
+        site.pages[f"/p{number}"] = Page(body, hang_s=0.5)
     return site
 
 
