@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,20 +92,17 @@ def write_durably(path: Path, content: bytes) -> None:
     fsync_path(path.parent)
 
 
-def adopt_segments(journal: Path, raw: Path, prefix: str) -> list[str]:
-    """Move a finished fetch's segments among the raw ones; returns their names there.
+def adopt_segments(journal: Path, raw: Path, prefix: str, wanted: Collection[str]) -> None:
+    """Move the wanted segments of a finished fetch among the raw ones as `prefix-name`, and drop the others.
 
     Doing it again after a crash half-way moves what is left.
     """
     raw.mkdir(parents=True, exist_ok=True)
-    names = []
-    for segment in sorted(journal.glob("*.parquet")):
-        name = f"{prefix}-{segment.name}"
-        segment.replace(raw / name)
-        names.append(name)
+    for segment in journal.glob("*.parquet"):
+        if (name := f"{prefix}-{segment.name}") in wanted:
+            segment.replace(raw / name)
     fsync_path(raw)
     shutil.rmtree(journal, ignore_errors=True)
-    return names
 
 
 def read_segments(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_COMMIT_DOCUMENTS = 500
+_COMMIT_DOCUMENTS = 250
 
 
 def chunks_schema() -> pa.Schema:

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING
 from kb_pipeline.clean.html import read_html, warm_up
 from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.model import Document, RawDocument, Rejected
+from kb_pipeline.processes import die_with_parent
 
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
 
 _WAITING_PER_WORKER = 4
 _MOST_WAITING_BYTES = 64 * 2**20
-_PR_SET_PDEATHSIG = 1
 _MB = 2**20
 _TRIES = 3
 
@@ -155,9 +155,7 @@ _MAIN_HIDDEN = threading.Lock()
 def _prepare_worker(parent: int, memory_mb: int) -> None:
     """Bind a worker's life to its parent's, load what every document needs, then limit its memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with_parent(signal.SIGKILL, parent)
     warm_up()
     limit = _address_space() + memory_mb * _MB
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -113,19 +113,24 @@ def _clean(
     progress: ReportProgress,
 ) -> None:
     fetched_at: dict[str, Any] = {}
-    progress(0, stale.height)
     if stale.is_empty():
         return
     is_first = documents.count() == 0
-    results = clean_documents(_raw_documents(store, stale, fetched_at), rules)
-    done = 0
+    results = _counted(clean_documents(_raw_documents(store, stale, fetched_at), rules), stale.height, progress)
     for batch in _batches(results):
         kept = [result for result in batch if _is_kept(result, good)]
         rows = [_row(result, rules.fingerprint(), run_id, fetched_at) for result in batch if result not in kept]
         _write(documents, rows, is_first)
         _note_failures(documents, kept)
-        done += len(batch)
-        progress(done, stale.height)
+
+
+def _counted(
+    results: Iterator[Document | Rejected], total: int, progress: ReportProgress
+) -> Iterator[Document | Rejected]:
+    progress(0, total)
+    for done, result in enumerate(results, start=1):
+        yield result
+        progress(done, total)
 
 
 def _batches(results: Iterator[Document | Rejected]) -> Iterator[list[Document | Rejected]]:

@@ -144,6 +144,6 @@ class _Bars:
 
     def _show(self, stage: str, done: int, total: int | None, seconds: float) -> None:
         if stage not in self._bars:
-            self._bars[stage] = self._progress.add_task(stage, rate="")
+            self._bars[stage] = self._progress.add_task(stage, total=None, rate="")
         rate = f"{done / seconds:,.0f}/s" if seconds > 0 else ""
         self._progress.update(self._bars[stage], completed=done, total=total, rate=rate)

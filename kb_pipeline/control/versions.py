@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import HeldLease, verify_lease
 from kb_pipeline.control.schema import Kb, Version
-from kb_pipeline.errors import NoLiveVersion, UnknownKb, UnknownVersion, UsageError
+from kb_pipeline.errors import GateFailed, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
 from kb_pipeline.model import KbKey
 
 
@@ -41,11 +41,18 @@ def settle_version(db: Database, lease: HeldLease, number: int, status: str, man
 
 
 def publish_version(db: Database, lease: HeldLease, number: int) -> None:
-    """Move the live pointer, in one transaction that verifies the lease's token. Raises LeaseLost."""
+    """Move the live pointer, in one transaction that verifies the lease's token and the checks' verdict.
+
+    Raises:
+        LeaseLost: another run took over.
+        GateFailed: the version did not pass, or was superseded.
+    """
     key = lease.key
     with db.write() as session:
         verify_lease(session, lease)
         row, kb = _get(session, key, number), session.get_one(Kb, (key.tenant, key.kb))
+        if row.status != "candidate":
+            raise GateFailed(key, [f"version {number} is {row.status}"])
         row.status, row.published_at = "published", datetime.now(UTC)
         kb.live_version = number
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from kb_pipeline.embed.models import ModelCard
+from kb_pipeline.storage import fsync_path
 
 _CONVERSION = "1"
 """Raise it when the same weights should give another file."""
@@ -45,19 +45,11 @@ def _convert(card: ModelCard, fingerprint: str, directory: Path) -> None:
 
 def _switch(unseen: Path, directory: Path) -> None:
     for path in (*unseen.iterdir(), unseen):
-        _sync(path)
+        fsync_path(path)
     try:
         unseen.rename(directory)
     except OSError:
         if not directory.is_dir():
             raise
         return  # another process was first; its copy is as good
-    _sync(directory.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync_path(directory.parent)

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_BATCH = 1024
-"""Texts a commit: what a killed run has to embed again at most."""
+_BATCH = 256
+"""Texts between two words on progress: some seconds of work."""
+_COMMIT_BATCHES = 4
+"""Batches a commit: what a killed run has to embed again at most."""
 
 
 def vectors_schema(dimension: int) -> pa.Schema:
@@ -80,11 +82,17 @@ def _embed(
     row_ids = missing.sort("tokens")["_rowid"].to_list()
     done = 0
     progress(0, len(row_ids))
+    batches: list[pa.RecordBatch] = []
     for hashes, vectors in embed_distinct(_texts(chunks, row_ids, text_of), embedder, _BATCH):
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
-        cache.append([pa.RecordBatch.from_arrays([pa.array(hashes), column], schema=cache.schema)])
+        batches.append(pa.RecordBatch.from_arrays([pa.array(hashes), column], schema=cache.schema))
         done += len(hashes)
         progress(done, len(row_ids))
+        if len(batches) == _COMMIT_BATCHES:
+            cache.append(batches)
+            batches = []
+    if batches:
+        cache.append(batches)
     cache.optimize()
 
 

@@ -40,9 +40,12 @@ def refresh_pages(store: KbStore, sources: Sequence[CrawlRules], run_id: str, pr
     report.deleted = _drop_other_sources(pages, [rules.source for rules in sources])
     problems = []
     for rules in sources:
-        outcomes, summary = _fetch(store.paths, pages, rules, run_id, progress)
+        journal = _Journal(store.paths, rules, run_id)
+        summary = crawl(rules, journal.path, _write_known(pages, rules.source, journal.note), progress)
+        outcomes = journal.outcomes()
         _count(report, outcomes, summary)
         report.deleted += _merge(pages, outcomes, rules.source, run_id)
+        journal.adopt(outcomes)
         if not outcomes["outcome"].is_in(["fetched", "unchanged"]).any():
             problems.append((rules.source, _why_nothing(outcomes)))
     report.seconds = time.monotonic() - started
@@ -59,34 +62,54 @@ def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
         yield from pages.narrow(columns, "outcome IN ('rejected', 'failed')").iter_rows(named=True)
 
 
-def _fetch(
-    paths: KbPaths, pages: LanceTable, rules: CrawlRules, run_id: str, progress: ReportProgress
-) -> tuple[pl.DataFrame, CrawlSummary]:
-    """Crawl one source into its journal, then move the segments among the raw ones."""
-    journal = paths.journal(rules.source)
-    note = journal.with_suffix(".json")
-    fetch_id = _begin_or_resume(journal, note, rules, run_id)
-    summary = crawl(rules, journal, _write_known(pages, rules.source, note), progress)
-    outcomes = _outcomes(journal, fetch_id)
-    adopt_segments(journal, paths.raw, fetch_id)
-    note.unlink(missing_ok=True)
-    return outcomes, summary
+class _Journal:
+    """Where one source's fetch keeps what it has until the table knows it."""
 
+    def __init__(self, paths: KbPaths, rules: CrawlRules, run_id: str) -> None:
+        self.path, self._raw = paths.journal(rules.source), paths.raw
+        self.note = self.path.with_suffix(".json")
+        self._fetch_id = self._begin_or_resume(rules, run_id)
 
-def _begin_or_resume(journal: Path, note: Path, rules: CrawlRules, run_id: str) -> str:
-    """Keep the journal of an interrupted fetch by the same rules, else start an empty one; returns its id."""
-    try:
-        state = json.loads(note.read_bytes())
-        is_fresh = time.time() - note.stat().st_mtime < _RESUME_WITHIN_S
-        if is_fresh and state["rules"] == rules.fingerprint():
-            return str(state["fetch_id"])
-    except (OSError, ValueError, KeyError):
-        pass  # no interrupted fetch, or a torn note: begin anew
-    shutil.rmtree(journal, ignore_errors=True)
-    journal.mkdir(parents=True)
-    fetch_id = f"{rules.source}-{run_id[:8]}-{time.time_ns():x}"
-    write_durably(note, json.dumps({"fetch_id": fetch_id, "rules": rules.fingerprint()}).encode())
-    return fetch_id
+    def outcomes(self) -> pl.DataFrame:
+        """The last row of every key without its body, and where that will lie among the raw segments."""
+        import polars as pl
+
+        frames = [
+            pl.read_parquet(path, columns=_OUTCOME_COLUMNS)
+            .with_row_index("position")
+            .with_columns(pl.col("position").cast(pl.Int64), segment=pl.lit(f"{self._fetch_id}-{path.name}"))
+            for path in segments(self.path)
+        ]
+        if not frames:
+            raise SourceFailed(self.path.name, "the crawl kept no record")
+        return pl.concat(frames).unique("key", keep="last", maintain_order=True)
+
+    def adopt(self, outcomes: pl.DataFrame) -> None:
+        """Move the segments with bodies among the raw ones.
+
+        The table was written first: a crash in between leaves the journal, and the next fetch comes here again.
+        """
+        import polars as pl
+
+        wanted = outcomes.filter(pl.col("outcome") == "fetched")["segment"].unique().to_list()
+        adopt_segments(self.path, self._raw, self._fetch_id, wanted)
+        self.note.unlink(missing_ok=True)
+        self.note.with_suffix(".known.parquet").unlink(missing_ok=True)
+
+    def _begin_or_resume(self, rules: CrawlRules, run_id: str) -> str:
+        """Keep the journal of an interrupted fetch by the same rules, else start an empty one; returns its id."""
+        try:
+            state = json.loads(self.note.read_bytes())
+            is_fresh = time.time() - self.note.stat().st_mtime < _RESUME_WITHIN_S
+            if is_fresh and state["rules"] == rules.fingerprint():
+                return str(state["fetch_id"])
+        except (OSError, ValueError, KeyError):
+            pass  # no interrupted fetch, or a torn note: begin anew
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
+        fetch_id = f"{rules.source}-{run_id[:8]}-{time.time_ns():x}"
+        write_durably(self.note, json.dumps({"fetch_id": fetch_id, "rules": rules.fingerprint()}).encode())
+        return fetch_id
 
 
 def _write_known(pages: LanceTable, source: str, note: Path) -> Path | None:
@@ -100,21 +123,6 @@ def _write_known(pages: LanceTable, source: str, note: Path) -> Path | None:
     path = note.with_suffix(".known.parquet")
     known.write_parquet(path)
     return path
-
-
-def _outcomes(journal: Path, fetch_id: str) -> pl.DataFrame:
-    """The last row of every key without its body, and where that will lie among the raw segments."""
-    import polars as pl
-
-    frames = [
-        pl.read_parquet(path, columns=_OUTCOME_COLUMNS)
-        .with_row_index("position")
-        .with_columns(pl.col("position").cast(pl.Int64), segment=pl.lit(f"{fetch_id}-{path.name}"))
-        for path in segments(journal)
-    ]
-    if not frames:
-        raise SourceFailed(fetch_id, "the crawl kept no record")
-    return pl.concat(frames).unique("key", keep="last", maintain_order=True)
 
 
 def _merge(pages: LanceTable, outcomes: pl.DataFrame, source: str, run_id: str) -> int:

@@ -134,3 +134,13 @@ def test_a_run_over_some_assets_ends_as_partial_and_the_next_build_publishes(kb:
     assert "nothing was published" in status["last_run"]["message"]
     built = kb.build()
     assert (built.json["status"], built.json["stages"]["clean"]["unchanged"]) == ("ready", 5)
+
+
+def test_refreshes_that_change_nothing_leave_nothing_on_disk(kb: Kb, site: Site) -> None:
+    kb.apply(site)
+    kb.build()
+    raw = kb.folder / "home" / "data" / "acme" / "docs" / "raw"
+    segments = sorted(path.name for path in raw.iterdir())
+    kb.build()
+    assert sorted(path.name for path in raw.iterdir()) == segments
+    assert not list((raw.parent / "journal").iterdir())

@@ -12,7 +12,7 @@ from kb_pipeline.control import catalogue, failures, leases, refreshes, versions
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Lease
 from kb_pipeline.control.status import describe_kb
-from kb_pipeline.errors import LeaseHeld, LeaseLost, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
+from kb_pipeline.errors import GateFailed, LeaseHeld, LeaseLost, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
 from kb_pipeline.model import KbKey, StageReport
 from kb_pipeline.spec import parse_spec
 
@@ -135,6 +135,18 @@ def test_publishing_moves_the_pointer_and_numbers_are_never_reused(db: Database)
         (2, True, "published"),
         (1, False, "published"),
     ]
+
+
+@pytest.mark.parametrize("status", ["held", "failed", "superseded"])
+def test_a_version_that_did_not_pass_cannot_be_published(db: Database, status: str) -> None:
+    apply(db, ACME)
+    lease = leases.acquire_lease(db, ACME, "run-1")
+    number = versions.reserve_version(db, lease, "run-1")
+    versions.settle_version(db, lease, number, status, {"version": number})
+    with pytest.raises(GateFailed, match=f"version 1 is {status}"):
+        versions.publish_version(db, lease, number)
+    with pytest.raises(NoLiveVersion):
+        versions.live_manifest(db, ACME)
 
 
 def test_as_of_reads_a_version_by_number_or_time(db: Database) -> None:

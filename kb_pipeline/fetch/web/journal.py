@@ -17,6 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from kb_pipeline.storage import fsync_path
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -174,12 +176,4 @@ def _write_segment(journal: Path, number: int, rows: list[Row]) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.rename(path)
-    _sync_directory(journal)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync_path(journal)
