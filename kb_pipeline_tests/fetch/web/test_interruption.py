@@ -22,8 +22,9 @@ from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
 PAGES = 100
 IN_FLIGHT = 16
 _PARENT = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 from kb_pipeline.fetch.web.crawl import crawl
 from kb_pipeline.fetch.web.rules import CrawlRules
 crawl(CrawlRules.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), None, lambda done, total: None)
