@@ -132,7 +132,6 @@ class StageReport:
     deleted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
-    written_bytes: int = 0
     seconds: float = 0.0
     extra: dict[str, Any] = field(default_factory=dict)
     """Stage-specific figures, JSON-able."""

@@ -119,7 +119,8 @@ def _clean(
     results = _counted(clean_documents(_raw_documents(store, stale, fetched_at), rules), stale.height, progress)
     for batch in _batches(results):
         kept = [result for result in batch if _is_kept(result, good)]
-        rows = [_row(result, rules.fingerprint(), run_id, fetched_at) for result in batch if result not in kept]
+        written = [result for result in batch if not _is_kept(result, good)]
+        rows = [_row(result, rules.fingerprint(), run_id, fetched_at) for result in written]
         _write(documents, rows, is_first)
         _note_failures(documents, kept)
 
