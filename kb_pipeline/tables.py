@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
+from kb_pipeline.failpoints import failpoint
 from kb_pipeline.storage import KbPaths
 
 if TYPE_CHECKING:
@@ -31,11 +33,29 @@ def sql_in(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({quoted})"
 
 
+def _anyone_may_write() -> None:
+    """Readers and tests hold no lease."""
+
+
 class LanceTable:
     """One table at its head, or at a pinned version for reading."""
 
-    def __init__(self, table: Any, path: Path) -> None:  # noqa: ANN401 - lancedb has no type hints to rely on
-        self._table, self.path = table, path
+    def __init__(
+        self,
+        table: Any,  # noqa: ANN401 - lancedb has no type hints to rely on
+        path: Path,
+        may_write: Callable[[], None] = _anyone_may_write,
+    ) -> None:
+        self._table, self.path, self._may_write = table, path, may_write
+        self._role = path.stem.partition("_")[0]
+
+    @contextmanager
+    def _commit(self, action: str) -> Iterator[None]:
+        """Around everything that changes the table: whoever lost the KB's lease is stopped before it does."""
+        self._may_write()
+        failpoint(f"{self._role}.{action}.before")
+        yield
+        failpoint(f"{self._role}.{action}.after")
 
     @property
     def version(self) -> int:
@@ -86,33 +106,44 @@ class LanceTable:
         """Add rows in one commit, streamed."""
         import pyarrow as pa
 
-        self._table.add(pa.RecordBatchReader.from_batches(self.schema, batches))
+        with self._commit("append"):
+            self._table.add(pa.RecordBatchReader.from_batches(self.schema, batches))
 
     def upsert(self, key: str, rows: pa.Table) -> None:
         """Replace rows of the same key and insert the others, in one commit; a part of the columns may be given."""
         builder = self._table.merge_insert(key).when_matched_update_all()
         if set(rows.column_names) == set(self.schema.names):
             builder = builder.when_not_matched_insert_all()
-        builder.execute(rows)
+        with self._commit("upsert"):
+            builder.execute(rows)
 
     def replace_group(self, key: str, rows: pa.Table, group: str, values: Sequence[str]) -> None:
         """In one commit: make `rows` all rows whose column `group` is among `values`."""
-        (
-            self._table.merge_insert(key)
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .when_not_matched_by_source_delete(sql_in(group, values))
-            .execute(rows)
-        )
+        builder = self._table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+        builder = builder.when_not_matched_by_source_delete(sql_in(group, values))
+        with self._commit("replace"):
+            builder.execute(rows)
+
+    def add_columns(self, fields: Sequence[pa.Field]) -> None:
+        """Add nullable columns, null in every row."""
+        with self._commit("add_columns"):
+            self._table.add_columns(list(fields))
 
     def delete(self, column: str, values: Sequence[str]) -> None:
         """Remove the rows whose column is among the values."""
         for start in range(0, len(values), _ID_BATCH):
-            self._table.delete(sql_in(column, values[start : start + _ID_BATCH]))
+            with self._commit("delete"):
+                self._table.delete(sql_in(column, values[start : start + _ID_BATCH]))
+
+    def restore(self, version: int) -> None:
+        """Make the head what it was at that version; what came since is left to `cleanup`."""
+        with self._commit("restore"):
+            self._table.restore(version)
 
     def optimize(self) -> None:
         """Merge small files and bring indexes up to the last row."""
-        self._table.optimize(cleanup_older_than=timedelta(days=3650))  # cleaning up is `cleanup`'s
+        with self._commit("optimize"):
+            self._table.optimize(cleanup_older_than=timedelta(days=3650))  # cleaning up is `cleanup`'s
 
     def cleanup(self, older_than: timedelta) -> int:
         """Remove untagged versions older than that; returns the bytes freed.
@@ -121,18 +152,21 @@ class LanceTable:
         """
         import lance
 
-        stats = lance.dataset(str(self.path)).cleanup_old_versions(older_than, error_if_tagged_old_versions=False)
+        with self._commit("cleanup"):
+            stats = lance.dataset(str(self.path)).cleanup_old_versions(older_than, error_if_tagged_old_versions=False)
         return int(stats.bytes_removed)
 
     def tag(self, name: str, version: int) -> None:
         """Keep that version until the tag is removed; a tag of that name is moved."""
         tags = self._table.tags
-        (tags.update if name in tags.list() else tags.create)(name, version)
+        with self._commit("tag"):
+            (tags.update if name in tags.list() else tags.create)(name, version)
 
     def untag(self, name: str) -> None:
         """Let cleanup take the version; no such tag is fine."""
         if name in self._table.tags.list():
-            self._table.tags.delete(name)
+            with self._commit("untag"):
+                self._table.tags.delete(name)
 
     def index_names(self) -> set[str]:
         """Columns that have an index."""
@@ -148,14 +182,16 @@ class LanceTable:
         from lancedb.index import FTS
 
         config = FTS(base_tokenizer="icu", stem=False, remove_stop_words=False, ascii_folding=True)
-        self._table.create_index(column, config=config, replace=True)
+        with self._commit("text_index"):
+            self._table.create_index(column, config=config, replace=True)
 
     def create_vector_index(self, column: str, rows: int) -> None:
         """Scalar-quantised inverted file, the fastest build of those with full recall after refining."""
         from lancedb.index import IvfSq
 
         config = IvfSq(distance_type="cosine", num_partitions=max(1, min(4096, rows // 4096)))
-        self._table.create_index(column, config=config, replace=True)
+        with self._commit("vector_index"):
+            self._table.create_index(column, config=config, replace=True)
 
     def nearest(
         self,
@@ -184,10 +220,10 @@ class LanceTable:
 class LanceFolder:
     """A LanceDB database: the tables of one KB, or of one tenant's embedding cache."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, may_write: Callable[[], None] = _anyone_may_write) -> None:
         import lancedb
 
-        self.path = path
+        self.path, self._may_write = path, may_write
         self._db = lancedb.connect(str(path))
 
     def open(self, name: str, version: int | None = None) -> LanceTable:
@@ -198,13 +234,20 @@ class LanceFolder:
                 table.checkout(version)
         except (OSError, ValueError, RuntimeError) as error:
             raise DamagedStore(f"table {name} in {self.path}", str(error)) from error
-        return LanceTable(table, self.path / f"{name}.lance")
+        return LanceTable(table, self.path / f"{name}.lance", self._may_write)
 
     def open_or_create(self, name: str, schema: pa.Schema) -> LanceTable:
-        """The head of a table, made empty if it does not exist; raises DamagedStore."""
+        """The head of a table, made empty if it does not exist; raises DamagedStore.
+
+        A table of an earlier release gets the columns that it lacks, filled with nulls.
+        """
         if not (self.path / f"{name}.lance").exists():
+            self._may_write()
             self._db.create_table(name, schema=schema, exist_ok=True)
-        return self.open(name)
+        table = self.open(name)
+        if lacking := [field for field in schema if field.name not in table.schema.names]:
+            table.add_columns(lacking)
+        return table
 
     def exists(self, name: str) -> bool:
         """Whether there is such a table."""
@@ -214,8 +257,8 @@ class LanceFolder:
 class KbStore:
     """Everything stored of one KB, opened as it is needed."""
 
-    def __init__(self, paths: KbPaths) -> None:
-        self.paths, self.key = paths, paths.key
+    def __init__(self, paths: KbPaths, may_write: Callable[[], None] = _anyone_may_write) -> None:
+        self.paths, self.key, self._may_write = paths, paths.key, may_write
         self._folder: LanceFolder | None = None
         self._vectors: LanceFolder | None = None
 
@@ -223,12 +266,12 @@ class KbStore:
     def tables(self) -> LanceFolder:
         """The KB's own tables."""
         if self._folder is None:
-            self._folder = LanceFolder(self.paths.lance)
+            self._folder = LanceFolder(self.paths.lance, self._may_write)
         return self._folder
 
     @property
     def vectors(self) -> LanceFolder:
         """The tenant's embedding cache, one table a model."""
         if self._vectors is None:
-            self._vectors = LanceFolder(self.paths.vectors)
+            self._vectors = LanceFolder(self.paths.vectors, self._may_write)
         return self._vectors

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from kb_pipeline.errors import DamagedStore
+from kb_pipeline.errors import DamagedStore, LeaseLost
 from kb_pipeline.tables import LanceFolder, LanceTable, sql_in
 
 SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("group", pa.string()), pa.field("n", pa.int64())])
@@ -64,3 +64,36 @@ def test_a_table_that_cannot_be_opened_says_which(tmp_path: Path, table: LanceTa
         manifest.write_bytes(b"")
     with pytest.raises(DamagedStore, match="table t in"):
         LanceFolder(tmp_path).open("t")
+
+
+def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+    old = pa.schema([pa.field("id", pa.string(), nullable=False)])
+    folder = LanceFolder(tmp_path)
+    folder.open_or_create("things", old).append(pa.table({"id": ["a"]}, schema=old).to_batches())
+    grown = folder.open_or_create("things", pa.schema([*old, ("seen", pa.timestamp("us", tz="UTC"))]))
+    assert grown.head(["id", "seen"], 5) == [{"id": "a", "seen": None}]
+    assert folder.open_or_create("things", grown.schema).version == grown.version
+
+
+def test_a_restored_table_has_the_rows_of_that_version_again(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("id", pa.string(), nullable=False)])
+    table = LanceFolder(tmp_path).open_or_create("things", schema)
+    table.append(pa.table({"id": ["a", "b"]}, schema=schema).to_batches())
+    before = table.version
+    table.delete("id", ["a"])
+    table.restore(before)
+    assert sorted(row["id"] for row in table.head(["id"], 5)) == ["a", "b"]
+    assert LanceFolder(tmp_path).open("things").count() == 2
+
+
+def test_a_writer_that_may_not_write_any_more_changes_nothing(tmp_path: Path) -> None:
+    schema = pa.schema([pa.field("id", pa.string(), nullable=False)])
+    LanceFolder(tmp_path).open_or_create("things", schema)
+
+    def refuse() -> None:
+        raise LeaseLost("acme/docs", "run-1")
+
+    late = LanceFolder(tmp_path, refuse).open("things")
+    with pytest.raises(LeaseLost):
+        late.append(pa.table({"id": ["a"]}, schema=schema).to_batches())
+    assert LanceFolder(tmp_path).open("things").count() == 0

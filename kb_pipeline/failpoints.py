@@ -1,0 +1,30 @@
+"""Places where a test can have the process killed, to prove that what follows recovers; no-ops otherwise."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+_KILL_AT = "KB_FAILPOINT"
+"""`NAME` or `NAME:N`: kill -9 this process when it passes the failpoint for the N-th time (the first by default)."""
+_TRACE = "KB_FAILPOINT_TRACE"
+"""A file to which the name of every failpoint passed is appended."""
+
+# Read once: an unset variable must cost a refresh nothing.
+_kill_at, _, _nth = os.environ.get(_KILL_AT, "").partition(":")
+_trace = os.environ.get(_TRACE, "")
+_passed: Counter[str] = Counter()
+
+
+def failpoint(name: str) -> None:
+    """Die here if the environment says so."""
+    if not (_kill_at or _trace):
+        return
+    _passed[name] += 1
+    if _trace:
+        with Path(_trace).open("a") as file:
+            file.write(name + "\n")
+    if name == _kill_at and _passed[name] == int(_nth or 1):
+        os.kill(os.getpid(), signal.SIGKILL)
