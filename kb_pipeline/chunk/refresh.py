@@ -48,13 +48,12 @@ def chunks_schema() -> pa.Schema:
 def refresh_chunks(
     store: KbStore,
     rules: ChunkingRules,
-    open_tokenizer: Callable[[], Tokenizer],
-    tokenizer_name: str,
+    open_tokenizer: Callable[[str], Tokenizer],
     progress: ReportProgress,
 ) -> StageReport:
     """Split the documents whose text or rules changed; drop the chunks of those that are gone."""
     report, started = StageReport("chunk"), time.monotonic()
-    fingerprint = digest(rules.fingerprint(), tokenizer_name)
+    fingerprint = rules.fingerprint()
     documents = store.tables.open(DOCUMENTS)
     chunks = store.tables.open_or_create(CHUNKS, chunks_schema())
     wanted = documents.narrow(
@@ -64,7 +63,7 @@ def refresh_chunks(
     stale, gone = _differences(wanted, have, fingerprint)
     chunks.delete("document_id", gone)
     if not stale.is_empty():  # opening a tokenizer of a quarter million words takes its time
-        _chunk(documents, chunks, stale, rules, open_tokenizer(), fingerprint, progress)
+        _chunk(documents, chunks, stale, rules, open_tokenizer(rules.tokenizer), fingerprint, progress)
     report.entered = report.passed = wanted.height
     report.unchanged, report.deleted = wanted.height - stale.height, len(gone)
     report.extra["chunks"] = chunks.count()

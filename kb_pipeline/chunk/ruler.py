@@ -24,10 +24,6 @@ class Tokenizer(Protocol):
         """Tokens the model adds to every text: special ones and its prefix."""
 
     @property
-    def max_tokens(self) -> int:
-        """The model's window, overhead included."""
-
-    @property
     def adds_up(self) -> bool:
         """Whether the count of a text is the sum over its parts, when cut at white space."""
 

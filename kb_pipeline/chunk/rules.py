@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
-from typing import Literal
+from dataclasses import asdict, astuple, dataclass
+from typing import Any, Literal
 
 from kb_pipeline.model import digest
 
-CHUNK_VERSION = "1"
+CHUNK_VERSION = "2"
 """Raise it when the same document and rules would give other chunks: stored chunks are then made anew."""
 
 
@@ -22,6 +22,13 @@ class ChunkingRules:
     """How much of a chunk the next one of the same section repeats, at most."""
     preserve_code: bool = True
     """Keep code blocks and tables whole where they fit, and cut the others at line ends."""
+    tokenizer: str = "multilingual-e5-small"
+    """Whose tokens are counted, whatever the embedding model is: another model is then another set of vectors over
+    the same chunks. This one knows a hundred languages."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What a version records, to chunk the same way again."""
+        return {"version": CHUNK_VERSION, **asdict(self)}
 
     def fingerprint(self) -> str:
         """Identity of the knobs and of the code behind them."""

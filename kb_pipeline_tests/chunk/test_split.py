@@ -48,7 +48,7 @@ def check_chunks(markdown: str, title: str, rules: ChunkingRules, tokenizer: Tok
         assert chunk.text.strip() == chunk.text != ""
         embedded = embedding_text(title, chunk.headings, chunk.text)
         assert chunk.tokens == tokenizer.overhead + tokenizer.count(embedded)
-        assert chunk.tokens <= min(rules.max_tokens, tokenizer.max_tokens)
+        assert chunk.tokens <= rules.max_tokens
         covered[chunk.start : chunk.end] = True
     assert all(one.start < other.start and one.end < other.end for one, other in pairwise(chunks))
     assert all(markdown[offset].isspace() for offset in np.flatnonzero(~covered))
@@ -132,16 +132,11 @@ def test_without_overlap_nothing_is_repeated(minilm: Tokenizer, guide: str) -> N
     assert all(one.end <= other.start for one, other in pairwise(chunks))
 
 
-def test_the_window_of_the_model_caps_the_rules(tokenizer: Tokenizer) -> None:
-    chunks = check_chunks(SENTENCES * 60, "", ChunkingRules(max_tokens=8192), tokenizer)
-    assert max(chunk.tokens for chunk in chunks) <= tokenizer.max_tokens
-
-
 def test_a_tokenizer_whose_counts_do_not_add_up_is_asked_for_each_chunk(minilm: Tokenizer, guide: str) -> None:
     class Greedy:
         """Counts two tokens more for every text, as some do for a leading space."""
 
-        overhead, max_tokens, adds_up = minilm.overhead, minilm.max_tokens, False
+        overhead, adds_up = minilm.overhead, False
 
         def spans(self, text: str) -> NDArray[np.int64]:
             return minilm.spans(text)
