@@ -98,6 +98,19 @@ def verify_lease(session: Session, lease: HeldLease) -> None:
         raise LeaseLost(lease.key, lease.owner)
 
 
+def check_lease(db: Database, lease: HeldLease) -> None:
+    """Before a table is changed: make sure that this writer may still write; raises LeaseLost.
+
+    A process that was stopped for longer than its lease wakes up in the middle of its work: unless it looks, it
+    writes beside its heir.
+    """
+    with db.read() as session:
+        row = session.get(Lease, (lease.key.tenant, lease.key.kb))
+    is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
+    if row is None or not is_ours or row.expires_at <= time.time():
+        raise LeaseLost(lease.key, lease.owner)
+
+
 def _beat(db: Database, lease: HeldLease, stop: threading.Event) -> None:
     while not stop.wait(LEASE_S / 4):
         try:

@@ -69,11 +69,32 @@ class Version(OfKb, Base):
     __tablename__ = "versions"
     version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     status: Mapped[str] = mapped_column(String(20))
-    """candidate, held, published, failed, superseded or pruned."""
+    """candidate, held, published, rolled_back, failed, superseded or pruned."""
     run_id: Mapped[str] = mapped_column(String(64))
     manifest: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     published_at: Mapped[datetime | None]
+
+
+class Rollback(OfKb, Base):
+    """One move of the live pointer back (or forth) to a version that had been published before."""
+
+    __tablename__ = "rollbacks"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    from_version: Mapped[int] = mapped_column(Integer)
+    to_version: Mapped[int] = mapped_column(Integer)
+    at: Mapped[datetime]
+
+
+class Erasure(OfKb, Base):
+    """A document that must not come back, and the receipt of its removal."""
+
+    __tablename__ = "erasures"
+    document_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    receipt: Mapped[dict[str, Any]]
+    erased_at: Mapped[datetime]
+    lifted_at: Mapped[datetime | None]
+    """Since when it may be fetched again; the receipt stays."""
 
 
 class Lease(OfKb, Base):

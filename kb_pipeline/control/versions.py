@@ -11,9 +11,13 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import HeldLease, verify_lease
-from kb_pipeline.control.schema import Kb, Version
+from kb_pipeline.control.schema import Kb, Rollback, Version
 from kb_pipeline.errors import GateFailed, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
 from kb_pipeline.model import KbKey
+
+
+SEARCHABLE = ("published", "rolled_back")
+"""Statuses of the versions whose data is kept for readers."""
 
 
 def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
@@ -40,8 +44,14 @@ def settle_version(db: Database, lease: HeldLease, number: int, status: str, man
         row.status, row.manifest = status, manifest
 
 
-def publish_version(db: Database, lease: HeldLease, number: int) -> None:
+def publish_version(db: Database, lease: HeldLease, number: int, expected: str = "candidate") -> None:
     """Move the live pointer, in one transaction that verifies the lease's token and the checks' verdict.
+
+    Args:
+        db: the control plane.
+        lease: of whoever publishes.
+        number: the version.
+        expected: the status that it must have: `candidate`, or `held` when a person approves it.
 
     Raises:
         LeaseLost: another run took over.
@@ -51,10 +61,52 @@ def publish_version(db: Database, lease: HeldLease, number: int) -> None:
     with db.write() as session:
         verify_lease(session, lease)
         row, kb = _get(session, key, number), session.get_one(Kb, (key.tenant, key.kb))
-        if row.status != "candidate":
+        if row.status != expected:
             raise GateFailed(key, [f"version {number} is {row.status}"])
         row.status, row.published_at = "published", datetime.now(UTC)
         kb.live_version = number
+
+
+def roll_back(db: Database, lease: HeldLease, number: int) -> int:
+    """Move the live pointer to a version that was published before; returns the version that was live.
+
+    What is newer than it is `rolled_back` from then on: kept and searchable, but no refresh brings it back unasked.
+    Going forth to such a version again makes it, and what is older, published once more.
+
+    Raises:
+        LeaseLost: another run took over.
+        UnknownVersion: it is not kept any more, or never was published.
+        UsageError: it is live already.
+    """
+    key = lease.key
+    with db.write() as session:
+        verify_lease(session, lease)
+        row, kb = session.get(Version, (key.tenant, key.kb, number)), session.get_one(Kb, (key.tenant, key.kb))
+        if row is None or row.status not in SEARCHABLE:
+            raise UnknownVersion(key, number)
+        if kb.live_version is None or kb.live_version == number:
+            raise UsageError(f"{key}: version {number} is live already")
+        before, kb.live_version = kb.live_version, number
+        query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb)
+        for version in session.scalars(query.where(Version.status.in_(SEARCHABLE))):
+            version.status = "rolled_back" if version.version > number else "published"
+        newest = select(func.max(Rollback.number)).where(Rollback.tenant == key.tenant, Rollback.kb == key.kb)
+        session.add(
+            Rollback(
+                tenant=key.tenant, kb=key.kb, number=(session.scalar(newest) or 0) + 1, from_version=before,
+                to_version=number, at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+    return before
+
+
+def rolled_back_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
+    """The manifests of the versions newer than the live one that were rolled back."""
+    query = select(Version).join(Kb, (Kb.tenant == Version.tenant) & (Kb.kb == Version.kb))
+    query = query.where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status == "rolled_back")
+    with db.read() as session:
+        rows = session.scalars(query.where(Version.version > Kb.live_version).order_by(Version.version))
+        return [row.manifest for row in rows]
 
 
 def mark_pruned(db: Database, lease: HeldLease, number: int) -> None:
@@ -84,18 +136,29 @@ def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> dict[str, Any
     """
     if as_of is None:
         return live_manifest(db, key)
-    searchable = Version.status == "published"
-    query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb, searchable)
-    if as_of.isdecimal():
-        query = query.where(Version.version == int(as_of))
-    else:
-        query = query.where(Version.published_at <= _moment(as_of)).order_by(Version.published_at.desc())
     live_manifest(db, key)
     with db.read() as session:
-        row = session.scalars(query.limit(1)).first()
-    if row is None:
+        number = int(as_of) if as_of.isdecimal() else _live_at(session, key, _moment(as_of))
+        # A number too long for a column is no version either.
+        row = session.get(Version, (key.tenant, key.kb, number)) if number and number < 2**31 else None
+    if row is None or row.status not in SEARCHABLE:
         raise UnknownVersion(key, as_of)
     return row.manifest
+
+
+def _live_at(session: Session, key: KbKey, moment: datetime) -> int | None:
+    """The number of the version that was live at that moment: the newest publication or rollback up to it."""
+    published = select(Version.published_at, Version.version).where(
+        Version.tenant == key.tenant, Version.kb == key.kb, Version.published_at <= moment
+    )
+    rolled_back = select(Rollback.at, Rollback.to_version).where(
+        Rollback.tenant == key.tenant, Rollback.kb == key.kb, Rollback.at <= moment
+    )
+    newest = [
+        session.execute(published.order_by(Version.published_at.desc()).limit(1)).first(),
+        session.execute(rolled_back.order_by(Rollback.at.desc()).limit(1)).first(),
+    ]
+    return max((tuple(row) for row in newest if row is not None), default=(None, None))[1]
 
 
 def _moment(text: str) -> datetime:

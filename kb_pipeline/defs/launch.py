@@ -1,4 +1,4 @@
-"""Runs `refresh_kb` over one KB in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID`."""
+"""Runs `refresh_kb` over one KB in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID [--force]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import sys
 
 from kb_pipeline.defs.instance import open_instance
-from kb_pipeline.defs.partitions import add_partition, tags_of
+from kb_pipeline.defs.partitions import FORCE_TAG, add_partition, tags_of
 from kb_pipeline.model import KbKey
 from kb_pipeline.processes import die_with_parent
 from kb_pipeline.settings import load_settings
@@ -15,7 +15,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Every event is in the instance; on a terminal they would bury the progress display."""
 
 
-def launch(key: KbKey, run_id: str) -> bool:
+def launch(key: KbKey, run_id: str, *, force: bool) -> bool:
     """Execute the job as an ordinary run of this home's instance; returns whether it succeeded."""
     from kb_pipeline.definitions import defs
 
@@ -24,7 +24,7 @@ def launch(key: KbKey, run_id: str) -> bool:
         result = defs.resolve_job_def("refresh_kb").execute_in_process(
             instance=instance,
             partition_key=str(key),
-            tags=tags_of(str(key)),
+            tags=tags_of(str(key)) | ({FORCE_TAG: "true"} if force else {}),
             run_id=run_id,
             run_config=_QUIET,
             raise_on_error=False,
@@ -34,4 +34,4 @@ def launch(key: KbKey, run_id: str) -> bool:
 
 if __name__ == "__main__":
     die_with_parent(signal.SIGINT, int(sys.argv[3]))
-    sys.exit(0 if launch(KbKey.parse(sys.argv[1]), sys.argv[2]) else 1)
+    sys.exit(0 if launch(KbKey.parse(sys.argv[1]), sys.argv[2], force="--force" in sys.argv[4:]) else 1)

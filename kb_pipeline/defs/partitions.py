@@ -9,6 +9,9 @@ from kb_pipeline.model import KbKey
 
 knowledge_bases = dg.DynamicPartitionsDefinition(name="knowledge_bases")
 
+FORCE_TAG = "kb/force"
+"""A run with this tag set to `true` publishes what a check would hold; also for runs launched in the web UI."""
+
 
 def tags_of(partition_key: str | None) -> dict[str, str]:
     """The tags of a run over that partition; none for a key that is no KB (the web UI validates nothing)."""

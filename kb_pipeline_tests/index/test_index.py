@@ -25,6 +25,7 @@ from kb_pipeline.tables import CHUNKS, DOCUMENTS, PAGES, KbStore
 
 DIMENSION = 8
 MODEL = EmbeddingModel("by-hand", "f" * 32, DIMENSION)
+RECIPE: dict[str, Any] = {"rules": {"clean": {"version": "1"}, "chunk": {"version": "1"}}, "libraries": {}}
 TEXTS = {
     "/apples": ("en", "Apples keep for months in a cool cellar."),
     "/pears": ("en", "Pears ripen after they are picked."),
@@ -99,7 +100,7 @@ class Fruit:
 
     def candidate(self, live: dict[str, Any] | None = None, publish: str = "{}") -> Candidate:
         return build_candidate(
-            self.store, spec(publish), MODEL, self.vectors, live, ByHand(), {}, "run", lambda done, total: None
+            self.store, spec(publish), MODEL, self.vectors, live, ByHand(), RECIPE, "run", lambda done, total: None
         )
 
     def search(self, manifest: dict[str, Any], query: str, **options: Any) -> list[str]:
