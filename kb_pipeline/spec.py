@@ -59,6 +59,8 @@ class WebSource(_Strict):
     max_pages: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     max_depth: Annotated[int, Field(ge=0, le=100)] = 5
     delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 1.0
+    trust_lastmod: bool = False
+    """Whether a page is skipped when its sitemap gives the lastmod of the time it was last asked for."""
     render: Literal["never"] = "never"
 
 
@@ -131,7 +133,10 @@ class Publish(_Strict):
     """What a candidate version must satisfy."""
 
     max_shrink: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """The share of documents and of chunks that may vanish from one version to the next."""
+    """The share of documents, and of the text of those that stay, that may vanish from one version to the next."""
+    max_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """By how much recall@5 or the mean reciprocal rank may fall below the live version's, over the golden queries and
+    over documents asked for in their own words; 1 lets everything through."""
     min_recall: Annotated[float, Field(ge=0, le=1)] = 0.8
     """The share of golden queries that must be answered among the first five hits."""
     queries: Annotated[list[GoldenQuery], Field(max_length=1000)] = []

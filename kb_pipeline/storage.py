@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,60 @@ class KbPaths:
         """The tenant's embedding cache; no KB can be named so, since a slug has no leading dot."""
         return self.data_dir / self.key.tenant / ".vectors"
 
+    @property
+    def quarantine(self) -> Path:
+        """Damaged files, set aside for whoever wants to look at them."""
+        return self.root / "quarantine"
+
     def journal(self, source: str) -> Path:
         """Where an unfinished fetch of that source keeps what it has."""
         return self.root / "journal" / source
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An immutable file that holds rows, some of which may be garbage by now."""
+
+    number: int
+    rows: int
+    """Live ones."""
+    stored: int
+    """Bytes on disk."""
+    live: int
+    """The live rows' share of them."""
+
+
+MAX_GARBAGE = 0.15
+"""Of the bytes stored. With 1 % of the rows replaced by each refresh and g the share of garbage, keeping it there
+rewrites .01 / g of all a refresh, and four versions beside the live one still hold what was rewritten since them.
+Together 1 / (1 - g) + 4 * .01 / g of the live bytes: 1.44 at .15 if all files are equally wasteful, as they are after
+a first build; 1.31 once they are not, for then the worst have twice the average. .1 gives 1.51, .2 gives 1.45."""
+REWRITTEN_SHARE = 1 / 16
+"""Of the bytes stored: no more is rewritten at once, so that a refresh stays cheap even after a mass deletion."""
+
+
+def most_wasteful(pieces: Iterable[Piece], least_bytes: int, share: float = REWRITTEN_SHARE) -> set[int]:
+    """The numbers of the pieces to rewrite now so that garbage stays below its limit, the worst first.
+
+    Args:
+        pieces: all of them.
+        least_bytes: so much may be rewritten however small the whole is.
+        share: of the whole that may be rewritten at once.
+    """
+    worst_first = sorted((piece for piece in pieces if piece.stored), key=lambda piece: piece.live / piece.stored)
+    stored = sum(piece.stored for piece in worst_first)
+    garbage = stored - sum(piece.live for piece in worst_first)
+    budget = max(least_bytes, int(stored * share))
+    chosen: set[int] = set()
+    for piece in worst_first:
+        # One at least, however large: else a single piece would never shrink.
+        if garbage <= stored * MAX_GARBAGE or (chosen and piece.live > budget):
+            break
+        chosen.add(piece.number)
+        garbage -= piece.stored - piece.live
+        stored -= piece.stored - piece.live
+        budget -= piece.live
+    return chosen
 
 
 def fsync_path(path: Path) -> None:
@@ -119,6 +171,68 @@ def read_segments(
                     yield name, batch
         except (OSError, pa.ArrowException) as error:
             raise DamagedStore(str(folder / name), str(error)) from error
+
+
+def segments_with_key(raw: Path, key: str) -> dict[str, list[int]]:
+    """The raw segments that hold bytes of a key, each with the positions of its rows."""
+    found: dict[str, list[int]] = {}
+    for name in sorted(path.name for path in raw.glob("*.parquet")):
+        position = 0
+        for _, batch in read_segments(raw, [name], ["key", "sha256"], batch_rows=1024):
+            for row in batch.to_pylist():
+                if row["key"] == key and row["sha256"] is not None:
+                    found.setdefault(name, []).append(position)
+                position += 1
+    return found
+
+
+def blank_rows(segment: Path, positions: Collection[int]) -> int:
+    """Rewrite a raw segment without what those rows hold; the others stay where they are. Returns how many.
+
+    The one exception to segments being immutable: erasing. A crash leaves the old file or the new one.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    temporary, base, blank = segment.with_suffix(".tmp"), 0, set(positions)
+    with pq.ParquetFile(segment) as file:
+        schema = file.schema_arrow
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for batch in file.iter_batches(batch_size=64):
+                rows = batch.to_pylist()
+                for offset in range(len(rows)):
+                    if base + offset in blank:
+                        rows[offset] = dict.fromkeys(schema.names) | {"key": "", "outcome": "erased"}
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                base += len(rows)
+    fsync_path(temporary)
+    temporary.replace(segment)
+    fsync_path(segment.parent)
+    return len(blank)
+
+
+def set_damaged_aside(raw: Path, quarantine: Path) -> list[str]:
+    """Move the raw segments that cannot be read whole into the quarantine; returns their names."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    damaged = []
+    for path in sorted(raw.glob("*.parquet")):
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=64):
+                    batch.validate(full=True)
+        except (OSError, pa.ArrowException):
+            set_aside(path, quarantine)
+            damaged.append(path.name)
+    return damaged
+
+
+def set_aside(path: Path, quarantine: Path) -> None:
+    """Move a damaged file or folder into the quarantine, under a name of its own."""
+    quarantine.mkdir(parents=True, exist_ok=True)
+    path.replace(quarantine / f"{time.time_ns():x}-{path.parent.parent.stem}-{path.name}")
+    fsync_path(quarantine)
 
 
 def read_bodies(folder: Path, wanted: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, int, dict[str, Any]]]:

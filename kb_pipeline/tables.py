@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.storage import KbPaths
+from kb_pipeline.storage import REWRITTEN_SHARE, KbPaths, Piece, most_wasteful, set_aside
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 PAGES = "pages"
 """Fetch state of every key."""
@@ -23,8 +28,30 @@ DOCUMENTS = "documents"
 CHUNKS = "chunks"
 """The spans of every document."""
 
+INDEX_PREFIX = "index_"
+"""Tables that are searched begin with it; their full-text and vector indexes outlive the rewriting of their files."""
+
 _ID_BATCH = 2000
 """Ids in one `IN (...)` filter."""
+_PIECES = 32
+"""About as many files hold a table. Versions that are kept share every file that was not rewritten since, so what a
+refresh rewrites, and each of the versions kept holds once more, must be a small share of the table: 3 % here."""
+_LEAST_PIECE_BYTES = 128 * 1024
+"""Smaller files are not worth having: each has some kilobytes of its own metadata."""
+_LEAST_PIECE_ROWS = 64
+_SMALL_PIECES = 4
+"""So many neighbours that are small are merged, so that a row is copied few times until it lies in a whole piece."""
+_GROUPS_AT_ONCE = 2
+"""Groups of small neighbours merged by one refresh: it adds fewer."""
+_MANY_PIECES = 4 * _PIECES
+_MAX_INDEX_PARTS = 8
+"""New rows get an index part of their own, at a cost of what is new. Every eighth time all parts become one: a search
+asks each part (0.4 ms each of 12,000 rows). Text indexes are a tenth of a table, so old copies that are still kept
+weigh a tenth; merging costs 20 s a million rows, an eighth of it a refresh."""
+_DROPPED = ".dropped-"
+"""Before the name of a table that is being removed."""
+_COMPACTION_BATCH_ROWS = 1024
+"""Rows in memory at a time while files are rewritten."""
 
 
 def sql_in(column: str, values: Iterable[str]) -> str:
@@ -54,8 +81,21 @@ class LanceTable:
         """Around everything that changes the table: whoever lost the KB's lease is stopped before it does."""
         self._may_write()
         failpoint(f"{self._role}.{action}.before")
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if "LanceError(IO)" in str(error):  # a merge or a delete reads before it writes
+                raise DamagedStore(str(self.path), str(error)) from error
+            raise
         failpoint(f"{self._role}.{action}.after")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Around everything that reads rows; raises DamagedStore."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # what Lance raises for a file that is cut off
+            raise DamagedStore(str(self.path), str(error)) from error
 
     @property
     def version(self) -> int:
@@ -76,20 +116,23 @@ class LanceTable:
         import polars as pl
 
         query = self._table.search().select(list(columns)).with_row_id(row_ids)
-        frame = pl.from_arrow((query.where(where) if where else query).to_arrow())
+        with self._reading():
+            frame = pl.from_arrow((query.where(where) if where else query).to_arrow())
         return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
     def head(self, columns: Sequence[str], limit: int, where: str | None = None) -> list[dict[str, Any]]:
         """At most `limit` rows."""
         query = self._table.search().select(list(columns)).limit(limit)
-        return list((query.where(where) if where else query).to_list())
+        with self._reading():
+            return list((query.where(where) if where else query).to_list())
 
     def stream(
         self, columns: Sequence[str], where: str | None = None, batch_rows: int = 1024
     ) -> Iterator[pa.RecordBatch]:
         """Every row in bounded batches."""
         query = self._table.search().select(list(columns))
-        yield from (query.where(where) if where else query).to_batches(batch_rows)
+        with self._reading():
+            yield from (query.where(where) if where else query).to_batches(batch_rows)
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str], batch_rows: int = 512) -> Iterator[pa.Table]:
         """The rows of those distinct ids, in that order, in bounded tables."""
@@ -98,7 +141,8 @@ class LanceTable:
         for start in range(0, len(row_ids), batch_rows):
             ids = list(row_ids[start : start + batch_rows])
             # LanceDB gives them back in its own order, not in ours.
-            rows = self._table.take_row_ids(ids).with_row_id().select(list(columns)).to_arrow()
+            with self._reading():
+                rows = self._table.take_row_ids(ids).with_row_id().select(list(columns)).to_arrow()
             place = {row_id: n for n, row_id in enumerate(rows["_rowid"].to_pylist())}
             yield rows.take(pa.array([place[row_id] for row_id in ids])).drop_columns("_rowid")
 
@@ -108,6 +152,19 @@ class LanceTable:
 
         with self._commit("append"):
             self._table.add(pa.RecordBatchReader.from_batches(self.schema, batches))
+
+    def append_many(self, batches: Iterable[pa.RecordBatch], rows: int) -> None:
+        """Add so many rows in one commit, streamed, in files small enough for one of them to be rewritten alone."""
+        import lance
+        import pyarrow as pa
+
+        reader = pa.RecordBatchReader.from_batches(self.schema, batches)
+        with self._commit("append"):
+            # LanceDB has no say in how many rows a file holds.
+            lance.write_dataset(
+                reader, str(self.path), mode="append", max_rows_per_file=max(_LEAST_PIECE_ROWS, -(-rows // _PIECES))
+            )
+            self._table.checkout_latest()
 
     def upsert(self, key: str, rows: pa.Table) -> None:
         """Replace rows of the same key and insert the others, in one commit; a part of the columns may be given."""
@@ -140,21 +197,125 @@ class LanceTable:
         with self._commit("restore"):
             self._table.restore(version)
 
-    def optimize(self) -> None:
-        """Merge small files and bring indexes up to the last row."""
-        with self._commit("optimize"):
-            self._table.optimize(cleanup_older_than=timedelta(days=3650))  # cleaning up is `cleanup`'s
+    def clear(self) -> None:
+        """Leave no row at the head; versions that are kept stay as they are."""
+        import lance
 
-    def cleanup(self, older_than: timedelta) -> int:
+        with self._commit("clear"):
+            lance.write_dataset(self.schema.empty_table(), str(self.path), mode="overwrite")
+            self._table.checkout_latest()
+
+    def set_where(self, column: str, among: Sequence[str], values: dict[str, str | None]) -> None:
+        """Give columns of the rows whose `column` is among the values another content."""
+        for start in range(0, len(among), _ID_BATCH):
+            with self._commit("set"):
+                self._table.update(where=sql_in(column, among[start : start + _ID_BATCH]), values=values)
+
+    def forget(self, column: str, values: Sequence[str]) -> int:
+        """Remove rows for good, from the files beneath as well and without leaving older versions; returns how many."""
+        before = self.count()
+        self.delete(column, values)
+        self.rewrite_deleted()
+        self.cleanup(timedelta(0))
+        return before - self.count()
+
+    def rewrite_deleted(self) -> None:
+        """Write every file that still holds deleted rows anew without them."""
+        from lance.optimize import Compaction, CompactionOptions
+
+        dataset = self._dataset()
+        pieces = {fragment.fragment_id: fragment.metadata.deletion_file for fragment in dataset.get_fragments()}
+        options: CompactionOptions = {
+            "excluded_fragment_ids": [number for number, deleted in pieces.items() if deleted is None],
+            "materialize_deletions_threshold": 0.0,
+            "batch_size": _COMPACTION_BATCH_ROWS,
+        }
+        if any(deleted is not None for deleted in pieces.values()):
+            with self._commit("rewrite"):
+                Compaction.execute(dataset, options)
+        self._table.checkout_latest()
+
+    def is_whole(self) -> bool:
+        """Whether every column of every row can be read."""
+        try:
+            for batch in self.stream(self.schema.names):
+                batch.validate(full=True)
+        except (OSError, RuntimeError, ValueError, DamagedStore):
+            return False
+        return True
+
+    def optimize(self, share: float = REWRITTEN_SHARE) -> None:
+        """Bring indexes up to the last row, and rewrite the few files that waste the most.
+
+        Writes nothing when nothing is worth it. Someone else's commit to the same rows wins: what they rewrote needs
+        it no more, and the next refresh comes here again.
+
+        Args:
+            share: of the table that may be rewritten at once to be rid of deleted rows.
+        """
+        try:
+            self._update_indexes()
+            self._rewrite_files(share)
+        except (OSError, RuntimeError, ValueError) as error:
+            if not _is_conflict(error):
+                raise
+            logger.info("%s: another writer was faster: %s", self.path, error)
+        self._table.checkout_latest()
+
+    def _update_indexes(self) -> None:
+        """Give every index a part for its new rows; where there are many parts, make them one."""
+        dataset = self._dataset()
+        for index in dataset.describe_indices():
+            covered = {fragment for part in index.segments for fragment in part.fragment_ids}
+            if all(fragment.fragment_id in covered for fragment in dataset.get_fragments()):
+                continue
+            merged = len(index.segments) if len(index.segments) >= _MAX_INDEX_PARTS else 0
+            with self._commit("index"):
+                self._dataset().optimize.optimize_indices(index_names=[index.name], num_indices_to_merge=merged)
+
+    def _rewrite_files(self, share: float) -> None:
+        """Make small neighbours one, and the files with the most deleted rows free of them."""
+        from lance.optimize import Compaction, CompactionOptions
+
+        dataset = self._dataset()
+        pieces = [_piece(fragment.metadata) for fragment in dataset.get_fragments()]
+        chosen, rows_per_piece = pieces_to_rewrite(pieces, share)
+        if not chosen:
+            return
+        options: CompactionOptions = {
+            "excluded_fragment_ids": [piece.number for piece in pieces if piece.number not in chosen],
+            "target_rows_per_fragment": rows_per_piece,
+            "materialize_deletions_threshold": 0.0,
+            "batch_size": _COMPACTION_BATCH_ROWS,
+        }
+        # Lance merges no files that different index parts cover: they wait until the parts are one.
+        if Compaction.plan(dataset, options).num_tasks():
+            with self._commit("optimize"):
+                Compaction.execute(dataset, options)
+
+    def _dataset(self) -> Any:  # noqa: ANN401 - lance's own types say little
+        """The head through Lance itself, which can be told what to rewrite and what not."""
+        import lance
+
+        return lance.dataset(str(self.path))
+
+    def cleanup(self, older_than: timedelta, *, unfinished: bool = False) -> int:
         """Remove untagged versions older than that; returns the bytes freed.
+
+        `unfinished` removes files of commits that never came about too, whatever their age: only where nobody else
+        can be writing.
 
         Goes through Lance itself: LanceDB's optimize() raises as soon as a tagged version is old enough.
         """
-        import lance
-
         with self._commit("cleanup"):
-            stats = lance.dataset(str(self.path)).cleanup_old_versions(older_than, error_if_tagged_old_versions=False)
+            stats = self._dataset().cleanup_old_versions(
+                older_than, error_if_tagged_old_versions=False, delete_unverified=unfinished
+            )
         return int(stats.bytes_removed)
+
+    def tags(self) -> dict[str, int]:
+        """The name of every tag and the version that it keeps."""
+        return {name: int(tag["version"]) for name, tag in self._table.tags.list().items()}
 
     def tag(self, name: str, version: int) -> None:
         """Keep that version until the tag is removed; a tag of that name is moved."""
@@ -217,6 +378,52 @@ class LanceTable:
         return list((query.where(where, prefilter=True) if where else query).to_list())
 
 
+def pieces_to_rewrite(pieces: Sequence[Piece], share: float = REWRITTEN_SHARE) -> tuple[set[int], int]:
+    """Which files of a table to rewrite now, and how many rows a file shall have.
+
+    Args:
+        pieces: all of them, in the table's order: only neighbours can be merged.
+        share: of the table that may be rewritten at once to be rid of deleted rows.
+    """
+    stored = sum(piece.stored for piece in pieces)
+    rows = sum(piece.rows for piece in pieces)
+    whole = max(_LEAST_PIECE_BYTES, stored // _PIECES)
+    chosen = most_wasteful(pieces, whole, share)
+    groups = list(_small_neighbours(pieces, whole))
+    # Many commits of a first build are merged at once; those of refreshes little by little, since each of the
+    # versions kept holds them once more.
+    for group in groups if len(pieces) > _MANY_PIECES else groups[:_GROUPS_AT_ONCE]:
+        chosen.update(piece.number for piece in group)
+    return chosen, max(1, rows * whole // max(1, stored))
+
+
+def _small_neighbours(pieces: Sequence[Piece], whole: int) -> Iterator[list[Piece]]:
+    """Runs of small files that are a whole piece together, or many."""
+    group: list[Piece] = []
+    for piece in pieces:
+        is_small = piece.live < whole // 2
+        if is_small:
+            group.append(piece)
+        if sum(piece.live for piece in group) >= whole or not is_small:
+            if len(group) >= _SMALL_PIECES or sum(piece.live for piece in group) >= whole:
+                yield group
+            group = []
+    if len(group) >= _SMALL_PIECES:
+        yield group
+
+
+def _piece(fragment: Any) -> Piece:  # noqa: ANN401 - lance's own types say little
+    stored = sum(file.file_size_bytes or 0 for file in fragment.files)
+    deleted = fragment.deletion_file.num_deleted_rows if fragment.deletion_file else 0
+    live = stored * (fragment.physical_rows - deleted) // max(1, fragment.physical_rows)
+    return Piece(fragment.id, fragment.physical_rows - deleted, stored, live)
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Whether a commit lost against another one; Lance has no exception of its own for it."""
+    return "conflict" in str(error).lower()
+
+
 class LanceFolder:
     """A LanceDB database: the tables of one KB, or of one tenant's embedding cache."""
 
@@ -243,15 +450,86 @@ class LanceFolder:
         """
         if not (self.path / f"{name}.lance").exists():
             self._may_write()
-            self._db.create_table(name, schema=schema, exist_ok=True)
+            self._db.create_table(name, schema=schema, exist_ok=True, storage_options=_creation_options(name))
         table = self.open(name)
         if lacking := [field for field in schema if field.name not in table.schema.names]:
             table.add_columns(lacking)
         return table
 
+    def heal(self, name: str, good: int | None, quarantine: Path) -> str | None:
+        """Make the head of a table readable; says what was done, None when nothing was wrong.
+
+        Args:
+            name: the table.
+            good: the version to go back to when the head's data is damaged; without one the table is emptied.
+            quarantine: where damaged files are moved.
+        """
+        self._may_write()
+        moved = self._set_manifests_aside(name, quarantine)
+        if not self.exists(name):
+            return f"table {name}: no version can be opened; it is made anew"
+        table = self.open(name)
+        if table.is_whole():
+            return f"table {name}: {moved} damaged commits set aside" if moved else None
+        if good is not None and self._is_whole_at(name, good):
+            table.restore(good)
+            return f"table {name}: data cannot be read; went back to the last version published"
+        table.clear()
+        return f"table {name}: data cannot be read, in the version published neither; it is made anew"
+
+    def _set_manifests_aside(self, name: str, quarantine: Path) -> int:
+        """Until the table opens: one damaged newest manifest hides every older version."""
+        moved = 0
+        while True:
+            try:
+                self.open(name)
+            except DamagedStore:
+                manifests = (self.path / f"{name}.lance" / "_versions").glob("*.manifest")
+                newest = min(manifests, key=lambda path: path.name, default=None)  # named by 2**64 - 1 - version
+                set_aside(newest or self.path / f"{name}.lance", quarantine)
+                moved += 1
+                if newest is None:
+                    return moved
+            else:
+                return moved
+
+    def _is_whole_at(self, name: str, version: int) -> bool:
+        try:
+            return self.open(name, version).is_whole()
+        except DamagedStore:
+            return False
+
     def exists(self, name: str) -> bool:
         """Whether there is such a table."""
         return (self.path / f"{name}.lance").exists()
+
+    def names(self, prefix: str) -> list[str]:
+        """The tables whose name begins so."""
+        return sorted(path.stem for path in self.path.glob(f"{prefix}*.lance"))
+
+    def age_s(self, name: str) -> float:
+        """Seconds since the table's newest commit."""
+        commits = (self.path / f"{name}.lance" / "_versions").glob("*")
+        return time.time() - max((path.stat().st_mtime for path in commits), default=0.0)
+
+    def drop(self, name: str) -> None:
+        """Remove a table with all its versions; killed half-way it is gone all the same."""
+        self._may_write()
+        failpoint(f"{name.partition('_')[0]}.drop.before")
+        gone = self.path / f"{_DROPPED}{name}"
+        shutil.rmtree(gone, ignore_errors=True)
+        (self.path / f"{name}.lance").replace(gone)
+        for rest in self.path.glob(f"{_DROPPED}*"):
+            shutil.rmtree(rest, ignore_errors=True)
+        failpoint(f"{name.partition('_')[0]}.drop.after")
+
+
+def _creation_options(name: str) -> dict[str, str] | None:
+    """An index then names rows by ids that stay when their files are rewritten, so it needs no rewriting itself.
+
+    Only tables that are searched have indexes; in the others rows are updated in place, which such ids make dearer.
+    """
+    return {"new_table_enable_stable_row_ids": "true"} if name.startswith(INDEX_PREFIX) else None
 
 
 class KbStore:

@@ -29,6 +29,7 @@ OWNERS = {
     "dagster": {"defs", "definitions"},
     "scrapy": {"fetch/web/spider"},
     "twisted": {"fetch/web"},
+    "aiohttp": {"fetch/web/light"},
     "trafilatura": {"clean/html"},
     "lancedb": {"tables"},
     "lance": {"tables"},

@@ -93,15 +93,16 @@ def _chunk(
     progress(0, stale.height)
     columns = ["document_id", "source", "key", "title", "language", "markdown", "document_hash"]
     for batch in documents.take(stale["_rowid"].to_list(), columns, _COMMIT_DOCUMENTS):
-        rows = [row for d in batch.to_pylist() for row in _rows(d, rules, tokenizer, fingerprint)]
+        rows = [row for d in batch.to_pylist() for row in chunk_rows(d, rules, tokenizer, fingerprint)]
         _write(chunks, rows, batch["document_id"].to_pylist(), is_first)
         done += batch.num_rows
         progress(done, stale.height)
 
 
-def _rows(
+def chunk_rows(
     document: dict[str, Any], rules: ChunkingRules, tokenizer: Tokenizer, fingerprint: str
 ) -> Iterator[dict[str, Any]]:
+    """The rows of `chunks` that a row of `documents` gives."""
     passed_on = {
         name: document[name] for name in ("document_id", "source", "key", "title", "language", "document_hash")
     }

@@ -25,6 +25,7 @@ app = typer.Typer(
 
 KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout.")]
+VersionArgument = Annotated[int, typer.Argument(metavar="V", help="A version's number.", min=1)]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]
 
 
@@ -77,7 +78,11 @@ def apply(
 
 
 @app.command()
-def build(kb: KbArgument, as_json: JsonOption = False) -> None:
+def build(
+    kb: KbArgument,
+    force: Annotated[bool, typer.Option(help="Publish even what a check would hold for approval.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Refresh a KB through Dagster and publish what passes its checks."""
     from kb_pipeline.cli.build import EXIT_STATUS, run_refresh
     from kb_pipeline.cli.output import out, print_json, print_stages, warn
@@ -86,7 +91,7 @@ def build(kb: KbArgument, as_json: JsonOption = False) -> None:
     session = _Session()
     key = _key(kb)
     _ = get_kb(session.db, key).spec  # an unknown KB or a missing variable is said before anything starts
-    result = run_refresh(session.settings, session.db, key)
+    result = run_refresh(session.settings, session.db, key, force=force)
     if as_json:
         print_json(result)
     else:
@@ -128,21 +133,24 @@ def search(
     k: Annotated[int, typer.Option("-k", help="How many hits, 1 to 100.")] = 5,
     mode: Annotated[Literal["hybrid", "vector", "keyword"], typer.Option(help="How to rank.")] = "hybrid",
     language: Annotated[str | None, typer.Option(help="Only documents in that language (ISO 639).")] = None,
+    provenance: Annotated[bool, typer.Option("--provenance", help="Say where each hit came from.")] = False,
     as_of: AsOf = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search the live version, or an earlier one."""
     from kb_pipeline.cli.output import print_json
-    from kb_pipeline.cli.search import print_hits, search_kb
+    from kb_pipeline.cli.search import hits_as_json, print_hits, search_kb
+    from kb_pipeline.index.documents import provenance_of
 
     session, key = _Session(), _key(kb)
-    manifest = session.manifest(key, as_of)
-    hits = search_kb(session.settings, session.store(key), manifest, query, k=k, mode=mode, language=language)
+    store, manifest = session.store(key), session.manifest(key, as_of)
+    hits = search_kb(session.settings, store, manifest, query, k=k, mode=mode, language=language)
+    provenances = provenance_of(store, manifest, hits) if provenance else None
     if as_json:
         version = manifest["version"]
-        print_json({"kb": kb, "version": version, "mode": mode, "hits": [hit.as_json() for hit in hits]})
+        print_json({"kb": kb, "version": version, "mode": mode, "hits": hits_as_json(hits, provenances)})
     else:
-        print_hits(hits)
+        print_hits(hits, provenances)
 
 
 @app.command()
@@ -206,6 +214,24 @@ def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def retry(
+    kb: KbArgument,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID...]", help="Failures, as `kb failures` lists.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Refresh a KB and say which of its failures (or of the given ones) are left; exit status 1 if any is."""
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.retry import print_left, retry_failures
+
+    session = _Session()
+    left = retry_failures(session.settings, session.db, _key(kb), ids or [])
+    (print_json if as_json else print_left)(left)
+    raise typer.Exit(1 if left else 0)
+
+
+@app.command()
 def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
     """List the versions of a KB, newest first."""
     from kb_pipeline.cli.output import print_json, print_table
@@ -215,8 +241,123 @@ def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ["version", "live", "status", "created_at", "documents", "chunks", "model", "run_id"]
-    print_table(columns, ([row[name] for name in columns] for row in rows))
+    columns = ["version", "live", "status", "created_at", "documents", "chunks", "model"]
+    scores = {"recall@5": "known_item_recall_at_5", "mrr": "known_item_mrr"}
+    found = ([row["scores"].get(name) for name in scores.values()] for row in rows)
+    cells = ([row[c] for c in columns] + values + [row["run_id"]] for row, values in zip(rows, found, strict=True))
+    print_table([*columns, *scores, "run_id"], cells)
+
+
+@app.command()
+def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
+    """Make an earlier version live again; nothing is fetched, embedded or copied."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.control.decisions import rollback_kb
+
+    session = _Session()
+    result = rollback_kb(session.settings, session.db, _key(kb), version)
+    if as_json:
+        print_json(result)
+    else:
+        out.print(f"{kb}: version {version} is live, version {result['from']} was rolled back")
+
+
+@app.command()
+def approve(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
+    """Publish a version that a check held."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.control.decisions import approve_version
+
+    session = _Session()
+    result = approve_version(session.settings, session.db, _key(kb), version)
+    if as_json:
+        print_json(result)
+    else:
+        out.print(f"{kb}: version {version} is live")
+
+
+@app.command()
+def diff(
+    kb: KbArgument,
+    v1: Annotated[str, typer.Argument(metavar="V1", help="The earlier version: its number or an ISO time.")],
+    v2: Annotated[str, typer.Argument(metavar="V2", help="The later version.")],
+    feed: Annotated[bool, typer.Option("--feed", help="Every change as JSON lines, to apply in order.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which documents and chunks one version added to, changed in or removed from another."""
+    from kb_pipeline.cli.diff import print_diff
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.index.diff import change_feed, diff_versions
+
+    session, key = _Session(), _key(kb)
+    store = session.store(key)
+    found = diff_versions(store, session.manifest(key, v1), session.manifest(key, v2))
+    if feed:
+        for line in change_feed(store, found):
+            print_json(line)
+        return
+    (print_json if as_json else print_diff)(found.as_json())
+
+
+@app.command()
+def export(
+    kb: KbArgument,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that does not exist yet.")],
+    as_of: AsOf = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version as Parquet files: documents, chunks with their vectors, and its manifest."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.index.export import export_version
+
+    session, key = _Session(), _key(kb)
+    exported = export_version(session.store(key), session.manifest(key, as_of), directory)
+    if as_json:
+        print_json(exported)
+        return
+    for file in exported["files"]:
+        out.print(f"{file['name']:<18} {file['bytes']:>12,} bytes  sha256 {file['sha256']}")
+    told = f"version {exported['version']}, {exported['documents']} documents, {exported['chunks']} chunks"
+    out.print(f"{key}: {told} in {exported['directory']}", markup=False)
+
+
+@app.command()
+def replay(
+    kb: KbArgument,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.")],
+    as_of: AsOf = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a document's chunks again from its stored bytes by the recorded rules; exit status 1 if they differ."""
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.replay import print_replay
+    from kb_pipeline.control.replay import replay_document
+
+    session, kb_key = _Session(), _key(kb)
+    result = replay_document(session.store(kb_key), session.manifest(kb_key, as_of), key)
+    (print_json if as_json else print_replay)(result)
+    raise typer.Exit(0 if result["matches"] else 1)
+
+
+@app.command()
+def erase(
+    kb: KbArgument,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.")],
+    lift: Annotated[bool, typer.Option("--lift", help="Let an erased document be fetched again.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a document from every kept version, raw bytes, caches and indexes for good; prints the receipt."""
+    from kb_pipeline.cli.erase import print_receipt
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.control.erase import erase_document
+    from kb_pipeline.control.erasures import lift_erasure
+
+    session, kb_key = _Session(), _key(kb)
+    if lift:
+        receipt = lift_erasure(session.db, kb_key, key)
+    else:
+        receipt = erase_document(session.settings, session.db, kb_key, key)
+    (print_json if as_json else print_receipt)(receipt)
 
 
 @app.command()

@@ -47,14 +47,34 @@ def _open_embedder(model: str, models_dir: Path) -> Embedder:
     return open_embedder(model, cache_dir=models_dir)
 
 
-def print_hits(hits: Sequence[Hit]) -> None:
-    """Title, heading path, snippet and URL of each hit."""
+def hits_as_json(hits: Sequence[Hit], provenances: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """The hits as `kb search --json` prints them, each with its provenance if that is given."""
+    if provenances is None:
+        return [hit.as_json() for hit in hits]
+    return [hit.as_json() | {"provenance": origin} for hit, origin in zip(hits, provenances, strict=True)]
+
+
+def print_hits(hits: Sequence[Hit], provenances: Sequence[Mapping[str, Any]] | None = None) -> None:
+    """Title, heading path, snippet and URL of each hit, and where it came from if that is given."""
     if not hits:
         out.print("no hits")
-    for hit in hits:
+    for number, hit in enumerate(hits):
         path = " > ".join(heading for heading in hit.headings if heading != hit.title)
         place = f" [dim]({escape(printable(path))})[/]" if path else ""
         out.print(f"[bold]{hit.rank}. {escape(printable(hit.title))}[/]{place} [dim]{hit.language} {hit.score:.4f}[/]")
         snippet = textwrap.shorten(printable(plain_text(hit.text)), _SNIPPET_CHARS, placeholder=" ...")
         out.print(textwrap.indent(escape(snippet), "   "))
-        out.print(f"   [cyan]{escape(printable(hit.key))}[/]\n")
+        out.print(f"   [cyan]{escape(printable(hit.key))}[/]")
+        if provenances is not None:
+            out.print(f"   {printable(_in_a_line(provenances[number]))}", markup=False, style="dim")
+        out.print()
+
+
+def _in_a_line(provenance: Mapping[str, Any]) -> str:
+    code = " ".join(f"{stage} {number}" for stage, number in provenance["code"].items())
+    validator = provenance["etag"] or provenance["last_modified"] or "no validator"
+    return (
+        f"characters {provenance['start']}-{provenance['end']} of sha256 {provenance['sha256']}, fetched "
+        f"{provenance['fetched_at']} from {provenance['url']} ({validator}), run {provenance['run_id']}, "
+        f"code {code}, model {provenance['model']['name']}"
+    )

@@ -10,7 +10,7 @@ from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import hold_lease, release_lease
 from kb_pipeline.control.refreshes import begin_refresh, end_refresh
 from kb_pipeline.control.workspace import Workspace
-from kb_pipeline.errors import UsageError
+from kb_pipeline.errors import UnknownVersion, UsageError
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 from kb_pipeline.storage import KbPaths
@@ -52,7 +52,9 @@ def rollback_kb(settings: Settings, db: Database, key: KbKey, number: int) -> di
     live = versions.live_manifest(db, key)["version"]
     if number == live:
         raise UsageError(f"{key}: version {number} is live already")
-    manifest = versions.manifest_as_of(db, key, str(number))
+    manifest = versions.get_manifest(db, key, number)
+    if _status_of(db, key, number) not in versions.SEARCHABLE:
+        raise UnknownVersion(key, number)
     _open_tables(KbStore(KbPaths(settings.data_dir, key)), manifest)
     with hold_lease(db, key, f"rollback-{uuid.uuid4().hex[:12]}") as lease:
         before = versions.roll_back(db, lease, number)

@@ -69,7 +69,7 @@ class Version(OfKb, Base):
     __tablename__ = "versions"
     version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     status: Mapped[str] = mapped_column(String(20))
-    """candidate, held, published, rolled_back, failed, superseded or pruned."""
+    """building, candidate, held, published, rolled_back, failed, superseded or pruned."""
     run_id: Mapped[str] = mapped_column(String(64))
     manifest: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]

@@ -15,7 +15,6 @@ from kb_pipeline.control.schema import Kb, Rollback, Version
 from kb_pipeline.errors import GateFailed, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
 from kb_pipeline.model import KbKey
 
-
 SEARCHABLE = ("published", "rolled_back")
 """Statuses of the versions whose data is kept for readers."""
 
@@ -29,7 +28,7 @@ def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
         number = (session.scalar(newest) or 0) + 1
         session.add(
             Version(
-                tenant=key.tenant, kb=key.kb, version=number, status="candidate", run_id=run_id, manifest={},
+                tenant=key.tenant, kb=key.kb, version=number, status="building", run_id=run_id, manifest={},
                 created_at=datetime.now(UTC),
             )
         )  # fmt: skip
@@ -110,10 +109,11 @@ def rolled_back_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
 
 
 def mark_pruned(db: Database, lease: HeldLease, number: int) -> None:
-    """A version's data is about to be removed; it cannot be searched any more. Raises LeaseLost."""
+    """No new reader gets the version; the manifest says since when, for its data goes later. Raises LeaseLost."""
     with db.write() as session:
         verify_lease(session, lease)
-        _get(session, lease.key, number).status = "pruned"
+        row = _get(session, lease.key, number)
+        row.status, row.manifest = "pruned", {**row.manifest, "pruned_at": datetime.now(UTC).isoformat()}
 
 
 def live_manifest(db: Database, key: KbKey) -> dict[str, Any]:
@@ -141,7 +141,8 @@ def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> dict[str, Any
         number = int(as_of) if as_of.isdecimal() else _live_at(session, key, _moment(as_of))
         # A number too long for a column is no version either.
         row = session.get(Version, (key.tenant, key.kb, number)) if number and number < 2**31 else None
-    if row is None or row.status not in SEARCHABLE:
+    # What waits for approval can be looked at, by those who know its number.
+    if row is None or row.status not in (*SEARCHABLE, "held"):
         raise UnknownVersion(key, as_of)
     return row.manifest
 
@@ -158,7 +159,8 @@ def _live_at(session: Session, key: KbKey, moment: datetime) -> int | None:
         session.execute(published.order_by(Version.published_at.desc()).limit(1)).first(),
         session.execute(rolled_back.order_by(Rollback.at.desc()).limit(1)).first(),
     ]
-    return max((tuple(row) for row in newest if row is not None), default=(None, None))[1]
+    moves = [(at, number) for row in newest if row is not None for at, number in [row] if at is not None]
+    return max(moves)[1] if moves else None
 
 
 def _moment(text: str) -> datetime:
@@ -178,10 +180,20 @@ def get_manifest(db: Database, key: KbKey, number: int) -> dict[str, Any]:
     return row.manifest
 
 
+def kept_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
+    """The manifests of all versions whose data is kept for readers, oldest first."""
+    query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(SEARCHABLE))
+    with db.read() as session:
+        return [row.manifest for row in session.scalars(query.order_by(Version.version))]
+
+
 def pending_versions(db: Database, key: KbKey) -> list[tuple[int, str, dict[str, Any]]]:
-    """Number, status and manifest of what is neither published nor given up: candidates and held ones, newest first."""
+    """Number, status and manifest of what is neither published nor given up, newest first.
+
+    A version that is still `building` belongs to a run that died before it could say what it had built.
+    """
     query = select(Version).where(
-        Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(["candidate", "held"])
+        Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(["building", "candidate", "held"])
     )
     with db.read() as session:
         rows = session.scalars(query.order_by(Version.version.desc()))
@@ -205,6 +217,7 @@ def list_versions(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:
                 "documents": counts.get("documents"),
                 "chunks": counts.get("chunks"),
                 "model": row.manifest.get("model", {}).get("name"),
+                "scores": row.manifest.get("scores", {}),
                 "run_id": row.run_id,
             }
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kb_pipeline.chunk.refresh import refresh_chunks
-from kb_pipeline.chunk.rules import CHUNK_VERSION, ChunkingRules
+from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import embedding_text
 from kb_pipeline.clean.refresh import failed_documents, refresh_documents
-from kb_pipeline.clean.rules import CLEAN_VERSION, CleaningRules
+from kb_pipeline.clean.rules import CleaningRules, library_versions
 from kb_pipeline.control import catalogue, failures, refreshes, versions
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.leases import HeldLease, hold_lease, release_lease
+from kb_pipeline.control.erasures import erased_ids
+from kb_pipeline.control.housekeeping import tidy_kb
+from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
 from kb_pipeline.embed.texts import Embedder
 from kb_pipeline.embed.tokenizer import open_tokenizer
-from kb_pipeline.errors import GateFailed, InvalidSpec, KbError, NoLiveVersion, Problem
+from kb_pipeline.embed.windows import WholeTexts
+from kb_pipeline.errors import DamagedStore, GateFailed, InvalidSpec, KbError, NoLiveVersion, Problem, UnknownModel
+from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.scope import glob_problem
-from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, unpin_version
+from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, verify_version
 from kb_pipeline.index.gates import failed_gates
+from kb_pipeline.index.repair import repair_heads, reset_heads
+from kb_pipeline.index.upkeep import tidy_tables
 from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec import KbSpec, WebSource
@@ -36,27 +43,37 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+logger = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+_EARLIER = {
+    "fetch": (),
+    "clean": (),
+    "chunk": ("clean",),
+    "embed": ("clean", "chunk"),
+    "index": ("clean", "chunk", "embed"),
+}
 _SAMPLE_ROWS = 5
 _SAMPLE_COLUMNS = {
     "pages": ["key", "outcome", "reason", "status", "content_type"],
     "documents": ["key", "title", "language", "outcome", "reason"],
     "chunks": ["key", "ordinal", "tokens", "text"],
 }
-CODE_VERSIONS = {"clean": CLEAN_VERSION, "chunk": CHUNK_VERSION}
 
 
 class Workspace:
     """A KB opened for writing by one run, which holds its lease."""
 
-    def __init__(self, settings: Settings, db: Database, lease: HeldLease, run_id: str) -> None:
-        self.settings, self.db, self.lease, self.run_id = settings, db, lease, run_id
+    def __init__(self, settings: Settings, db: Database, lease: HeldLease, run_id: str, *, force: bool = False) -> None:
+        self.settings, self.db, self.lease, self.run_id, self.force = settings, db, lease, run_id, force
         self.key: KbKey = lease.key
+        self._repaired: list[str] = []
         self.spec = catalogue.get_kb(db, self.key).spec
-        self.store = KbStore(KbPaths(settings.data_dir, self.key))
+        self.store = KbStore(KbPaths(settings.data_dir, self.key), lambda: check_lease(db, lease))
 
     def fetch(self) -> StageReport:
         """Bring pages and raw segments up to the sources."""
-        rules = [crawl_rules(source, self.settings) for source in self.spec.sources]
+        erased = erased_ids(self.db, self.key)
+        rules = [crawl_rules(source, self.settings, erased) for source in self.spec.sources]
         try:
             return self._stage("fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p))
         finally:
@@ -70,11 +87,7 @@ class Workspace:
 
     def chunk(self) -> StageReport:
         """Bring chunks up to documents."""
-        chunking, model = self.spec.chunking, self.spec.embedding.model
-        rules = ChunkingRules(chunking.strategy, chunking.max_tokens, chunking.overlap_tokens, chunking.preserve_code)
-        return self._stage(
-            "chunk", lambda p: refresh_chunks(self.store, rules, lambda: open_tokenizer(model), model, p)
-        )
+        return self._stage("chunk", lambda p: refresh_chunks(self.store, self._chunking, open_tokenizer, p))
 
     def embed(self) -> StageReport:
         """Bring the tenant's vectors up to the chunks."""
@@ -83,16 +96,17 @@ class Workspace:
         )
 
     def build_candidate(self) -> Candidate:
-        """Build the next version unseen, judge it, pin it; a held or failed one ends the refresh."""
-        vectors = vectors_table(self.store, self._model)
-        progress = refreshes.StageProgress(self.db, self.key, self.run_id, "index")
-        candidate = build_candidate(
-            self.store, self.spec, self._model, vectors, self._live(), self, CODE_VERSIONS, self.run_id,
-            progress,
-        )  # fmt: skip
-        refreshes.finish_stage(self.db, self.key, self.run_id, candidate.report)
-        self._supersede_pending()
-        if not candidate.unchanged:
+        """Build the next version unseen, judge it, pin it; a held or failed one ends the refresh.
+
+        With `force`, checks that are a matter of judgement warn instead of holding it.
+        """
+        candidate = self._mended("index", self._build_candidate)
+        self._finish(candidate.report)
+        again = self._held_already(candidate)
+        self._supersede_pending(besides=again)
+        if again is not None:
+            self._end_unpublished(candidate, again)
+        elif not candidate.unchanged:
             self._settle(candidate)
         return candidate
 
@@ -106,11 +120,15 @@ class Workspace:
             status: refreshes.RefreshStatus = "unchanged"
             number = live["version"] if live else None
         else:
-            versions.publish_version(self.db, self.lease, number)
+            self._move_pointer(number, "candidate")
             status = "ready_with_warnings" if self.warnings() else "ready"
-            prune_versions(self.db, self.store, self.lease, self.spec.retention.versions)
         self._end(status, number, "; ".join(self.warnings()) or None)
         return {"status": status, "version": number}
+
+    def publish_held(self, number: int) -> None:
+        """Make a held version live because a person wants it; ends the refresh."""
+        self._move_pointer(number, "held")
+        self._end("ready", number, "approved")
 
     def end_part(self, assets: Sequence[str]) -> None:
         """A run that does not go on to publishing ends here; its work stays for the next one."""
@@ -139,6 +157,8 @@ class Workspace:
             for stage, noun in (("fetch", "pages"), ("clean", "documents"))
             if stages.get(stage, {}).get("failed")
         ]
+        repaired = {what: None for report in stages.values() for what in report.get("repaired", [])}
+        found += [f"damaged data was set aside and made again: {what}" for what in repaired]
         return found + language_warnings(self.spec.embedding.model, stages.get("clean", {}).get("languages", {}))
 
     @cached_property
@@ -146,13 +166,29 @@ class Workspace:
         name = self.spec.embedding.model
         return EmbeddingModel(name, model_fingerprint(name), describe_model(name).dimension)
 
+    @property
+    def _chunking(self) -> ChunkingRules:
+        given = self.spec.chunking
+        return ChunkingRules(given.strategy, given.max_tokens, given.overlap_tokens, given.preserve_code)
+
+    @property
+    def _recipe(self) -> dict[str, Any]:
+        """What a version records, so that the same bytes can be made into the same chunks again."""
+        rules = {"clean": CleaningRules().as_json(), "chunk": self._chunking.as_json()}
+        return {"rules": rules, "libraries": library_versions()}
+
     def _open_embedder(self) -> Embedder:
         embedding = self.spec.embedding
-        return open_embedder(embedding.model, embedding.precision, self.settings.models_dir)
+        embedder = open_embedder(embedding.model, embedding.precision, self.settings.models_dir)
+        return WholeTexts(embedder, open_tokenizer(embedding.model))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query."""
         return self._embedder.embed_query(text)
+
+    def embed_query_with(self, model: Mapping[str, Any], text: str) -> NDArray[np.float32]:
+        """The vector of a query to a version made with another model, as its manifest names it; raises UnknownModel."""
+        return self._open_earlier(model["name"], model["fingerprint"]).embed_query(text)
 
     def embed_chunks(self, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
         """The vectors of chunks, from their title, headings and text."""
@@ -160,30 +196,95 @@ class Workspace:
             [embedding_text(row["title"], row["headings"], row["text"]) for row in rows]
         )
 
+    @cache  # noqa: B019 - a workspace lives as long as its run
+    def _open_earlier(self, name: str, fingerprint: str) -> Embedder:
+        if model_fingerprint(name) != fingerprint:
+            raise UnknownModel(name, "its files are not those that the version was made with")
+        return open_embedder(name, self.spec.embedding.precision, self.settings.models_dir)
+
     @cached_property
     def _embedder(self) -> Embedder:
         return self._open_embedder()
 
-    def _supersede_pending(self) -> None:
+    def _build_candidate(self, progress: ReportProgress) -> Candidate:
+        tidy_tables(self.store, self._live())
+        return build_candidate(
+            self.store, self.spec, self._model, vectors_table(self.store, self._model), self._live(), self,
+            self._recipe, self.run_id, progress, versions.rolled_back_manifests(self.db, self.key),
+        )  # fmt: skip
+
+    def _held_already(self, candidate: Candidate) -> int | None:
+        """The version that waits for approval with the same content: its number is what people were told."""
+        if candidate.status != "held" or self.force:
+            return None
+        content = candidate.manifest["content_sha256"]
+        pending = versions.pending_versions(self.db, self.key)
+        return next((n for n, status, m in pending if status == "held" and m["content_sha256"] == content), None)
+
+    def _supersede_pending(self, besides: int | None) -> None:
         """What was built before and not published is overtaken by what the sources say now."""
         for number, _, manifest in versions.pending_versions(self.db, self.key):
-            versions.settle_version(self.db, self.lease, number, "superseded", manifest)
-            unpin_version(self.store, manifest | {"version": number})
+            if number != besides:
+                versions.settle_version(self.db, self.lease, number, "superseded", manifest)
+
+    def _move_pointer(self, number: int, expected: str) -> None:
+        verify_version(self.store, versions.get_manifest(self.db, self.key, number))
+        failpoint("publish.before")
+        versions.publish_version(self.db, self.lease, number, expected)
+        failpoint("publish.after")
+        tidy_kb(self.store, self.db, self.lease, self.spec.retention.versions)
+        failpoint("tidy.after")
 
     def _settle(self, candidate: Candidate) -> None:
         number = versions.reserve_version(self.db, self.lease, self.run_id)
+        failpoint("reserve.after")
+        status = "candidate" if candidate.status == "held" and self.force else candidate.status
         manifest = candidate.manifest | {"version": number, "gates": _gate_messages(candidate)}
-        if candidate.status != "failed":
+        if status != candidate.status:
+            manifest["forced"] = failed_gates(candidate.gates)
+        if status != "failed":
             manifest = pin_candidate(self.store, manifest, number, self._live())
-        versions.settle_version(self.db, self.lease, number, candidate.status, manifest)
-        if candidate.status != "candidate":
-            problem = GateFailed(self.key, failed_gates(candidate.gates))
-            self._end("held" if candidate.status == "held" else "failed", number, str(problem))
+        failpoint("settle.before")
+        versions.settle_version(self.db, self.lease, number, status, manifest)
+        if status == "failed":
+            self._repaired += reset_heads(self.store, self._live(), [g.name for g in candidate.gates if not g.passed])
+            self._repaired += repair_heads(self.store, self._live())
+            self._finish(candidate.report)
+        if status != "candidate":
+            self._end_unpublished(candidate, number)
+
+    def _end_unpublished(self, candidate: Candidate, number: int) -> None:
+        problem = str(GateFailed(self.key, failed_gates(candidate.gates)))
+        if candidate.status == "held":
+            self._end("held", number, f"{problem}. Let it through with: kb approve {self.key} {number}")
+        else:
+            self._end("failed", number, problem)
 
     def _stage(self, name: str, work: Callable[[ReportProgress], StageReport]) -> StageReport:
-        report = work(refreshes.StageProgress(self.db, self.key, self.run_id, name))
-        refreshes.finish_stage(self.db, self.key, self.run_id, report)
+        report = self._mended(name, work)
+        self._finish(report)
         return report
+
+    def _mended(self, name: str, work: Callable[[ReportProgress], _Result]) -> _Result:
+        """Do a stage's work; when what is stored cannot be read, mend it, catch up and do it again."""
+        progress = refreshes.StageProgress(self.db, self.key, self.run_id, name)
+        try:
+            return work(progress)
+        except DamagedStore as error:
+            repaired = repair_heads(self.store, self._live())
+            if not repaired and name != "index":  # the index may lack vectors that another KB's erasure took
+                raise
+            logger.warning("%s: %s; %s", self.key, error, "; ".join(repaired))
+            self._repaired += repaired
+        # What was damaged may be behind what its own stage had already made of today's sources.
+        for stage in _EARLIER[name]:
+            getattr(self, stage)()
+        return work(progress)
+
+    def _finish(self, report: StageReport) -> None:
+        if self._repaired:
+            report.extra["repaired"] = list(self._repaired)
+        refreshes.finish_stage(self.db, self.key, self.run_id, report)
 
     def _keep_failures(self, stage: str, rows: Iterable[dict[str, Any]]) -> None:
         items = (
@@ -205,7 +306,7 @@ class Workspace:
         release_lease(self.db, self.lease)
 
 
-def crawl_rules(source: WebSource, settings: Settings) -> CrawlRules:
+def crawl_rules(source: WebSource, settings: Settings, erased: tuple[str, ...] = ()) -> CrawlRules:
     """What a source of the KB file and the operator's settings ask of the crawler."""
     return CrawlRules(
         source=source.name,
@@ -219,6 +320,8 @@ def crawl_rules(source: WebSource, settings: Settings) -> CrawlRules:
         delay_s=source.delay_s,
         user_agent=settings.user_agent,
         allowed_networks=settings.allowed_networks,
+        erased=erased,
+        trust_lastmod=source.trust_lastmod,
     )
 
 
@@ -248,17 +351,6 @@ def language_warnings(model: str, languages: Iterable[str]) -> list[str]:
     ]
 
 
-def prune_versions(db: Database, store: KbStore, lease: HeldLease, keep: int) -> None:
-    """Let cleanup take the published versions beyond `keep`."""
-    published = 0
-    for version in versions.list_versions(db, lease.key):
-        published += version["status"] == "published"
-        if version["status"] == "published" and published > keep and not version["live"]:
-            manifest = versions.get_manifest(db, lease.key, version["version"])
-            versions.mark_pruned(db, lease, version["version"])
-            unpin_version(store, manifest | {"version": version["version"]})
-
-
 def _gate_messages(candidate: Candidate) -> dict[str, dict[str, Any]]:
     return {gate.name: {"passed": gate.passed, "message": gate.message} for gate in candidate.gates}
 
@@ -268,7 +360,9 @@ def _top(reasons: dict[str, int]) -> str:
 
 
 @contextmanager
-def open_workspace(settings: Settings, db: Database, key: KbKey, run_id: str) -> Iterator[Workspace]:
+def open_workspace(
+    settings: Settings, db: Database, key: KbKey, run_id: str, *, force: bool = False
+) -> Iterator[Workspace]:
     """Hold the KB's lease and note the refresh; an exception ends the refresh as failed, with its message.
 
     Raises:
@@ -279,7 +373,7 @@ def open_workspace(settings: Settings, db: Database, key: KbKey, run_id: str) ->
     with hold_lease(db, key, run_id) as lease:
         refreshes.begin_refresh(db, key, run_id)
         try:
-            yield Workspace(settings, db, lease, run_id)
+            yield Workspace(settings, db, lease, run_id, force=force)
         except KbError as error:
             refreshes.end_refresh(db, key, run_id, "failed", message=str(error))
             raise

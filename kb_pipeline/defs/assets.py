@@ -7,7 +7,7 @@ import dagster as dg
 
 from kb_pipeline.chunk.rules import CHUNK_VERSION
 from kb_pipeline.clean.rules import CLEAN_VERSION
-from kb_pipeline.defs.metadata import check_results, report_metadata
+from kb_pipeline.defs.metadata import check_results, report_metadata, score_metadata
 from kb_pipeline.defs.partitions import knowledge_bases
 from kb_pipeline.defs.resources import Workspaces
 from kb_pipeline.index.candidate import INDEX_VERSION
@@ -78,6 +78,7 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
             "status": "unchanged" if candidate.unchanged else candidate.status,
             "manifest": dg.MetadataValue.json(candidate.manifest),
             "index_bytes": kb.size_of("lance"),
+            **score_metadata(candidate.manifest),
         }
     return dg.MaterializeResult(metadata=metadata, check_results=check_results(candidate.gates, GATES))
 

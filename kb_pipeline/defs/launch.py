@@ -1,4 +1,4 @@
-"""Runs `refresh_kb` over one KB in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID [--force]`."""
+"""Runs `refresh_kb` in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID [--force]`."""
 
 from __future__ import annotations
 

@@ -35,6 +35,11 @@ def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = 
     return metadata
 
 
+def score_metadata(manifest: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+    """How well the version answers, as numbers that the web UI plots over its versions."""
+    return {name: dg.MetadataValue.float(float(value)) for name, value in manifest.get("scores", {}).items()}
+
+
 def check_results(gates: Iterable[Gate], names: Iterable[str]) -> list[dg.AssetCheckResult]:
     """One result for every declared check; a gate that was not run (nothing changed) has passed."""
     found = {gate.name: gate for gate in gates}

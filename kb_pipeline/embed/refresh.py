@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+VECTORS_PREFIX = "model_"
+"""Every cache table's name begins with it."""
 _BATCH = 256
-"""Texts between two words on progress: some seconds of work."""
-_COMMIT_BATCHES = 4
-"""Batches a commit: what a killed run has to embed again at most."""
+"""Texts a commit, some seconds of work: what a killed run has to embed again at most."""
 
 
 def vectors_schema(dimension: int) -> pa.Schema:
@@ -32,9 +32,14 @@ def vectors_schema(dimension: int) -> pa.Schema:
     )
 
 
+def vectors_name(model_fingerprint: str) -> str:
+    """The cache table of a model."""
+    return f"{VECTORS_PREFIX}{model_fingerprint[:16]}"
+
+
 def vectors_table(store: KbStore, model: EmbeddingModel) -> LanceTable:
     """The tenant's cache of one model."""
-    return store.vectors.open_or_create(f"model_{model.fingerprint[:16]}", vectors_schema(model.dimension))
+    return store.vectors.open_or_create(vectors_name(model.fingerprint), vectors_schema(model.dimension))
 
 
 def refresh_vectors(
@@ -82,17 +87,11 @@ def _embed(
     row_ids = missing.sort("tokens")["_rowid"].to_list()
     done = 0
     progress(0, len(row_ids))
-    batches: list[pa.RecordBatch] = []
     for hashes, vectors in embed_distinct(_texts(chunks, row_ids, text_of), embedder, _BATCH):
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
-        batches.append(pa.RecordBatch.from_arrays([pa.array(hashes), column], schema=cache.schema))
+        cache.append([pa.RecordBatch.from_arrays([pa.array(hashes), column], schema=cache.schema)])
         done += len(hashes)
         progress(done, len(row_ids))
-        if len(batches) == _COMMIT_BATCHES:
-            cache.append(batches)
-            batches = []
-    if batches:
-        cache.append(batches)
     cache.optimize()
 
 

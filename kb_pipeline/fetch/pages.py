@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kb_pipeline.model import document_id
@@ -10,12 +11,14 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_PROOF_OF_ABSENCE = ("not_found", "robots", "excluded", "out_of_scope", "noindex")
+_PROOF_OF_ABSENCE = ("not_found", "robots", "excluded", "out_of_scope", "noindex", "erased")
 """Reasons that end a document's life; every other outcome keeps the last good bytes."""
 _MOVED = (301, 308)
 """A permanent redirect moves a document; a temporary one (a login page, say) proves nothing."""
 _STORED = ("sha256", "segment", "position", "url", "content_type", "fetched_at", "body_run_id")
 """What says where the bytes are and how they came."""
+_HINTS = ("etag", "last_modified", "lastmod")
+"""What the server and the sitemap say to save the next refresh a download; a failed try leaves them alone."""
 
 
 def pages_schema() -> pa.Schema:
@@ -42,11 +45,14 @@ def pages_schema() -> pa.Schema:
             ("content_type", pa.string()),
             ("fetched_at", pa.timestamp("us", tz="UTC")),
             ("body_run_id", pa.string()),
+            ("lastmod", pa.string()),
         ]
     )
 
 
-def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: str) -> pl.DataFrame:
+def merge_outcomes(
+    old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: str, *, keep_lastmod: bool = False
+) -> pl.DataFrame:
     """The rows of `pages` that a fetch changes.
 
     Args:
@@ -54,6 +60,8 @@ def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: st
         new: the fetch's outcomes, one row a key, with `segment` and `position` of each.
         source: the source's name.
         run_id: the Dagster run that fetched.
+        keep_lastmod: whether a new lastmod alone is worth a write. Some sites stamp every page anew each time, so
+            only for who skips pages by it.
 
     Returns:
         Rows in the table's schema, only those that differ from `old`: an unchanged site writes nothing.
@@ -65,7 +73,7 @@ def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: st
         (pl.col("outcome") == "redirected") & pl.col("status").is_in(_MOVED)
     )
     keeps_validators = pl.col("outcome").is_in(["failed", "rejected"])
-    before = {name: pl.col(f"{name}_old") for name in (*_STORED, "status", "etag", "last_modified")}
+    before = {name: pl.col(f"{name}_old") for name in (*_STORED, "status", *_HINTS)}
     new = new.with_columns(body_run_id=pl.lit(run_id))
     joined = new.join(old.select("key", *before), on="key", how="left", suffix="_old")
     stored = [
@@ -74,21 +82,20 @@ def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: st
     ]
     validators = [
         pl.when(keeps_validators).then(before[name]).otherwise(pl.coalesce(name, before[name])).alias(name)
-        for name in ("etag", "last_modified")
+        for name in _HINTS
     ]
     # The 304 of an unchanged page says nothing of how its bytes came.
     status = pl.when(pl.col("outcome") == "unchanged").then(before["status"]).otherwise(pl.col("status"))
-    merged = joined.with_columns(*stored, *validators, status=status, source=pl.lit(source)).with_columns(
-        pl.col("key").map_elements(lambda key: document_id(source, key), return_dtype=pl.String).alias("page_id")
-    )
-    return _differing(merged.select(pages_schema().names), old)
+    merged = joined.with_columns(*stored, *validators, status=status, source=pl.lit(source))
+    changed = _differing(merged, old, ["depth"] if keep_lastmod else ["depth", "lastmod"])
+    ids = [document_id(source, key) for key in changed["key"]]
+    return changed.with_columns(page_id=pl.Series(ids, dtype=pl.String)).select(pages_schema().names)
 
 
-def _differing(rows: pl.DataFrame, old: pl.DataFrame) -> pl.DataFrame:
+def _differing(rows: pl.DataFrame, old: pl.DataFrame, ignored: Sequence[str]) -> pl.DataFrame:
     # `unchanged` after `fetched` is no change of the row: the bytes and their place are the same.
     import polars as pl
 
     settled = pl.col("outcome").replace("unchanged", "fetched")
-    rows = rows.with_columns(outcome=settled)
-    columns = [name for name in rows.columns if name != "depth"]
-    return rows.join(old.select(columns), on=columns, how="anti", nulls_equal=True)
+    columns = [name for name in pages_schema().names if name not in ("page_id", "source", *ignored)]
+    return rows.with_columns(outcome=settled).join(old.select(columns), on=columns, how="anti", nulls_equal=True)

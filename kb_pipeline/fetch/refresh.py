@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OUTCOME_COLUMNS = [
     "key", "url", "outcome", "reason", "message", "status", "redirect_to", "etag", "last_modified", "content_type",
-    "sha256", "fetched_at", "depth",
+    "sha256", "fetched_at", "depth", "lastmod",
 ]  # fmt: skip
 _RESUME_WITHIN_S = 24 * 3600
 """What an interrupted fetch has is taken up again if it is younger than a day."""
@@ -44,7 +44,7 @@ def refresh_pages(store: KbStore, sources: Sequence[CrawlRules], run_id: str, pr
         summary = crawl(rules, journal.path, _write_known(pages, rules.source, journal.note), progress)
         outcomes = journal.outcomes()
         _count(report, outcomes, summary)
-        report.deleted += _merge(pages, outcomes, rules.source, run_id)
+        report.deleted += _merge(pages, outcomes, rules, run_id)
         journal.adopt(outcomes)
         if not outcomes["outcome"].is_in(["fetched", "unchanged"]).any():
             problems.append((rules.source, _why_nothing(outcomes)))
@@ -113,26 +113,29 @@ class _Journal:
 
 
 def _write_known(pages: LanceTable, source: str, note: Path) -> Path | None:
-    """Pages with stored bytes, for the crawler to ask after; None when there are none."""
+    """Every key met so far, for the crawler to ask after those with stored bytes; None when there are none."""
     import polars as pl
 
-    columns = ["source", "key", "depth", "etag", "last_modified", "sha256"]
-    known = pages.narrow(columns, "sha256 IS NOT NULL").filter(pl.col("source") == source).drop("source")
-    if known.is_empty():
+    columns = ["source", "key", "depth", "etag", "last_modified", "sha256", "lastmod", "outcome"]
+    known = pages.narrow(columns).filter(pl.col("source") == source)
+    if known["sha256"].null_count() == known.height:
         return None
     path = note.with_suffix(".known.parquet")
-    known.write_parquet(path)
+    # What the sitemap said before a try that failed is no reason to skip the next one.
+    lastmod = pl.when(pl.col("outcome") == "fetched").then("lastmod")
+    known.with_columns(lastmod=lastmod).drop("source", "outcome").write_parquet(path, compression="lz4")
     return path
 
 
-def _merge(pages: LanceTable, outcomes: pl.DataFrame, source: str, run_id: str) -> int:
+def _merge(pages: LanceTable, outcomes: pl.DataFrame, rules: CrawlRules, run_id: str) -> int:
     """Write the rows that changed; returns how many documents lost their bytes."""
     import polars as pl
 
-    old = pages.narrow(pages_schema().names).filter(pl.col("source") == source)
-    changed = merge_outcomes(old, outcomes, source, run_id)
-    if not changed.is_empty():
-        pages.upsert("page_id", changed.to_arrow().cast(pages_schema()))
+    old = pages.narrow(pages_schema().names).filter(pl.col("source") == rules.source)
+    changed = merge_outcomes(old, outcomes, rules.source, run_id, keep_lastmod=rules.trust_lastmod)
+    if changed.is_empty():
+        return 0
+    pages.upsert("page_id", changed.to_arrow().cast(pages_schema()))
     lost = changed.filter(pl.col("sha256").is_null()).join(
         old.filter(pl.col("sha256").is_not_null()), on="key", how="semi"
     )
@@ -150,22 +153,26 @@ def _drop_other_sources(pages: LanceTable, sources: Sequence[str]) -> int:
 
 
 def _count(report: StageReport, outcomes: pl.DataFrame, summary: CrawlSummary) -> None:
+    import polars as pl
+
     figures = {"requests": summary.requests, "body_bytes": summary.body_bytes, "out_of_scope": summary.out_of_scope}
+    if summary.skipped_by_lastmod:
+        figures["skipped_by_lastmod"] = summary.skipped_by_lastmod
     for name, figure in figures.items():
         report.extra[name] = report.extra.get(name, 0) + figure
     if summary.warnings:
         report.extra.setdefault("warnings", []).extend(summary.warnings)
-    for outcome, reason in outcomes.select("outcome", "reason").iter_rows():
-        report.entered += 1
+    for outcome, reason, keys in outcomes.group_by("outcome", "reason").agg(pl.len()).iter_rows():
+        report.entered += keys
         if outcome == "failed":
-            report.failed[reason] += 1
+            report.failed[reason] += keys
         elif outcome == "rejected":
-            report.rejected[reason] += 1
+            report.rejected[reason] += keys
         elif outcome == "redirected":
-            report.rejected["redirected"] += 1  # an alias: its target is counted for itself
+            report.rejected["redirected"] += keys  # an alias: its target is counted for itself
         else:
-            report.passed += 1
-            report.unchanged += outcome == "unchanged"
+            report.passed += keys
+            report.unchanged += keys if outcome == "unchanged" else 0
 
 
 def _why_nothing(outcomes: pl.DataFrame) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.model import ReportProgress
-from kb_pipeline.tables import CHUNKS, KbStore, LanceTable
+from kb_pipeline.tables import CHUNKS, INDEX_PREFIX, KbStore, LanceTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,7 +36,7 @@ class IndexChange:
 
 def index_name(model_fingerprint: str) -> str:
     """The index table of a model; another model is built beside the live one."""
-    return f"index_{model_fingerprint[:16]}"
+    return f"{INDEX_PREFIX}{model_fingerprint[:16]}"
 
 
 def index_schema(dimension: int) -> pa.Schema:
@@ -78,10 +78,22 @@ def build_index(store: KbStore, index: LanceTable, vectors: LanceTable, progress
     progress(0, new.height)
     index.delete("chunk_id", gone)
     if not new.is_empty():
-        index.append(_rows(chunks, index, vectors, _with_vectors(new, vectors), progress))
-    if gone or not new.is_empty():
+        rows = _rows(chunks, index, vectors, _with_vectors(new, vectors), progress)
+        index.append_many(rows, wanted.height)
+    # Not only after a change: a run that was killed may have put rows in and not have indexed them.
+    if gone or not new.is_empty() or index.unindexed_rows() or not has_every_index(index, wanted.height):
         _update_indexes(index, wanted.height)
     return IndexChange(new.height, len(gone), wanted.height)
+
+
+def remake_indexes(index: LanceTable) -> None:
+    """Make every index anew from the rows that are there, so that none remembers another."""
+    rows = index.count()
+    for column in index.index_names() if rows else ():
+        if column in TEXT_COLUMNS:
+            index.create_text_index(column)
+        else:
+            index.create_vector_index(column, rows)
 
 
 def _with_vectors(new: pl.DataFrame, vectors: LanceTable) -> pl.DataFrame:
@@ -118,6 +130,12 @@ def _contexts(rows: pa.Table) -> pa.Array:
 
     pairs = zip(rows["title"].to_pylist(), rows["headings"].to_pylist(), strict=True)
     return pa.array([" / ".join(dict.fromkeys([title, *headings])) for title, headings in pairs])
+
+
+def has_every_index(index: LanceTable, rows: int) -> bool:
+    """Whether a table of so many rows has all the indexes that it should."""
+    wanted = {*TEXT_COLUMNS, *(["vector"] if rows >= VECTOR_INDEX_FROM_ROWS else [])} if rows else set()
+    return wanted <= index.index_names()
 
 
 def _update_indexes(index: LanceTable, rows: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from kb_pipeline.chunk.refresh import chunks_schema
 from kb_pipeline.clean.refresh import documents_schema
 from kb_pipeline.embed.refresh import vectors_table
-from kb_pipeline.errors import DamagedStore, UsageError
+from kb_pipeline.errors import DamagedStore, UnknownModel, UsageError
 from kb_pipeline.fetch.pages import pages_schema
 from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, unpin_version
 from kb_pipeline.index.search import fuse, search_version
@@ -50,6 +50,9 @@ class ByHand:
 
     def embed_query(self, text: str) -> np.ndarray:
         return vector_of(text)
+
+    def embed_query_with(self, model: Mapping[str, Any], text: str) -> np.ndarray:
+        raise UnknownModel(model["name"], "there is but one by hand")
 
     def embed_chunks(self, rows: list[dict[str, Any]]) -> np.ndarray:
         return np.stack([vector_of(row["text"]) for row in rows])

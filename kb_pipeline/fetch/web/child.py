@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import signal
 import sys
@@ -19,7 +20,6 @@ from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.processes import die_with_parent
 
 if TYPE_CHECKING:
-    from kb_pipeline.fetch.web.client import Transport
     from kb_pipeline.fetch.web.ledger import Ledger
     from kb_pipeline.fetch.web.walk import Walk
 
@@ -31,35 +31,54 @@ def main() -> int:
     """Run one job; 0 when its summary was printed."""
     job = json.load(sys.stdin)  # at its end when the parent dies first, and then no job
     die_with_parent(signal.SIGTERM, job["parent"])
-    _crawl(job)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_crawl(job))
     return 0
 
 
-def _crawl(job: dict[str, Any]) -> None:
-    from kb_pipeline.fetch.web import spider
+async def _crawl(job: dict[str, Any]) -> None:
     from kb_pipeline.fetch.web.journal import JournalWriter
     from kb_pipeline.fetch.web.known import KnownPages
     from kb_pipeline.fetch.web.ledger import Ledger
     from kb_pipeline.fetch.web.walk import Walk
 
-    rules = CrawlRules.from_json(job["rules"])
-    journal = Path(job["journal"])
+    rules, journal = CrawlRules.from_json(job["rules"]), Path(job["journal"])
+    writer = JournalWriter(journal)
+    ledger = Ledger(writer)
+    walk = Walk(rules, journal, ledger, KnownPages(Path(job["known"]) if job["known"] else None))
+    ticker = asyncio.create_task(_tick(walk, ledger, rules))
+    _stop_on_signals(walk)
+    _collect_rarely()
+    try:
+        finished = await _run_phases(walk, rules, knows_pages=bool(job["known"]))
+    finally:
+        ticker.cancel()
+        writer.close()
+    engines = tuple(name for name in ("aiohttp", "scrapy") if name in sys.modules)
+    summary = ledger.summary(walk.client.requests, walk.client.body_bytes, finished=finished, engines=engines)
+    _print({"summary": asdict(summary)})
 
-    async def work(transport: Transport) -> None:
-        writer = JournalWriter(journal)
-        ledger = Ledger(writer)
-        walk = Walk(rules, transport, ledger, KnownPages(Path(job["known"]) if job["known"] else None))
-        ticker = asyncio.create_task(_tick(walk, ledger, rules))
-        _stop_on_signals(walk)
-        try:
-            finished = await walk.run(journal)
-        finally:
-            ticker.cancel()
-            writer.close()
-        summary = ledger.summary(walk.client.requests, walk.client.body_bytes, finished=finished)
-        _print({"summary": asdict(summary)})
 
-    spider.run(work, rules)
+async def _run_phases(walk: Walk, rules: CrawlRules, *, knows_pages: bool) -> bool:
+    """Revalidate, then discover; each HTTP library is imported only where it has something to do."""
+    if knows_pages:
+        from kb_pipeline.fetch.web import light
+
+        async with light.transport(rules) as transport:
+            await walk.revalidate(transport)
+    if walk.has_discoveries or not knows_pages:
+        from kb_pipeline.fetch.web import spider
+
+        await spider.run(walk.discover, rules)
+    return walk.finish()
+
+
+def _collect_rarely() -> None:
+    # A tenth of the time of a refresh went into looking through the modules again for garbage.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _stop_on_signals(walk: Walk) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
 
 from kb_pipeline.fetch.web.clocks import HostClock, HostClocks, Stopped
-from kb_pipeline.fetch.web.reasons import is_transient
+from kb_pipeline.fetch.web.links import media_type
+from kb_pipeline.fetch.web.reasons import is_transient, is_transient_status
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.urls import hostname_of
 
 MAX_BACKOFF_S = 60.0
 MAX_RETRY_AFTER_S = 300.0
+ACCEPT = "text/html,application/xhtml+xml,text/plain,text/markdown;q=0.9,*/*;q=0.5"
 _NOBODY_THERE = {"timeout", "connection", "dns", "tls"}
 
 
@@ -31,6 +33,11 @@ class Get:
     max_bytes: int = 0
     cut: bool = False
     """Whether to keep the first max_bytes of a larger body instead of refusing it."""
+
+    def wants_body(self, content_type: str) -> bool:
+        """Whether a response that announces this type is worth its body."""
+        kind = media_type(content_type)
+        return self.media_types is None or not kind or kind in self.media_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,14 @@ Transport = Callable[[Get], Awaitable[Answer]]
 
 
 class PoliteClient:
-    """Makes requests in their host's turn, and again with backoff when that can help."""
+    """Makes requests in their host's turn, and again with backoff when that can help.
+
+    `transport` may be exchanged between two requests: turns and counts go on.
+    """
 
     def __init__(self, transport: Transport, clocks: HostClocks, rules: CrawlRules) -> None:
-        self._transport, self._clocks, self._rules = transport, clocks, rules
+        self.transport = transport
+        self._clocks, self._rules = clocks, rules
         self._stopped = asyncio.Event()
         self.requests = 0
         self.body_bytes = 0
@@ -77,7 +88,7 @@ class PoliteClient:
         clock = self._clocks.of(hostname_of(request.url))
         attempt = 1
         while True:
-            wait_s = self._backoff_s(attempt)
+            asked_s = 0.0
             try:
                 answer = await self._once(request, clock)
             except NoAnswer as failure:
@@ -86,14 +97,13 @@ class PoliteClient:
                     raise
                 last: Answer | NoAnswer = failure
             else:
-                last = replace(answer, attempts=attempt)
-                if not is_transient(f"http_{answer.status}"):
+                last = answer if attempt == 1 else replace(answer, attempts=attempt)
+                if not is_transient_status(answer.status):
                     return last
                 clock.not_before(asked_s := retry_after_s(answer.headers))
-                wait_s = max(wait_s, asked_s)
                 if not self._may_retry(attempt, clock):
                     return last
-            if not await self._pause(wait_s):
+            if not await self._pause(max(asked_s, self._backoff_s(attempt))):
                 return _given_up(last)
             attempt += 1
 
@@ -102,7 +112,7 @@ class PoliteClient:
         heard_at = 0.0
         self.requests += 1
         try:
-            answer = await self._transport(request)
+            answer = await self.transport(request)
             heard_at = answer.heard_at
             clock.failures_in_a_row = 0
         except NoAnswer as failure:
@@ -134,6 +144,18 @@ def _given_up(last: Answer | NoAnswer) -> Answer:
     if isinstance(last, NoAnswer):
         raise last
     return last
+
+
+def header_texts(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name in lower case, several values joined by a comma, as text that can be stored.
+
+    Servers send any bytes; what is not UTF-8 is replaced, since one odd header must not end a crawl.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in fields:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:

@@ -1,4 +1,4 @@
-"""Crawls a web site in a child process, which owns Scrapy's reactor and memory."""
+"""Crawls a web site in a child process, which owns the event loop, Scrapy's reactor and the memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _TAIL_BYTES = 4000
 def crawl(rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress) -> CrawlSummary:
     """Crawl by the rules into the journal and go on from what the journal already holds.
 
-    `known` names a Parquet file with columns key, depth, etag, last_modified, sha256: pages of an earlier
-    refresh, which are asked for conditionally. Raises ChildCrashed when the child dies; an exception in the
-    caller (a cancelled run) lets the child finish its requests in flight and flush, and is raised again.
+    `known` names a Parquet file with the columns of known.COLUMNS: keys of an earlier refresh, of which those with
+    a hash are asked for conditionally, before and apart from discovery. Raises ChildCrashed when the child dies; an
+    exception in the caller (a cancelled run) lets the child finish its requests in flight and flush, and is raised
+    again.
     """
     journal.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as errors:
@@ -80,7 +81,8 @@ def _listen(child: subprocess.Popen[str], progress: ReportProgress) -> CrawlSumm
             progress(message["done"], message["total"])
     if summary is None:
         return None
-    return CrawlSummary(**{**summary, "warnings": tuple(summary["warnings"])})
+    lists = {name: tuple(summary[name]) for name in ("warnings", "engines")}
+    return CrawlSummary(**{**summary, **lists})
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from kb_pipeline.fetch.web.known import KnownPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,8 @@ class Visit:
     """The URLs that redirected here, oldest first."""
     is_start: bool = False
     """A start URL or what one redirects to: it may widen the scope and is fetched for its links at least."""
+    known: KnownPage | None = None
+    """The stored page, when whoever made the visit had it at hand."""
 
 
 class Frontier:
@@ -84,6 +89,9 @@ class Frontier:
         else:
             self._active.pop(host, None)
 
-    def release_all(self) -> None:
-        """No visit is under way any more."""
+    def take_all(self) -> Iterator[Visit]:
+        """What is left, once no visit is under way any more."""
         self._active.clear()
+        while (taken := self.take()) is not None:
+            self.release(taken[0])
+            yield taken[1]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SEGMENT_ROWS = 64
+"""Rows with a body; a kill costs at most so many fetched pages."""
+LIGHT_SEGMENT_ROWS = 4096
+"""Rows of any kind: those without a body are soon asked for again, and a sync costs as much as a hundred of them."""
 SEGMENT_BYTES = 8 * 1024 * 1024
 SEGMENT_SECONDS = 2.0
 _UNFINISHED = ".tmp"
@@ -51,6 +54,8 @@ class Row:
     content_type: str | None = None
     sha256: str | None = None
     body: bytes | None = None
+    lastmod: str | None = None
+    """What the sitemap said of it before it was asked for, once that moment is past for sure."""
 
 
 @lru_cache(maxsize=1)
@@ -75,6 +80,7 @@ def schema() -> pa.Schema:
             pa.field("fetched_at", pa.timestamp("us", tz="UTC"), nullable=False),
             pa.field("depth", pa.int32(), nullable=False),
             pa.field("attempts", pa.int16(), nullable=False),
+            ("lastmod", pa.string()),
         ]
     )
 
@@ -90,7 +96,7 @@ def read_outcomes(journal: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     narrow = [name for name in schema().names if name != "body"]
-    tables = [pq.read_table(path, columns=narrow) for path in segments(journal)]
+    tables = [pq.ParquetFile(path).read(columns=narrow) for path in segments(journal)]
     if not tables:
         return schema().remove(schema().get_field_index("body")).empty_table()
     table = pa.concat_tables(tables)
@@ -126,7 +132,7 @@ class JournalWriter:
         self._journal = journal
         self._next = int(written[-1].stem) + 1 if written else 1
         self._rows: list[Row] = []
-        self._bytes = 0
+        self._bytes = self._bodies = 0
         self._since = monotonic()
         # One thread keeps segments in order while syncing to disk does not stop the crawl.
         self._thread = ThreadPoolExecutor(1, "journal")
@@ -137,8 +143,10 @@ class JournalWriter:
         if not self._rows:
             self._since = monotonic()
         self._rows.append(row)
-        self._bytes += len(row.body or b"")
-        if len(self._rows) >= SEGMENT_ROWS or self._bytes >= SEGMENT_BYTES:
+        if row.body is not None:
+            self._bytes += len(row.body)
+            self._bodies += 1
+        if self._bodies >= SEGMENT_ROWS or self._bytes >= SEGMENT_BYTES or len(self._rows) >= LIGHT_SEGMENT_ROWS:
             self.flush()
 
     def flush_if_old(self) -> None:
@@ -152,7 +160,7 @@ class JournalWriter:
             self._writing.result()
             self._writing = None
         if self._rows:
-            rows, self._rows, self._bytes = self._rows, [], 0
+            rows, self._rows, self._bytes, self._bodies = self._rows, [], 0, 0
             self._writing = self._thread.submit(_write_segment, self._journal, self._next, rows)
             self._next += 1
 

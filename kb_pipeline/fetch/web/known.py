@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("key", "depth", "etag", "last_modified", "sha256")
+COLUMNS = ("key", "depth", "etag", "last_modified", "sha256", "lastmod")
+_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,49 +22,90 @@ class KnownPage:
     depth: int
     etag: str | None
     last_modified: str | None
-    sha256: str | None
+    sha256: str
+    lastmod: str | None
+    """What the sitemap said when the page was asked for; None if that try failed."""
 
 
 class KnownPages:
-    """A table of known pages, looked up by key; costs about 16 bytes a key beside its Arrow columns."""
+    """A table of known keys, looked up by key; costs about 16 bytes a key beside its Arrow columns.
+
+    A key without a hash has been met but gave no page (a redirect, an error, an image): it is no page to ask
+    after, yet nothing new either when it is discovered again.
+    """
 
     def __init__(self, path: Path | None) -> None:
         import numpy as np
 
         self._table = _read(path) if path is not None else None
-        keys = self._table.column("key") if self._table is not None else ()
         # Hashes of this process's own str.__hash__: 64 bits, and a hit is verified against the key itself.
-        hashes = np.fromiter((hash(key.as_py()) for key in keys), np.int64, count=len(keys))
+        hashes = np.fromiter((hash(key) for key in self._column(0)), np.int64, count=len(self))
+        self._has_bytes = np.fromiter((sha256 is not None for sha256 in self._column(4)), np.bool_, count=len(self))
         self._order = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._order]
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return self._table.num_rows if self._table is not None else 0
 
-    def keys(self) -> Iterator[tuple[str, int]]:
-        """Every key and its depth, in the order of the file."""
-        if self._table is None:
-            return
-        for batch in self._table.to_batches(max_chunksize=1024):
-            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+    def pages(self, is_urgent: Callable[[KnownPage], bool]) -> Iterator[KnownPage]:
+        """Every page with stored bytes, the urgent ones first; else in the order of the file."""
+        others = 0
+        for page in self._pages():
+            if is_urgent(page):
+                yield page
+            else:
+                others += 1
+        # Converted twice rather than held: pages may be a million.
+        if others:
+            yield from (page for page in self._pages() if not is_urgent(page))
+
+    def has(self, key: str) -> bool:
+        """Whether the key has been met."""
+        return self._row(key) is not None
+
+    def has_page(self, key: str) -> bool:
+        """Whether bytes of that key are stored."""
+        row = self._row(key)
+        return row is not None and bool(self._has_bytes[row])
 
     def get(self, key: str) -> KnownPage | None:
-        """What is known of a key."""
-        at = int(self._hashes.searchsorted(hash(key)))
-        while at < len(self._hashes) and self._hashes[at] == hash(key):
+        """The stored page of a key."""
+        row = self._row(key)
+        if row is None or self._table is None:
+            return None
+        fields = self._table.slice(row, 1).to_pylist()[0]
+        return KnownPage(**fields) if fields["sha256"] else None
+
+    def _pages(self) -> Iterator[KnownPage]:
+        for batch in self._table.to_batches(max_chunksize=_BATCH) if self._table is not None else ():
+            columns = (column.to_pylist() for column in batch.columns)
+            for fields in zip(*columns, strict=True):
+                if fields[4]:
+                    yield KnownPage(*fields)
+
+    def _column(self, number: int) -> Iterator[str | None]:
+        for batch in self._table.to_batches(max_chunksize=_BATCH) if self._table is not None else ():
+            yield from batch.column(number).to_pylist()
+
+    def _row(self, key: str) -> int | None:
+        if self._table is None:
+            return None
+        wanted = hash(key)
+        at = int(self._hashes.searchsorted(wanted))
+        while at < len(self._hashes) and self._hashes[at] == wanted:
             row = int(self._order[at])
-            if self._value("key", row) == key:
-                return KnownPage(*(self._value(name, row) for name in COLUMNS))
+            if self._key_column[row].as_py() == key:
+                return row
             at += 1
         return None
 
-    def _value(self, column: str, row: int) -> Any:  # noqa: ANN401 - str or int, as the column has it
-        if self._table is None:
-            raise LookupError(column)
-        return self._table.column(column)[row].as_py()
+    @property
+    def _key_column(self) -> Any:  # noqa: ANN401 - a pyarrow array
+        return self._table.column(0).chunk(0) if self._table is not None else []
 
 
 def _read(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, columns=list(COLUMNS)).select(list(COLUMNS)).combine_chunks()
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=list(COLUMNS)).select(list(COLUMNS)).combine_chunks()

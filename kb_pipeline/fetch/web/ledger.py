@@ -21,6 +21,7 @@ class Ledger:
         self._began = monotonic()
         self._outcomes: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._skipped = 0
         self._warnings: list[str] = []
         self._outside: set[int] = set()
         self._unrecorded: set[int] = set()
@@ -33,13 +34,14 @@ class Ledger:
     def record(self, row: Row) -> None:
         """Write a row and count it."""
         self._writer.append(row)
-        self.count(row.outcome, row.reason)
+        self.count(row)
 
-    def count(self, outcome: str, reason: str | None) -> None:
+    def count(self, row: Row) -> None:
         """Count a row that is in the journal already."""
-        self._outcomes[outcome] += 1
-        if reason:
-            self._reasons[reason] += 1
+        self._outcomes[row.outcome] += 1
+        if row.reason:
+            self._reasons[row.reason] += 1
+        self._skipped += row.outcome == "unchanged" and row.attempts == 0
 
     def count_outside(self, url: str) -> None:
         """Count a link out of scope, once."""
@@ -58,7 +60,7 @@ class Ledger:
         """See JournalWriter."""
         self._writer.flush_if_old()
 
-    def summary(self, requests: int, body_bytes: int, *, finished: bool) -> CrawlSummary:
+    def summary(self, requests: int, body_bytes: int, *, finished: bool, engines: tuple[str, ...]) -> CrawlSummary:
         """The totals so far."""
         return CrawlSummary(
             outcomes=dict(self._outcomes),
@@ -71,4 +73,6 @@ class Ledger:
             finished=finished,
             warnings=tuple(self._warnings),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            skipped_by_lastmod=self._skipped,
+            engines=engines,
         )

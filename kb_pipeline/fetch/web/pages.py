@@ -25,7 +25,7 @@ _SNIFFED_BYTES = 1024
 def page_request(visit: Visit, known: KnownPage | None) -> Get:
     """The GET for a visit, conditional when the page is known."""
     headers = {}
-    if known is not None and known.sha256:
+    if known is not None:
         if known.etag:
             headers["If-None-Match"] = known.etag
         if known.last_modified:
@@ -55,7 +55,7 @@ def unanswered(visit: Visit, failure: NoAnswer) -> Row:
 
 def answered(visit: Visit, answer: Answer, known: KnownPage | None) -> Row:
     """The row of a visit that got an answer other than a redirect."""
-    if answer.status == 304 and known is not None and known.sha256:
+    if answer.status == 304 and known is not None:
         return _unchanged(visit, answer, known, known.sha256)
     if answer.status in GONE:
         return _with_status(refused(visit, "not_found", f"status {answer.status}", answer.attempts), answer)
@@ -69,6 +69,18 @@ def answered(visit: Visit, answer: Answer, known: KnownPage | None) -> Row:
     if known is not None and known.sha256 == sha256:
         return _unchanged(visit, answer, known, sha256)
     return _fetched(visit, answer, sha256)
+
+
+def skipped(visit: Visit, known: KnownPage) -> Row:
+    """The row of a page that was not asked for, since its sitemap says that nothing changed."""
+    return Row(
+        key=visit.url,
+        url=visit.url,
+        outcome="unchanged",
+        fetched_at=datetime.now(UTC),
+        depth=visit.depth,
+        sha256=known.sha256,
+    )
 
 
 def redirect_target(answer: Answer) -> tuple[str | None, str]:

@@ -15,6 +15,7 @@ REJECTED: dict[str, str] = {
     "redirect_out_of_scope": "it redirects to where the scope does not reach",
     "redirect_loop": "it redirects in a circle or too many times",
     "invalid_url": "not an http(s) URL that can be asked for",
+    "erased": "it was erased; kb erase --lift lets it be fetched again",
 }
 """The answer is known and asking again gives the same: what a deletion may be concluded from."""
 
@@ -37,7 +38,12 @@ _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 
 def is_transient(reason: str) -> bool:
     """Whether asking again soon can help."""
-    return reason in _TRANSIENT or (reason.startswith("http_") and int(reason[5:]) in _TRANSIENT_STATUS)
+    return reason in _TRANSIENT or (reason.startswith("http_") and is_transient_status(int(reason[5:])))
+
+
+def is_transient_status(status: int) -> bool:
+    """Whether asking again soon can help after an answer with this status."""
+    return status in _TRANSIENT_STATUS
 
 
 def explain(reason: str) -> str:

@@ -42,6 +42,10 @@ class CrawlRules:
     max_redirects: int = 10
     concurrency: int = 16
     """Most requests in flight at one host without a delay; with a delay it is one."""
+    trust_lastmod: bool = False
+    """Whether a known page whose sitemap lastmod is the stored one is not asked for at all."""
+    erased: tuple[str, ...] = ()
+    """Ids (model.document_id) of documents that must never be fetched again."""
 
     def as_json(self) -> dict[str, Any]:
         """The rules as plain JSON values."""
@@ -78,3 +82,7 @@ class CrawlSummary:
     warnings: tuple[str, ...] = ()
     """What an operator should know, such as a sitemap that could not be read."""
     peak_rss_bytes: int = 0
+    skipped_by_lastmod: int = 0
+    """Unchanged pages that were not asked for, because the sitemap says so and `trust_lastmod` believes it."""
+    engines: tuple[str, ...] = ()
+    """The HTTP libraries the crawl loaded: aiohttp for pages it knew, scrapy where something new was found."""

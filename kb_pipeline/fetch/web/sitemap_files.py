@@ -34,8 +34,8 @@ class SitemapFiles:
         self._left = max(_MIN_URLS, _URLS_A_PAGE * rules.max_pages)
         self._seen: set[str] = set()
 
-    async def page_urls(self) -> AsyncIterator[str]:
-        """Yield the canonical URL of every page the sitemaps name; what cannot be read becomes a warning."""
+    async def pages(self) -> AsyncIterator[tuple[str, str | None]]:
+        """Yield URL (canonical) and lastmod of every page the sitemaps name; what cannot be read becomes a warning."""
         queue = deque([(url, 1) async for url in self._roots()])
         while queue and len(self._seen) < MAX_FILES and self._left > 0:
             url, nesting = queue.popleft()
@@ -48,7 +48,7 @@ class SitemapFiles:
                     queue.append((target, nesting + 1))
                 elif target is not None and not entry.is_sitemap and self._left > 0:
                     self._left -= 1
-                    yield target
+                    yield target, entry.lastmod
 
     async def _roots(self) -> AsyncIterator[str]:
         if self._rules.sitemap == OFF:

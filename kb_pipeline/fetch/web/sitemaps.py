@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 MAX_ENTRIES = 50_000
 MAX_BYTES = 50 * 1024 * 1024
 MAX_NESTING = 3
+
+
+_DAY_ANYWHERE = timedelta(hours=24 + 12)
+"""A date without a zone may end as late as this after it began in UTC."""
+_MOMENT = timedelta(minutes=1)
 
 
 class UnreadableSitemap(ValueError):
@@ -27,6 +33,19 @@ class SitemapEntry:
     url: str
     lastmod: str | None
     is_sitemap: bool
+
+
+def is_past(lastmod: str, now: datetime) -> bool:
+    """Whether the day or minute that a lastmod names is over for sure.
+
+    Until then the page may change again and keep that lastmod, so it must not be remembered as an up-to-date one.
+    """
+    try:
+        named = datetime.fromisoformat(lastmod)
+        end = named + _MOMENT if named.tzinfo else named.replace(tzinfo=UTC) + _DAY_ANYWHERE
+    except (ValueError, OverflowError):
+        return False  # "yesterday", or only a year: nobody knows which moment is meant
+    return end < now
 
 
 def read_sitemap(body: bytes) -> Iterator[SitemapEntry]:

@@ -1,17 +1,18 @@
-"""Scrapy as the crawl's HTTP engine: the only module that imports scrapy or twisted.
+"""Scrapy as the HTTP engine of discovery: the only module that imports scrapy or twisted.
 
-The crawl keeps its own frontier, clocks, robots rules, redirects and retries; Scrapy brings connections, TLS,
-decompression and size limits. Host names are resolved once, by a resolver that hands on judged addresses
+The crawl keeps its own frontier, clocks, robots rules, redirects and retries; Scrapy brings connections, TLS
+and size limits. It joins the event loop that runs already, so the crawl that asked for its known pages on
+that loop goes on where it is. Host names are resolved once, by a resolver that hands on judged addresses
 only. IP literals pass it too, since Twisted's HostnameEndpoint asks the reactor's resolver for those as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from time import monotonic
 from typing import Any, cast
 
@@ -19,33 +20,34 @@ import scrapy
 from OpenSSL import SSL
 from scrapy import signals
 from scrapy.core.downloader.handlers.http11 import HTTP11DownloadHandler
-from scrapy.crawler import AsyncCrawlerProcess, Crawler
+from scrapy.crawler import AsyncCrawlerRunner, Crawler
 from scrapy.exceptions import (
     CannotResolveHostError,
     DownloadCancelledError,
     DownloadFailedError,
     DownloadTimeoutError,
-    IgnoreRequest,
     ResponseDataLossError,
     StopDownload,
 )
 from scrapy.http import Headers, Request, Response
 from scrapy.resolver import CachingHostnameResolver
 from scrapy.utils.defer import maybe_deferred_to_future
+from scrapy.utils.reactor import install_reactor
 from twisted.internet.base import ReactorBase
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 
-from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer, Transport
+from kb_pipeline.fetch.web.bodies import ACCEPT_ENCODING, decoded
+from kb_pipeline.fetch.web.client import ACCEPT, Answer, Get, NoAnswer, Transport, header_texts
 from kb_pipeline.fetch.web.guard import refusal
-from kb_pipeline.fetch.web.links import media_type
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.urls import hostname_of
 
 Work = Callable[[Transport], Awaitable[None]]
 _TOTAL_CONCURRENCY = 64
-_ACCEPT = "text/html,application/xhtml+xml,text/plain,text/markdown;q=0.9,*/*;q=0.5"
-_CUT_MAX_BYTES = 64 * 1024 * 1024  # a cut body stops arriving much earlier; this bounds its decompression
+_REACTOR = "twisted.internet.asyncioreactor.AsyncioSelectorReactor"
+_DNS_CACHE_SIZE = 10_000
+_RESOLVER_THREADS = 10
 
 
 class _Judge:
@@ -74,13 +76,6 @@ class GuardedResolver(CachingHostnameResolver):
 
     allowed_networks: tuple[str, ...] = ()
     refused: dict[str, str] = {}  # noqa: RUF012 - one resolver a process, read by the transport
-
-    @classmethod
-    def from_crawler(cls, crawler: Crawler, reactor: ReactorBase) -> GuardedResolver:
-        """Scrapy's way of making a resolver."""
-        resolver = cls(reactor, crawler.settings.getint("DNSCACHE_SIZE"))
-        cls.allowed_networks = tuple(crawler.settings.getlist("KB_ALLOWED_NETWORKS"))
-        return resolver
 
     def resolveHostName(  # noqa: N802
         self,
@@ -159,23 +154,42 @@ class CrawlSpider(scrapy.Spider):
             "get": get,
             "silence_s": self._rules.timeout_s,
             "download_timeout": self._rules.deadline_s,
-            "download_maxsize": _CUT_MAX_BYTES if get.cut else get.max_bytes or self._rules.max_body_bytes,
+            "limit": get.max_bytes or self._rules.max_body_bytes,
+            # A cut body is stopped by _on_bytes; 0 is no limit of Scrapy's.
+            "download_maxsize": 0 if get.cut else get.max_bytes or self._rules.max_body_bytes,
         }
         return Request(get.url, headers=dict(get.headers), meta=meta, dont_filter=True)
 
 
-def run(work: Work, rules: CrawlRules, *, debug: bool = False) -> None:
-    """Run the work in this process's reactor; raises what it raised."""
+async def run(work: Work, rules: CrawlRules, *, debug: bool = False) -> None:
+    """Run the work with Scrapy on this event loop, once in a process; raises what it raised."""
     logging.getLogger("scrapy").setLevel(logging.INFO if debug else logging.ERROR)
-    process = AsyncCrawlerProcess(settings(rules))
-    crawler = process.create_crawler(CrawlSpider)
-    process.crawl(crawler, work=work, rules=rules)
-    process.start(install_signal_handlers=False)
+    with _running_reactor(rules):
+        runner = AsyncCrawlerRunner(settings(rules))
+        crawler = runner.create_crawler(CrawlSpider)
+        await runner.crawl(crawler, work=work, rules=rules)
     spider = crawler.spider
     if not isinstance(spider, CrawlSpider):
         raise RuntimeError("Scrapy did not start; its log says why")
     if spider.error:
         raise RuntimeError(spider.error)
+
+
+@contextlib.contextmanager
+def _running_reactor(rules: CrawlRules) -> Iterator[None]:
+    """Twisted's reactor on the event loop that runs already: all of reactor.run() but running the loop."""
+    install_reactor(_REACTOR)
+    from twisted.internet import reactor as installed
+
+    reactor = cast("ReactorBase", installed)
+    GuardedResolver.allowed_networks = rules.allowed_networks
+    GuardedResolver(reactor, _DNS_CACHE_SIZE).install_on_reactor()
+    reactor.getThreadPool().adjustPoolsize(maxthreads=_RESOLVER_THREADS)
+    reactor.startRunning(installSignalHandlers=False)
+    try:
+        yield
+    finally:
+        reactor.fireSystemEvent("shutdown")  # its threads would keep the process alive
 
 
 def settings(rules: CrawlRules) -> dict[str, Any]:
@@ -193,13 +207,12 @@ def settings(rules: CrawlRules) -> dict[str, Any]:
         "cookies.CookiesMiddleware",
         "httpproxy.HttpProxyMiddleware",
         "httpcache.HttpCacheMiddleware",
+        "httpcompression.HttpCompressionMiddleware",
         "stats.DownloaderStats",
     )
     return {
         "USER_AGENT": rules.user_agent,
-        "DEFAULT_REQUEST_HEADERS": {
-            "Accept": "text/html,application/xhtml+xml,text/plain,text/markdown;q=0.9,*/*;q=0.5"
-        },
+        "DEFAULT_REQUEST_HEADERS": {"Accept": ACCEPT, "Accept-Encoding": ACCEPT_ENCODING},
         "DOWNLOADER_MIDDLEWARES": {f"{package}.{name}": None for name in off},
         "EXTENSIONS_BASE": {},
         "SPIDER_MIDDLEWARES_BASE": {},
@@ -218,10 +231,7 @@ def settings(rules: CrawlRules) -> dict[str, Any]:
         "DOWNLOAD_DELAY": 0,
         "CONCURRENT_REQUESTS": _TOTAL_CONCURRENCY,
         "CONCURRENT_REQUESTS_PER_DOMAIN": rules.concurrency,
-        "TWISTED_DNS_RESOLVER": f"{__name__}.{GuardedResolver.__name__}",
-        "KB_ALLOWED_NETWORKS": list(rules.allowed_networks),
-        "ASYNCIO_EVENT_LOOP": "uvloop.Loop",
-        "REACTOR_THREADPOOL_MAXSIZE": 10,
+        "TWISTED_REACTOR": _REACTOR,
         "TELNETCONSOLE_ENABLED": False,
         "COOKIES_ENABLED": False,
         "ROBOTSTXT_OBEY": False,
@@ -233,9 +243,7 @@ def settings(rules: CrawlRules) -> dict[str, Any]:
 def _on_headers(headers: Headers, request: Request, **_: object) -> None:
     now = monotonic()
     request.meta["heard"] = request.meta["heard_first"] = now
-    wanted = request.meta["get"].media_types
-    kind = media_type((headers.get(b"Content-Type") or b"").decode("latin-1"))
-    if wanted is not None and kind and kind not in wanted:
+    if not request.meta["get"].wants_body((headers.get(b"Content-Type") or b"").decode("latin-1")):
         raise StopDownload(fail=False)
 
 
@@ -249,12 +257,12 @@ def _on_bytes(data: bytes, request: Request, **_: object) -> None:
 
 
 def _answer(response: Response, request: Request) -> Answer:
-    if response.headers.get(b"Content-Encoding") and response.body:
-        raise NoAnswer("decoding", f"content encoding {response.headers[b'Content-Encoding']!r} is not understood")
-    names = response.headers.to_unicode_dict()
     heard_at = request.meta.get("heard_first") or monotonic()
-    headers = {str(name).lower(): str(value) for name, value in names.items()}
-    return Answer(response.url, response.status, headers, response.body, heard_at)
+    headers = header_texts((name, value) for name, values in response.headers.items() for value in values)
+    get = request.meta["get"]
+    body = response.body if get.wants_body(headers.get("content-type", "")) else b""
+    plain = decoded(body, headers.get("content-encoding", ""), request.meta["limit"], cut=get.cut)
+    return Answer(response.url, response.status, headers, plain, heard_at)
 
 
 def _no_answer(error: Exception, request: Request) -> NoAnswer:
@@ -272,10 +280,8 @@ def _reason(error: Exception) -> str:
         return "timeout"
     if isinstance(error, ResponseDataLossError):
         return "truncated"
-    if isinstance(error, (DownloadCancelledError, IgnoreRequest)):
+    if isinstance(error, DownloadCancelledError):
         return "too_large"
-    if isinstance(error, (zlib.error, EOFError)) or type(error).__module__.startswith(("gzip", "brotli", "zstd")):
-        return "decoding"
     return "tls" if any(isinstance(cause, (SSL.Error, VerifyError)) for cause in _causes(error)) else "connection"
 
 

@@ -1,16 +1,22 @@
-"""Walks a site: visits what the frontier holds, records each end, discovers what the pages link to."""
+"""Walks a site: asks for the pages it knows, then visits what is new, and records the end of each.
+
+The pages of an earlier refresh come first and apart, over a transport that is good at many small answers. They
+are conditional requests without a parser: only a page whose hash differs is parsed for links. What is new, from those
+links and from the sitemaps, waits in the frontier until then.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator
-from itertools import islice
+from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from kb_pipeline.fetch.web import pages
-from kb_pipeline.fetch.web.client import Answer, NoAnswer, PoliteClient, Transport
+from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer, PoliteClient, Transport
 from kb_pipeline.fetch.web.clocks import HostClocks, Stopped
 from kb_pipeline.fetch.web.frontier import Frontier, Visit
 from kb_pipeline.fetch.web.journal import Row
@@ -22,26 +28,41 @@ from kb_pipeline.fetch.web.robots_files import RobotsFiles
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.scope import PathFilter, Scope
 from kb_pipeline.fetch.web.sitemap_files import SitemapFiles
+from kb_pipeline.fetch.web.sitemaps import is_past
 from kb_pipeline.fetch.web.urls import canonical_url, hostname_of
+from kb_pipeline.model import document_id
 
 TOTAL_CONCURRENCY = 64
 MAX_LEFTOVER_ROWS = 10_000
 _SEED_BATCH = 1000
 _QUEUE_FLOOR = 100_000
+_MAX_LASTMOD_CHARS = 64
 
 
 class Walk:
-    """One crawl of one source, from its start URLs to the last row."""
+    """One crawl of one source, from its start URLs to the last row: revalidate, discover if needed, finish.
 
-    def __init__(self, rules: CrawlRules, transport: Transport, ledger: Ledger, known: KnownPages) -> None:
-        self._rules, self._ledger, self._known = rules, ledger, known
+    Clocks, robots rules and counts are the walk's own, so they go on when the transport changes.
+    """
+
+    def __init__(self, rules: CrawlRules, journal: Path, ledger: Ledger, known: KnownPages) -> None:
+        self._rules, self._journal, self._ledger, self._known = rules, journal, ledger, known
         self._clocks = HostClocks(rules.delay_s, rules.concurrency)
-        self.client = PoliteClient(transport, self._clocks, rules)
+        self.client = PoliteClient(_no_transport, self._clocks, rules)
         self._robots = RobotsFiles(self.client, self._clocks, rules.user_agent)
         self._scope = Scope(rules)
         self._paths = PathFilter(rules.include, rules.exclude)
-        self._frontier = Frontier(_QUEUE_FLOOR + 20 * rules.max_pages, 2 if rules.delay_s else rules.concurrency)
-        self._seeds: Iterator[tuple[str, int]] = iter(())
+        self._erased = frozenset(rules.erased)
+        per_host = 2 if rules.delay_s else rules.concurrency
+        self._frontier = Frontier(_QUEUE_FLOOR + 20 * rules.max_pages, per_host)
+        self._met = Frontier(_QUEUE_FLOOR, per_host)
+        """Visits of keys that an earlier refresh has met."""
+        self._turn = self._frontier
+        """Whose visits are being made."""
+        self._seeds: Iterator[KnownPage] = iter(())
+        self._lastmods: dict[int, str] = {}
+        """By the hash of the URL, as in the frontier."""
+        self._begun = False
         self._too_deep: dict[str, int] = {}
         self._active: set[asyncio.Task[Any]] = set()
         self._starts_failed = False
@@ -52,7 +73,12 @@ class Walk:
     @property
     def queued(self) -> int:
         """URLs waiting or under way."""
-        return len(self._frontier) + len(self._active)
+        return len(self._frontier) + len(self._met) + len(self._active)
+
+    @property
+    def has_discoveries(self) -> bool:
+        """Whether something new waits to be visited."""
+        return len(self._frontier) > 0 and self._has_room() and not self._stopping
 
     def stop(self) -> None:
         """Begin nothing new; what is in flight comes to its end."""
@@ -65,22 +91,39 @@ class Walk:
         for task in self._active:
             task.cancel()
 
-    async def run(self, journal: Path) -> bool:
-        """Crawl; whether everything came to its end (False after a stop)."""
-        past = Past(journal)
+    async def revalidate(self, transport: Transport) -> None:
+        """Visit the start URLs, read the sitemaps, then ask for every page of an earlier refresh."""
+        self.client.transport, self._turn = transport, self._met
+        await self._begin()
+        if not self._stopping:
+            # Before the pages: what the sitemaps say decides which of them are asked for first, or at all.
+            self._spawn(None, self._read_sitemaps())
+        await self._drain()
+        self._seeds = self._known.pages(self._may_have_changed)
+        await self._drain()
+
+    async def discover(self, transport: Transport) -> None:
+        """Visit what is new, and what that leads to."""
+        self.client.transport, self._turn = transport, self._frontier
+        if not self._begun:
+            await self._begin()
+            if not self._stopping:
+                self._spawn(None, self._read_sitemaps())
+        await self._drain()
+
+    def finish(self) -> bool:
+        """Give what was left out its rows; whether everything came to its end (False after a stop)."""
+        if not self._stopping:
+            self._record_leftovers()
+        return not self._stopping
+
+    async def _begin(self) -> None:
+        self._begun = True
+        past = Past(self._journal)
         for row in past.rows():
             self._frontier.mark_seen(row.key)
         await self._visit_starts(past)
         self._take_up(past)
-        self._seeds = self._known.keys()
-        if not self._stopping:
-            self._spawn(None, self._read_sitemaps())
-        await self._drain()
-        if self._error is not None:
-            raise self._error
-        if not self._stopping:
-            self._record_leftovers()
-        return not self._stopping
 
     # -- the loop
 
@@ -93,12 +136,13 @@ class Walk:
             self._wake.clear()
         self.abandon()
         await asyncio.gather(*self._active, return_exceptions=True)
+        raise self._error
 
     def _begin_visits(self) -> None:
         while not self._stopping and self._has_room():
-            if len(self._frontier) < _SEED_BATCH:
+            if len(self._met) < _SEED_BATCH:
                 self._feed_seeds()
-            taken = self._frontier.take()
+            taken = self._turn.take()
             if taken is None:
                 return
             self._spawn(taken[0], self._visit(taken[1]))
@@ -116,7 +160,7 @@ class Walk:
     def _ended(self, host: str | None, task: asyncio.Task[Any]) -> None:
         self._active.discard(task)
         if host is not None:
-            self._frontier.release(host)
+            self._turn.release(host)
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Stopped):
             self._error = self._error or error
         self._wake.set()
@@ -165,9 +209,9 @@ class Walk:
         """Take over what an earlier, killed crawl has in the journal."""
         for row in past.rows():
             if not past.was_replaced(row.key):
-                self._ledger.count(row.outcome, row.reason)
+                self._ledger.count(row)
         for visit in past.visits():
-            self._frontier.put(hostname_of(visit.url), visit)
+            self._put(visit)
         for row in past.rows():
             if row.outcome == "redirected" and row.redirect_to:
                 self._discover([row.redirect_to], row.depth)
@@ -175,15 +219,22 @@ class Walk:
             self._follow_links(row)
 
     def _feed_seeds(self) -> None:
-        for key, depth in islice(self._seeds, _SEED_BATCH):
-            if self._frontier.mark_seen(key):
-                self._frontier.put(hostname_of(key), Visit(key, depth))
+        for page in islice(self._seeds, _SEED_BATCH):
+            if self._frontier.mark_seen(page.key):
+                self._met.put(hostname_of(page.key), Visit(page.key, page.depth, known=page))
 
     async def _read_sitemaps(self) -> None:
         files = SitemapFiles(self.client, self._robots, self._rules, self._ledger.warn)
-        async for url in files.page_urls():
+        spelled: dict[str, str] = {}
+        async for url, lastmod in files.pages():
+            if lastmod and len(lastmod) <= _MAX_LASTMOD_CHARS:
+                self._lastmods[hash(url)] = spelled.setdefault(lastmod, lastmod)
             self._discover([url], min(1, self._rules.max_depth))
             self._wake.set()
+
+    def _may_have_changed(self, page: KnownPage) -> bool:
+        """Whether the sitemaps leave it open; they never prove a change, nor an end."""
+        return page.lastmod is None or self._lastmods.get(hash(page.key)) != page.lastmod
 
     def _discover(self, urls: Iterable[str], depth: int, chain: tuple[str, ...] = ()) -> None:
         for url in urls:
@@ -191,8 +242,8 @@ class Walk:
                 continue
             if not self._scope.covers(url):
                 self._ledger.count_outside(url)
-            elif self._known.get(url) is not None:
-                continue  # a seed of its own, in its turn
+            elif self._known.has_page(url):
+                continue  # asked for in its turn
             elif depth > self._rules.max_depth:
                 self._set_aside(url, depth)
             elif self._frontier.is_full:
@@ -211,15 +262,25 @@ class Walk:
         self._frontier.mark_seen(visit.url)
         self._too_deep.pop(visit.url, None)
         if self._paths.is_included(visit.url):
-            self._frontier.put(hostname_of(visit.url), visit)
+            self._put(visit)
         else:
             self._ledger.record(pages.refused(visit, "excluded"))
+
+    def _put(self, visit: Visit) -> None:
+        is_its_turn = self._turn is self._met and self._known.has(visit.url)
+        (self._met if is_its_turn else self._frontier).put(hostname_of(visit.url), visit)
 
     # -- one visit
 
     async def _visit(self, visit: Visit) -> Row:
-        known = self._known.get(visit.url)
-        row = await self._refusal(visit) or await self._fetch(visit, known)
+        known = visit.known or self._known.get(visit.url)
+        # Taken before the request: what the sitemap learns meanwhile is not what the answer shows.
+        lastmod = self._settled_lastmod(visit.url)
+        row = await self._refusal(visit)
+        if row is None and known is not None and self._may_skip(known):
+            row = pages.skipped(visit, known)
+        row = row or await self._fetch(visit, known)
+        row.lastmod = lastmod
         if row.outcome == "fetched" and visit.is_start and not self._paths.is_included(visit.url):
             # The include globs leave the start page out, yet its links are how the crawl begins.
             self._follow_links(row)
@@ -231,7 +292,19 @@ class Walk:
             self._discover([row.redirect_to], visit.depth, (*visit.chain, visit.url))
         return row
 
+    def _settled_lastmod(self, url: str) -> str | None:
+        lastmod = self._lastmods.get(hash(url))
+        return lastmod if lastmod and is_past(lastmod, datetime.now(UTC)) else None
+
+    def _may_skip(self, known: KnownPage) -> bool:
+        return self._rules.trust_lastmod and not self._may_have_changed(known)
+
+    def _is_erased(self, url: str) -> bool:
+        return bool(self._erased) and document_id(self._rules.source, url) in self._erased
+
     async def _refusal(self, visit: Visit) -> Row | None:
+        if self._is_erased(visit.url):
+            return pages.refused(visit, "erased")
         if not self._scope.covers(visit.url):
             return pages.refused(visit, "start_failed" if self._starts_failed else "out_of_scope")
         if self._paths.is_excluded(visit.url) or not (visit.is_start or self._paths.is_included(visit.url)):
@@ -273,17 +346,17 @@ class Walk:
 
     def _record_leftovers(self) -> None:
         """Give what was discovered but not visited its row; beyond a bound, its count."""
-        self._frontier.release_all()
-        written = 0
-        while (taken := self._frontier.take()) is not None:
-            if written < MAX_LEFTOVER_ROWS or self._known.get(taken[1].url) is not None:
-                self._ledger.record(pages.refused(taken[1], "max_pages"))
-                written += 1
+        for written, visit in enumerate(chain(self._met.take_all(), self._frontier.take_all())):
+            if written < MAX_LEFTOVER_ROWS or self._known.has(visit.url):
+                self._ledger.record(pages.refused(visit, "max_pages"))
             else:
-                self._ledger.count_unrecorded(taken[1].url)
-            self._frontier.release(taken[0])
+                self._ledger.count_unrecorded(visit.url)
         for url, depth in self._too_deep.items():
             self._ledger.record(pages.refused(Visit(url, depth), "too_deep"))
-        for key, depth in self._seeds:
-            if self._frontier.mark_seen(key):
-                self._ledger.record(pages.refused(Visit(key, depth), "max_pages"))
+        for page in self._seeds:
+            if self._frontier.mark_seen(page.key):
+                self._ledger.record(pages.refused(Visit(page.key, page.depth), "max_pages"))
+
+
+async def _no_transport(get: Get) -> Answer:
+    raise RuntimeError(f"no transport yet for {get.url}")

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kb_pipeline.fetch.web.crawl import crawl
 from kb_pipeline.fetch.web.journal import read_outcomes, read_rows
+from kb_pipeline.fetch.web.known import COLUMNS
 from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
 from kb_pipeline_tests.fetch.web.site import Site, running_site
 
@@ -35,6 +38,23 @@ def rules_for(*start_urls: str, **changes: Any) -> CrawlRules:
         "deadline_s": 10.0,
     }
     return CrawlRules(**{**given, **changes})
+
+
+_KNOWN = pa.schema([(name, pa.int32() if name == "depth" else pa.string()) for name in COLUMNS])
+
+
+def known_file(path: Path, *pages: dict[str, Any]) -> Path:
+    """What an earlier refresh kept: each page has a key, the other columns have defaults."""
+    rows = [{"depth": 1, "sha256": "0" * 64, **page} for page in pages]
+    pq.write_table(pa.Table.from_pylist(rows, _KNOWN), path)
+    return path
+
+
+def child_of(pid: int) -> int:
+    """The crawl's child among the children that other tests may have left for a while."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    (child,) = (int(c) for c in children if b"kb_pipeline.fetch.web.child" in Path(f"/proc/{c}/cmdline").read_bytes())
+    return child
 
 
 class Crawled:

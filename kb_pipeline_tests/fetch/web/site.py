@@ -35,6 +35,11 @@ class Hit:
 Answer = Page | Callable[[Hit, int], Page]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # Python's 5 makes the kernel turn away a burst of connections for a second
+
+
 class Site:
     """Pages by path; anything else is a 404. `robots.txt` is a 404 until a test sets it."""
 
@@ -43,8 +48,7 @@ class Site:
         self.hits: list[Hit] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._server = ThreadingHTTPServer((address, 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server((address, 0), self._handler())
         self.url = f"http://{address}:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 

@@ -16,7 +16,7 @@ import pytest
 from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.crawl import crawl
 from kb_pipeline.fetch.web.journal import read_outcomes, segments
-from kb_pipeline_tests.fetch.web.conftest import Crawler, rules_for
+from kb_pipeline_tests.fetch.web.conftest import Crawler, child_of, rules_for
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
 
 PAGES = 100
@@ -48,12 +48,6 @@ def _kept(journal: Path) -> set[str]:
 def _parent(site: Site, journal: Path) -> subprocess.Popen[bytes]:
     rules = json.dumps(rules_for(site.url + "/p0").as_json())
     return subprocess.Popen([sys.executable, "-c", _PARENT, rules, str(journal)], stderr=subprocess.DEVNULL)
-
-
-def _children(pid: int) -> list[int]:
-    """The crawl's child among the children that other tests may have left for a while."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(c) for c in children if b"kb_pipeline.fetch.web.child" in Path(f"/proc/{c}/cmdline").read_bytes()]
 
 
 def _wait_until(condition: object, seconds: float = 20.0) -> None:
@@ -110,7 +104,7 @@ def test_a_killed_child_is_reported_and_its_crawl_resumed(big_site: Site, tmp_pa
 
     def kill(done: int, total: int | None) -> None:
         if done > 35 and not killed:
-            (child,) = _children(os.getpid())
+            child = child_of(os.getpid())
             os.kill(child, signal.SIGKILL)
             killed.append(child)
 
@@ -128,7 +122,7 @@ def test_a_killed_child_is_reported_and_its_crawl_resumed(big_site: Site, tmp_pa
 def test_the_child_dies_with_its_parent(big_site: Site, tmp_path: Path) -> None:
     parent = _parent(big_site, tmp_path)
     _wait_until(lambda: len(big_site.hits) > 20)
-    (child,) = _children(parent.pid)
+    child = child_of(parent.pid)
     parent.kill()
     parent.wait()
     _wait_until(lambda: not _is_running(child))

@@ -5,19 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from kb_pipeline_tests.fetch.web.conftest import Crawler
+from kb_pipeline_tests.fetch.web.conftest import Crawler, known_file
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
-
-COLUMNS = ("key", "depth", "etag", "last_modified", "sha256")
 
 
 def _known(path: Path, *rows: tuple[str, int, str | None, str | None, str]) -> Path:
-    columns = zip(*rows, strict=True)
-    pq.write_table(pa.table(dict(zip(COLUMNS, map(list, columns), strict=True))), path)
-    return path
+    names = ("key", "depth", "etag", "last_modified", "sha256")
+    return known_file(path, *(dict(zip(names, row, strict=True)) for row in rows))
 
 
 def _sha256(body: bytes) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+from datetime import UTC, datetime
 
 import pytest
 
-from kb_pipeline.fetch.web.sitemaps import MAX_ENTRIES, SitemapEntry, UnreadableSitemap, read_sitemap
+from kb_pipeline.fetch.web.sitemaps import MAX_ENTRIES, SitemapEntry, UnreadableSitemap, is_past, read_sitemap
 
 XMLNS = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
@@ -48,6 +49,15 @@ def test_a_broken_end_keeps_what_came_before() -> None:
 def test_entries_are_limited() -> None:
     body = b"<urlset>" + b"<url><loc>https://example.com/</loc></url>" * (MAX_ENTRIES + 5) + b"</urlset>"
     assert sum(1 for _ in read_sitemap(body)) == MAX_ENTRIES
+
+
+NOW = datetime(2026, 1, 2, 13, tzinfo=UTC)
+PAST = ["2025-12-31", "2026-01-01", "2026-01-02T11:58:00Z", "2026-01-02T12:58:00+01:00", "2025-12-31T23:00:00"]
+OPEN = ["2026-01-02", "2026-01-02T12:59:30Z", "2026-01-02T11:00:00", "2999-01-01", "9999-12-31", "2025", "yesterday"]
+
+
+def test_only_a_lastmod_whose_time_is_over_everywhere_is_settled() -> None:
+    assert [lastmod for lastmod in PAST + OPEN if is_past(lastmod, NOW)] == PAST
 
 
 @pytest.mark.parametrize("body", [b"<html><body>no</body></html>", b"{}", b"\x1f\x8bnope"])

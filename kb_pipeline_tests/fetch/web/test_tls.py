@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from kb_pipeline_tests.fetch.web.conftest import Crawler
+from kb_pipeline_tests.fetch.web.conftest import Crawler, known_file
 
 
 def _self_signed(folder: Path) -> Path:
@@ -58,7 +58,10 @@ def https_url(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_self_signed_certificate_is_refused(https_url: str, crawled: Crawler) -> None:
-    found = crawled(https_url, retries=0)
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_self_signed_certificate_is_refused(https_url: str, crawled: Crawler, tmp_path: Path, is_known: bool) -> None:
+    known = known_file(tmp_path / "known.parquet", {"key": https_url}) if is_known else None
+    found = crawled(https_url, known=known, retries=0)
+    assert found.summary.engines == (("aiohttp",) if is_known else ("scrapy",))
     assert found.outcome(https_url) == "failed robots_unreachable"
     assert "tls" in found.rows[https_url]["message"]

@@ -1,0 +1,46 @@
+"""`kb retry`: a refresh that is about failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kb_pipeline.cli.build import run_refresh
+from kb_pipeline.cli.output import out, print_table, warn
+from kb_pipeline.control.catalogue import get_kb
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.failures import list_failures
+from kb_pipeline.errors import KbError, UsageError
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import Settings
+
+
+def retry_failures(settings: Settings, db: Database, key: KbKey, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Refresh the KB, which tries every failure again; returns those that are left, of the given ones or of all.
+
+    Raises:
+        UnknownKb: there is none such.
+        UsageError: an id is no failure's.
+        KbError: the refresh itself failed.
+    """
+    get_kb(db, key)
+    wanted = set(ids) or {row["id"] for row in list_failures(db, key)}
+    if unknown := wanted - {row["id"] for row in list_failures(db, key)}:
+        raise UsageError(f"{key}: no such failure: {', '.join(sorted(unknown))}; list them with: kb failures {key}")
+    if not wanted:
+        return []
+    result = run_refresh(settings, db, key)
+    if result["status"] == "failed":
+        raise KbError(result["message"])
+    if result["status"] == "held":
+        warn(result["message"])
+    return [row for row in list_failures(db, key) if row["id"] in wanted]
+
+
+def print_left(rows: Sequence[dict[str, Any]]) -> None:
+    """What is left, for people."""
+    if not rows:
+        out.print("no failure is left")
+        return
+    columns = ["stage", "key", "reason", "recoverable", "attempts", "message"]
+    print_table(columns, ([row[name] for name in columns] for row in rows))

@@ -1,0 +1,1 @@
+"""What a refresh leaves behind when its process is killed at any point."""

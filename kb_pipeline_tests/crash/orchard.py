@@ -1,0 +1,108 @@
+"""A home with one published version of a small site that has changed since, copied for every trial."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.schema import Lease
+from kb_pipeline.control.versions import live_manifest
+from kb_pipeline.embed.models import describe_model, model_fingerprint
+from kb_pipeline.embed.refresh import vectors_table
+from kb_pipeline.index.documents import list_documents
+from kb_pipeline.model import EmbeddingModel, KbKey
+from kb_pipeline.storage import KbPaths
+from kb_pipeline.tables import KbStore
+from kb_pipeline_tests.site import Site
+
+KEY = KbKey("acme", "docs")
+MODEL = "all-MiniLM-L6-v2"
+FRUITS = ("apple", "pear", "plum", "quince", "cherry", "medlar", "mulberry", "apricot", "peach", "fig")
+
+
+def plant(site: Site) -> None:
+    """The site as it is when it is published first."""
+    for fruit in FRUITS:
+        site.put(f"/{fruit}", fruit.title(), f"The {fruit} is picked late and kept in the cellar until spring.")
+    site.put("/", "Orchard", "The handbook of our orchard.", tuple(f"/{fruit}" for fruit in FRUITS))
+
+
+def grow(site: Site) -> None:
+    """A page changes, a page goes, two come."""
+    site.put("/plum", "Plum", "Plums are distilled into a clear brandy that is called slivovitz.")
+    del site.pages["/fig"]
+    site.put("/sloe", "Sloe", "Sloes are bitter until the first frost has been over them.")
+    site.put("/hazel", "Hazel", "Hazelnuts are roasted and ground, or eaten as they come.")
+    links = (*(f"/{fruit}" for fruit in FRUITS if fruit != "fig"), "/sloe", "/hazel")
+    site.put("/", "Orchard", "The handbook of our larger orchard.", links)
+
+
+@dataclass
+class Orchard:
+    """One home."""
+
+    home: Path
+
+    def copy(self, to: Path) -> Orchard:
+        shutil.copytree(self.home, to, symlinks=True)
+        return Orchard(to)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"KB_HOME": str(self.home), "KB_ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"}
+
+    def start(self, run_id: str, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "kb_pipeline_tests.crash.refresh_once", str(KEY), run_id]
+        return subprocess.Popen(
+            command, env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def refresh(self, run_id: str, **environment: str) -> tuple[int, Any, str]:
+        """Exit status, what it printed, and its errors."""
+        run = self.start(run_id, **environment)
+        out, err = run.communicate()
+        return run.returncode, json.loads(out) if out else None, err
+
+    def kb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kb_pipeline", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True)
+
+    @property
+    def db(self) -> Database:
+        return Database(f"sqlite:///{self.home / 'control.db'}")
+
+    @property
+    def store(self) -> KbStore:
+        return KbStore(KbPaths(self.home / "data", KEY))
+
+    def expire_lease(self) -> None:
+        """As if a minute had passed since the kill."""
+        with self.db.write() as session:
+            row = session.get(Lease, (KEY.tenant, KEY.kb))
+            if row is not None:
+                row.expires_at = time.time() - 1
+
+    def live_content(self) -> str:
+        """Read every column of every row of the live version; its content hash."""
+        manifest = live_manifest(self.db, KEY)
+        for pin in manifest["tables"].values():
+            table = self.store.tables.open(pin["name"], pin["version"])
+            for batch in table.stream(table.schema.names):
+                batch.validate(full=True)
+        return str(manifest["content_sha256"])
+
+    def live_keys(self) -> list[str]:
+        return sorted(row["key"] for row in list_documents(self.store, live_manifest(self.db, KEY)))
+
+    def cached_vectors(self) -> int:
+        """Distinct texts whose vectors are on disk."""
+        model = EmbeddingModel(MODEL, model_fingerprint(MODEL), describe_model(MODEL).dimension)
+        return vectors_table(self.store, model).narrow(["text_hash"])["text_hash"].n_unique()
