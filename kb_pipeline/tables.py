@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +60,20 @@ def sql_in(column: str, values: Iterable[str]) -> str:
     """The one builder of filters from values: `column IN ('..', ..)` with every quote doubled."""
     quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
     return f"{column} IN ({quoted})"
+
+
+def _import_lancedb() -> Any:  # noqa: ANN401 - a module
+    """Import LanceDB without the client of its REST catalogue, which takes longer than all the rest of it.
+
+    That package's `__init__` loads 700 generated modules; here it is there for its submodules to be found in, and is
+    not run.
+    """
+    rest_client = "lance_namespace_urllib3_client"
+    if rest_client not in sys.modules and (spec := importlib.util.find_spec(rest_client)) is not None:
+        sys.modules[rest_client] = importlib.util.module_from_spec(spec)
+    import lancedb
+
+    return lancedb
 
 
 def _anyone_may_write() -> None:
@@ -428,8 +444,7 @@ class LanceFolder:
     """A LanceDB database: the tables of one KB, or of one tenant's embedding cache."""
 
     def __init__(self, path: Path, may_write: Callable[[], None] = _anyone_may_write) -> None:
-        import lancedb
-
+        lancedb = _import_lancedb()
         self.path, self._may_write = path, may_write
         self._db = lancedb.connect(str(path))
 
@@ -539,6 +554,10 @@ class KbStore:
         self.paths, self.key, self._may_write = paths, paths.key, may_write
         self._folder: LanceFolder | None = None
         self._vectors: LanceFolder | None = None
+
+    def has_table(self, name: str) -> bool:
+        """Whether the KB has that table; answered without loading LanceDB."""
+        return (self.paths.lance / f"{name}.lance").exists()
 
     @property
     def tables(self) -> LanceFolder:

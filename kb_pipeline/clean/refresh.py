@@ -98,9 +98,12 @@ def _stale(wanted: pl.DataFrame, have: pl.DataFrame, fingerprint: str) -> pl.Dat
     import polars as pl
 
     current = have.filter((pl.col("rules") == fingerprint) & (pl.col("outcome") != "failed"))
-    return wanted.join(
-        current, left_on=["document_id", "sha256"], right_on=["document_id", "raw_sha256"], how="anti"
-    ).sort("segment", "position")
+    # Without a segment the bytes were damaged: the document stays as it is until they are fetched again.
+    return (
+        wanted.filter(pl.col("segment").is_not_null())
+        .join(current, left_on=["document_id", "sha256"], right_on=["document_id", "raw_sha256"], how="anti")
+        .sort("segment", "position")
+    )
 
 
 def _clean(

@@ -80,7 +80,7 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
             "index_bytes": kb.size_of("lance"),
             **score_metadata(candidate.manifest),
         }
-    return dg.MaterializeResult(metadata=metadata, check_results=check_results(candidate.gates, GATES))
+    return dg.MaterializeResult(metadata=metadata, check_results=check_results(candidate.gates, GATES, force=kb.force))
 
 
 @dg.asset(**_common, deps=[candidate_version], kinds={"lance"})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import TYPE_CHECKING
 
-from kb_pipeline.defs.instance import open_instance
-from kb_pipeline.defs.partitions import FORCE_TAG, add_partition, tags_of
-from kb_pipeline.model import KbKey
-from kb_pipeline.processes import die_with_parent
-from kb_pipeline.settings import load_settings
+from kb_pipeline.processes import collect_garbage_rarely, die_with_parent
+
+if TYPE_CHECKING:
+    from kb_pipeline.model import KbKey
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Every event is in the instance; on a terminal they would bury the progress display."""
@@ -18,6 +18,9 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def launch(key: KbKey, run_id: str, *, force: bool) -> bool:
     """Execute the job as an ordinary run of this home's instance; returns whether it succeeded."""
     from kb_pipeline.definitions import defs
+    from kb_pipeline.defs.instance import open_instance
+    from kb_pipeline.defs.partitions import FORCE_TAG, add_partition, tags_of
+    from kb_pipeline.settings import load_settings
 
     with open_instance(load_settings()) as instance:
         add_partition(instance, key)
@@ -32,6 +35,14 @@ def launch(key: KbKey, run_id: str, *, force: bool) -> bool:
     return result.success
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Run one job; 0 when it succeeded."""
     die_with_parent(signal.SIGINT, int(sys.argv[3]))
-    sys.exit(0 if launch(KbKey.parse(sys.argv[1]), sys.argv[2], force="--force" in sys.argv[4:]) else 1)
+    collect_garbage_rarely()
+    from kb_pipeline.model import KbKey
+
+    return 0 if launch(KbKey.parse(sys.argv[1]), sys.argv[2], force="--force" in sys.argv[4:]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

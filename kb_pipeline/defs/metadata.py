@@ -40,20 +40,25 @@ def score_metadata(manifest: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
     return {name: dg.MetadataValue.float(float(value)) for name, value in manifest.get("scores", {}).items()}
 
 
-def check_results(gates: Iterable[Gate], names: Iterable[str]) -> list[dg.AssetCheckResult]:
-    """One result for every declared check; a gate that was not run (nothing changed) has passed."""
+def check_results(gates: Iterable[Gate], names: Iterable[str], *, force: bool) -> list[dg.AssetCheckResult]:
+    """One result for every declared check; a gate that was not run (nothing changed) has passed.
+
+    A failure of severity ERROR blocks publishing; with `force` one that is a matter of judgement only warns.
+    """
     found = {gate.name: gate for gate in gates}
     unchanged = Gate("", passed=True, message="unchanged: the live version passed")
-    return [
-        dg.AssetCheckResult(
-            check_name=name,
-            passed=found.get(name, unchanged).passed,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=found.get(name, unchanged).message,
-            metadata=found.get(name, unchanged).measured,
-        )
-        for name in names
-    ]
+    return [_check_result(name, found.get(name, unchanged), force=force) for name in names]
+
+
+def _check_result(name: str, gate: Gate, *, force: bool) -> dg.AssetCheckResult:
+    warns = force and gate.holds
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=gate.passed,
+        severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
+        description=gate.message,
+        metadata=gate.measured,
+    )
 
 
 def _reasons(report: StageReport) -> list[dg.TableRecord]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import SourceFailed
 from kb_pipeline.fetch.pages import merge_outcomes, pages_schema
-from kb_pipeline.fetch.web.crawl import crawl
+from kb_pipeline.fetch.web.crawl import Crawler, crawl
 from kb_pipeline.fetch.web.journal import segments
 from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
 from kb_pipeline.model import ReportProgress, StageReport
@@ -35,13 +35,21 @@ def refresh_pages(store: KbStore, sources: Sequence[CrawlRules], run_id: str, pr
     Raises:
         SourceFailed: no source gave anything; the table then keeps what it had.
     """
+    with Crawler(knows_pages=store.has_table(PAGES)) as crawler:
+        return _refresh(store, sources, run_id, progress, crawler)
+
+
+def _refresh(
+    store: KbStore, sources: Sequence[CrawlRules], run_id: str, progress: ReportProgress, first: Crawler
+) -> StageReport:
     report, started = StageReport("fetch"), time.monotonic()
     pages = store.tables.open_or_create(PAGES, pages_schema())
     report.deleted = _drop_other_sources(pages, [rules.source for rules in sources])
     problems = []
-    for rules in sources:
+    for number, rules in enumerate(sources):
         journal = _Journal(store.paths, rules, run_id)
-        summary = crawl(rules, journal.path, _write_known(pages, rules.source, journal.note), progress)
+        run_crawl = crawl if number else first.run
+        summary = run_crawl(rules, journal.path, _write_known(pages, rules.source, journal.note), progress)
         outcomes = journal.outcomes()
         _count(report, outcomes, summary)
         report.deleted += _merge(pages, outcomes, rules, run_id)

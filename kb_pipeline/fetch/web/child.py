@@ -1,5 +1,8 @@
 """The crawl's child process: reads a job on stdin, reports progress on stdout, drains and flushes on SIGTERM.
 
+Run as `python -m kb_pipeline.fetch.web.child PARENT_PID known|new`: it imports what such a job needs while the parent
+still gets the job together.
+
 A process of its own, because a reactor can run once in a process, and because a page that breaks a parser
 must not break the run. It dies with its parent.
 """
@@ -8,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import signal
 import sys
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.processes import die_with_parent
+from kb_pipeline.processes import collect_garbage_rarely, die_with_parent
 
 if TYPE_CHECKING:
     from kb_pipeline.fetch.web.ledger import Ledger
@@ -29,13 +31,29 @@ _PROGRESS_SECONDS = 0.25
 
 def main() -> int:
     """Run one job; 0 when its summary was printed."""
-    job = json.load(sys.stdin)  # at its end when the parent dies first, and then no job
-    die_with_parent(signal.SIGTERM, job["parent"])
+    die_with_parent(signal.SIGTERM, int(sys.argv[1]))
+    collect_garbage_rarely()
+    _import_ahead(knows_pages=sys.argv[2] == "known")
+    text = sys.stdin.read()
+    if not text:
+        return 0  # the parent has changed its mind
+    job = json.loads(text)
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_crawl(job))
     return 0
+
+
+def _import_ahead(*, knows_pages: bool) -> None:
+    import uvloop  # noqa: F401
+
+    from kb_pipeline.fetch.web import journal, known, ledger, walk  # noqa: F401
+
+    if knows_pages:
+        from kb_pipeline.fetch.web import light  # noqa: F401
+    else:
+        from kb_pipeline.fetch.web import spider  # noqa: F401
 
 
 async def _crawl(job: dict[str, Any]) -> None:
@@ -50,7 +68,6 @@ async def _crawl(job: dict[str, Any]) -> None:
     walk = Walk(rules, journal, ledger, KnownPages(Path(job["known"]) if job["known"] else None))
     ticker = asyncio.create_task(_tick(walk, ledger, rules))
     _stop_on_signals(walk)
-    _collect_rarely()
     try:
         finished = await _run_phases(walk, rules, knows_pages=bool(job["known"]))
     finally:
@@ -73,12 +90,6 @@ async def _run_phases(walk: Walk, rules: CrawlRules, *, knows_pages: bool) -> bo
 
         await spider.run(walk.discover, rules)
     return walk.finish()
-
-
-def _collect_rarely() -> None:
-    # A tenth of the time of a refresh went into looking through the modules again for garbage.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _stop_on_signals(walk: Walk) -> None:

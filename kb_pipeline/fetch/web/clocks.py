@@ -8,6 +8,9 @@ from collections import deque
 from time import monotonic
 
 DOWN_AFTER = 10
+_SLOW_START = 4
+"""Requests at once to a host that has not answered yet; each answer makes room for one more. Many servers queue five
+connections and let the others wait a second."""
 
 
 class Stopped(Exception):
@@ -22,6 +25,7 @@ class HostClock:
         self.failures_in_a_row = 0
         self._concurrency = concurrency
         self._in_flight = 0
+        self._answered = 0
         self._ready_at = 0.0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._stopped = False
@@ -50,9 +54,11 @@ class HostClock:
         server no shorter than the delay, however long connecting took.
         """
         self._in_flight -= 1
+        self._answered += 1
         if self.delay_s:
             self._ready_at = max(self._ready_at, heard_at + self.delay_s)
         self._wake()
+        self._wake()  # its own turn, and the one that its answer has made room for
 
     def not_before(self, seconds: float) -> None:
         """Leave the host alone for so long (Retry-After)."""
@@ -65,7 +71,7 @@ class HostClock:
             self._wake()
 
     def _wait_s(self) -> float | None:
-        if self._in_flight >= (1 if self.delay_s else self._concurrency):
+        if self._in_flight >= (1 if self.delay_s else min(self._concurrency, _SLOW_START + self._answered)):
             return None
         return self._ready_at - monotonic()
 

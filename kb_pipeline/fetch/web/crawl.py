@@ -27,28 +27,42 @@ def crawl(rules: CrawlRules, journal: Path, known: Path | None, progress: Report
     exception in the caller (a cancelled run) lets the child finish its requests in flight and flush, and is raised
     again.
     """
-    journal.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile() as errors:
-        child = _start(errors)
-        try:
-            _send_job(child, rules, journal, known)
-            summary = _listen(child, progress)
-            returncode = child.wait()
-        except BaseException:
-            _stop(child)
-            raise
-        finally:
-            _close_pipes(child)
+    with Crawler(knows_pages=known is not None) as crawler:
+        return crawler.run(rules, journal, known, progress)
+
+
+class Crawler:
+    """The child process of one crawl, started before there is a job: its imports take as long as its parent's."""
+
+    def __init__(self, *, knows_pages: bool) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._child = _start(self._errors, knows_pages)
+
+    def __enter__(self) -> Crawler:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._child.poll() is None:
+            _stop(self._child)
+        _close_pipes(self._child)
+        self._errors.close()
+
+    def run(self, rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress) -> CrawlSummary:
+        """Crawl, as `crawl` says; once only."""
+        journal.mkdir(parents=True, exist_ok=True)
+        _send_job(self._child, rules, journal, known)
+        summary = _listen(self._child, progress)
+        returncode = self._child.wait()
         if returncode != 0 or summary is None:
-            raise ChildCrashed(f"the crawl of source {rules.source!r}", returncode, _tail(errors))
+            raise ChildCrashed(f"the crawl of source {rules.source!r}", returncode, _tail(self._errors))
         return summary
 
 
-def _start(errors: IO[bytes]) -> subprocess.Popen[str]:
+def _start(errors: IO[bytes], knows_pages: bool) -> subprocess.Popen[str]:
     # A session of its own: Ctrl-C in a terminal reaches the caller alone, which then stops the child in
     # order.
     return subprocess.Popen(
-        [sys.executable, "-m", "kb_pipeline.fetch.web.child"],
+        [sys.executable, "-m", "kb_pipeline.fetch.web.child", str(os.getpid()), "known" if knows_pages else "new"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -62,7 +76,6 @@ def _send_job(child: subprocess.Popen[str], rules: CrawlRules, journal: Path, kn
         "rules": rules.as_json(),
         "journal": str(journal.absolute()),
         "known": str(known.absolute()) if known else None,
-        "parent": os.getpid(),
     }
     try:
         json.dump(job, _pipe(child.stdin))
