@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 URL ?=
+REAL_SITE ?= /usr/share/doc/postgresql-doc-15/html
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
 .PHONY: demo test lint ui bench clean setup
@@ -34,6 +35,12 @@ ui: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.embedding
+	$(BIN)/python -m benchmarks.revalidation
+	$(BIN)/python -m benchmarks.disk
+	$(BIN)/python -m benchmarks.versions
+	$(BIN)/python -m benchmarks.refresh --pages 2000
+	test ! -d $(REAL_SITE) || $(BIN)/python -m benchmarks.refresh --site $(REAL_SITE)
+	KB_TEST_RANDOM_KILLS=50 $(BIN)/python -m pytest kb_pipeline_tests/crash -k any_moment
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -85,6 +85,7 @@ class Built:
     answer: dict[str, Any]
 
     def stage(self, name: str, figure: str) -> int:
+        """A figure of a stage's report."""
         return int(self.answer["stages"][name][figure])
 
 
@@ -98,6 +99,7 @@ class Home:
         self.environment = os.environ | {"KB_HOME": str(folder), "KB_ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"}
 
     def run(self, *arguments: str) -> str:
+        """Run `kb`; what it printed."""
         command = [sys.executable, "-m", "kb_pipeline", *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode not in (0, 3):
@@ -105,6 +107,7 @@ class Home:
         return done.stdout
 
     def build(self) -> Built:
+        """Refresh, measured with all its child processes."""
         started, cpu = time.monotonic(), _children_cpu_s()
         answer = json.loads(self.run("build", "bench/site", "--json"))
         return Built(time.monotonic() - started, _children_cpu_s() - cpu, answer)

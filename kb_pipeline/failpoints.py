@@ -9,11 +9,14 @@ from pathlib import Path
 
 _KILL_AT = "KB_FAILPOINT"
 """`NAME` or `NAME:N`: kill -9 this process when it passes the failpoint for the N-th time (the first by default)."""
+_SIGNAL = "KB_FAILPOINT_SIGNAL"
+"""The signal to send itself there instead: `STOP` makes a writer that wakes up after its lease was taken."""
 _TRACE = "KB_FAILPOINT_TRACE"
 """A file to which the name of every failpoint passed is appended."""
 
 # Read once: an unset variable must cost a refresh nothing.
 _kill_at, _, _nth = os.environ.get(_KILL_AT, "").partition(":")
+_signal = signal.Signals[f"SIG{os.environ.get(_SIGNAL, 'KILL')}"]
 _trace = os.environ.get(_TRACE, "")
 _passed: Counter[str] = Counter()
 
@@ -27,4 +30,4 @@ def failpoint(name: str) -> None:
         with Path(_trace).open("a") as file:
             file.write(name + "\n")
     if name == _kill_at and _passed[name] == int(_nth or 1):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _signal)

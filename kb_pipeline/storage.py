@@ -7,10 +7,12 @@ import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
+from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import KbKey
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ MAX_GARBAGE = 0.15
 rewrites .01 / g of all a refresh, and four versions beside the live one still hold what was rewritten since them.
 Together 1 / (1 - g) + 4 * .01 / g of the live bytes: 1.44 at .15 if all files are equally wasteful, as they are after
 a first build; 1.31 once they are not, for then the worst have twice the average. .1 gives 1.51, .2 gives 1.45."""
+_BLANK_ROWS = 8
+"""Bodies in memory at a time while a segment is rewritten."""
 REWRITTEN_SHARE = 1 / 16
 """Of the bytes stored: no more is rewritten at once, so that a refresh stays cheap even after a mass deletion."""
 
@@ -197,18 +201,46 @@ def blank_rows(segment: Path, positions: Collection[int]) -> int:
     temporary, base, blank = segment.with_suffix(".tmp"), 0, set(positions)
     with pq.ParquetFile(segment) as file:
         schema = file.schema_arrow
+        nothing = pa.Table.from_pylist([_blank_row(schema)], schema=schema)
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for batch in file.iter_batches(batch_size=64):
-                rows = batch.to_pylist()
-                for offset in range(len(rows)):
-                    if base + offset in blank:
-                        rows[offset] = dict.fromkeys(schema.names) | {"key": "", "outcome": "erased"}
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                base += len(rows)
+            for batch in file.iter_batches(batch_size=_BLANK_ROWS):
+                rows, total = pa.Table.from_batches([batch], schema), batch.num_rows
+                for offset in (place - base for place in blank if base <= place < base + total):
+                    rows = pa.concat_tables([rows[:offset], nothing, rows[offset + 1 :]])
+                writer.write_table(rows)
+                base += total
     fsync_path(temporary)
+    failpoint("raw.blank.before")
     temporary.replace(segment)
     fsync_path(segment.parent)
+    failpoint("raw.blank.after")
     return len(blank)
+
+
+def _blank_row(schema: pa.Schema) -> dict[str, Any]:
+    """A row that says that another was there; what may not be null is empty."""
+    empty: dict[str, Any] = {"key": "", "url": "", "fetched_at": datetime.fromtimestamp(0, UTC), "depth": 0}
+    return {name: ({"outcome": "erased", "attempts": 0} | empty).get(name) for name in schema.names}
+
+
+def remove_leftovers(paths: KbPaths) -> dict[str, list[str]]:
+    """Remove every file of the KB that belongs to nothing finished; only where nobody else can be writing it.
+
+    Returns:
+        What there was, by place: unfinished fetches, files set aside as damaged, files and tables half written.
+    """
+    journal, raw = paths.root / "journal", paths.raw
+    found = {
+        "unfinished fetches": [path for path in sorted(journal.rglob("*")) if path.is_file()],
+        "quarantine": [path for path in sorted(paths.quarantine.rglob("*")) if path.is_file()],
+        "unfinished files": [*sorted(raw.glob("*.tmp")), *sorted(paths.versions.glob(".*.tmp"))],
+        "tables half removed": sorted(paths.lance.glob(".dropped-*")),
+    }
+    for folder in (journal, paths.quarantine, *found["tables half removed"]):
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in found["unfinished files"]:
+        path.unlink(missing_ok=True)
+    return {place: [str(path.relative_to(paths.root)) for path in files] for place, files in found.items()}
 
 
 def set_damaged_aside(raw: Path, quarantine: Path) -> list[str]:

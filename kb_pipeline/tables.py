@@ -32,6 +32,8 @@ CHUNKS = "chunks"
 
 INDEX_PREFIX = "index_"
 """Tables that are searched begin with it; their full-text and vector indexes outlive the rewriting of their files."""
+_KEYS = {PAGES: "page_id", DOCUMENTS: "document_id", CHUNKS: "chunk_id", "index": "chunk_id"}
+"""What identifies a row, by the role that a table's name begins with."""
 
 _ID_BATCH = 2000
 """Ids in one `IN (...)` filter."""
@@ -135,6 +137,16 @@ class LanceTable:
         with self._reading():
             frame = pl.from_arrow((query.where(where) if where else query).to_arrow())
         return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+    def distinct(self, frame: pl.DataFrame, key: str) -> pl.DataFrame:
+        """The rows read, if no key occurs twice among them; raises DamagedStore.
+
+        A writer that was stopped in the middle of a commit, lost its lease and woke up may have added what its heir
+        had added already: LanceDB lets both commits through.
+        """
+        if doubled := frame.height - frame[key].n_unique():
+            raise DamagedStore(str(self.path), f"{doubled} rows have a {key} that another row has")
+        return frame
 
     def head(self, columns: Sequence[str], limit: int, where: str | None = None) -> list[dict[str, Any]]:
         """At most `limit` rows."""
@@ -251,11 +263,26 @@ class LanceTable:
                 Compaction.execute(dataset, options)
         self._table.checkout_latest()
 
+    def rows_beneath(self) -> int:
+        """Rows that were deleted and still lie in the files of what this handle sees."""
+        import lance
+
+        fragments = lance.dataset(str(self.path), version=self.version).get_fragments()
+        return sum(fragment.num_deletions for fragment in fragments)
+
+    def spare_versions(self) -> int:
+        """Versions on disk that are neither the head nor tagged."""
+        dataset = self._dataset()
+        return len({each["version"] for each in dataset.versions()} - {dataset.version} - set(self.tags().values()))
+
     def is_whole(self) -> bool:
-        """Whether every column of every row can be read."""
+        """Whether every column of every row can be read, and no key occurs twice."""
+        key = _KEYS.get(self._role)
         try:
             for batch in self.stream(self.schema.names):
                 batch.validate(full=True)
+            if key is not None:
+                self.distinct(self.narrow([key]), key)
         except (OSError, RuntimeError, ValueError, DamagedStore):
             return False
         return True
@@ -348,6 +375,12 @@ class LanceTable:
     def index_names(self) -> set[str]:
         """Columns that have an index."""
         return {column for index in self._table.list_indices() for column in index.columns}
+
+    def drop_indexes(self) -> None:
+        """Remove every index."""
+        for index in self._table.list_indices():
+            with self._commit("drop_index"):
+                self._table.drop_index(index.name)
 
     def unindexed_rows(self) -> int:
         """The most rows that any index has not seen yet."""
@@ -488,9 +521,9 @@ class LanceFolder:
             return f"table {name}: {moved} damaged commits set aside" if moved else None
         if good is not None and self._is_whole_at(name, good):
             table.restore(good)
-            return f"table {name}: data cannot be read; went back to the last version published"
+            return f"table {name}: data cannot be read or occurs twice; went back to the last version published"
         table.clear()
-        return f"table {name}: data cannot be read, in the version published neither; it is made anew"
+        return f"table {name}: data cannot be read or occurs twice, and no version published is whole; it is made anew"
 
     def _set_manifests_aside(self, name: str, quarantine: Path) -> int:
         """Until the table opens: one damaged newest manifest hides every older version."""

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Site:
-    """Pages by path; `status` answers instead of them when set; `asked` counts the requests that got a body."""
+    """Pages by path; `status` and `redirects` answer instead of them when set.
+
+    `asked` counts the requests that got a body; `headers` are sent with every answer and replace the site's own.
+    """
 
     def __init__(self) -> None:
         self.pages: dict[str, str] = {}
         self.status: dict[str, int] = {}
         self.everything: int | None = None
+        self.redirects: dict[str, str] = {}
+        self.headers: Callable[[], dict[str, str]] = dict
         self.asked: Counter[str] = Counter()
         self.url = ""
 
@@ -38,17 +43,20 @@ def serve_site() -> Iterator[Site]:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            page = site.pages.get(self.path)
-            status = site.everything or site.status.get(self.path) or (200 if page is not None else 404)
+            page, target = site.pages.get(self.path), site.redirects.get(self.path)
+            status = (
+                302 if target else site.everything or site.status.get(self.path) or (200 if page is not None else 404)
+            )
             body = (page or "").encode() if status == 200 else b"no"
             etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-            if status == 200 and self.headers.get("If-None-Match") == etag:
+            headers = {"Content-Type": "text/html; charset=utf-8", "ETag": etag} | site.headers()
+            if status == 200 and self.headers.get("If-None-Match") == headers["ETag"]:
                 status, body = 304, b""
             else:
                 site.asked[self.path] += 1
             self.send_response(status)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("ETag", etag)
+            for name, value in (headers | ({"Location": target} if target else {})).items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -59,7 +59,8 @@ def refresh_chunks(
     wanted = documents.narrow(
         ["document_id", "document_hash"], "outcome = 'document' AND duplicate_of IS NULL", row_ids=True
     )
-    have = chunks.narrow(["document_id", "document_hash", "rules"]).unique()
+    have = chunks.distinct(chunks.narrow(["chunk_id", "document_id", "document_hash", "rules"]), "chunk_id")
+    have = have.drop("chunk_id").unique()
     stale, gone = _differences(wanted, have, fingerprint)
     chunks.delete("document_id", gone)
     if not stale.is_empty():  # opening a tokenizer of a quarter million words takes its time

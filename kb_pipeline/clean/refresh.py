@@ -66,6 +66,7 @@ def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progres
     documents = store.tables.open_or_create(DOCUMENTS, documents_schema())
     wanted = _wanted(store)
     have = documents.narrow(["document_id", "raw_sha256", "rules", "outcome"])
+    documents.distinct(have, "document_id")
     stale = _stale(wanted, have, rules.fingerprint())
     good = set(have.filter(pl.col("outcome") == "document")["document_id"])
     gone = have.join(wanted, on="document_id", how="anti")["document_id"].to_list()

@@ -241,18 +241,24 @@ def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ["version", "live", "status", "created_at", "documents", "chunks", "model"]
     scores = {"recall@5": "known_item_recall_at_5", "mrr": "known_item_mrr"}
-    found = ([row["scores"].get(name) for name in scores.values()] for row in rows)
-    cells = ([row[c] for c in columns] + values + [row["run_id"]] for row, values in zip(rows, found, strict=True))
-    print_table([*columns, *scores, "run_id"], cells)
+    print_table(
+        ["version", "status", "created", "documents", "chunks", *scores],
+        (
+            [
+                f"{row['version']}{' live' if row['live'] else ''}", row["status"], row["created_at"][:16],
+                row["documents"], row["chunks"], *(row["scores"].get(name) for name in scores.values()),
+            ]
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 @app.command()
 def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
     """Make an earlier version live again; nothing is fetched, embedded or copied."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.decisions import rollback_kb
+    from kb_pipeline.control.rollback import rollback_kb
 
     session = _Session()
     result = rollback_kb(session.settings, session.db, _key(kb), version)
@@ -266,7 +272,7 @@ def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = Fal
 def approve(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
     """Publish a version that a check held."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.decisions import approve_version
+    from kb_pipeline.control.approval import approve_version
 
     session = _Session()
     result = approve_version(session.settings, session.db, _key(kb), version)
@@ -349,12 +355,11 @@ def erase(
     """Remove a document from every kept version, raw bytes, caches and indexes for good; prints the receipt."""
     from kb_pipeline.cli.erase import print_receipt
     from kb_pipeline.cli.output import print_json
-    from kb_pipeline.control.erase import erase_document
-    from kb_pipeline.control.erasures import lift_erasure
+    from kb_pipeline.control.erase import erase_document, lift_erasure
 
     session, kb_key = _Session(), _key(kb)
     if lift:
-        receipt = lift_erasure(session.db, kb_key, key)
+        receipt = lift_erasure(session.settings, session.db, kb_key, key)
     else:
         receipt = erase_document(session.settings, session.db, kb_key, key)
     (print_json if as_json else print_receipt)(receipt)

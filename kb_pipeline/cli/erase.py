@@ -15,5 +15,11 @@ def print_receipt(receipt: Mapping[str, Any]) -> None:
         ["place", "removed", "what"], ([p["place"], p["removed"], p["what"]] for p in receipt.get("places", []))
     )
     print_table(["looked through again", "found"], ([c["store"], c["found"]] for c in receipt.get("checks", [])))
-    if others := receipt["same_content_at"]:
-        out.print("The same bytes or text are also stored under:", *others, sep="\n  ", markup=False)
+    _print_list("The same bytes or text are also stored under:", receipt["same_content_at"])
+    _print_list("It stood for these in the index; the next refresh makes them found again:", receipt["stood_for"])
+    _print_list("Not reached:", receipt["not_reached"])
+
+
+def _print_list(heading: str, lines: list[str]) -> None:
+    if lines:
+        out.print(heading, *lines, sep="\n  ", markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,22 +10,34 @@ from typing import Any
 from kb_pipeline.control import erasures, versions
 from kb_pipeline.control.catalogue import get_kb, list_kbs
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.housekeeping import READER_GRACE, kept_manifests
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
-from kb_pipeline.errors import DamagedStore
+from kb_pipeline.embed.refresh import VECTORS_PREFIX
+from kb_pipeline.errors import DamagedStore, UnknownDocument
+from kb_pipeline.failpoints import failpoint
+from kb_pipeline.fetch.web.reasons import explain
 from kb_pipeline.index.erase import (
+    ERASED,
+    ask_again,
     find_documents,
-    keys_with_the_same_bytes,
     purge_tables,
     rows_left,
     settle_purge,
-    texts_in_use,
-    texts_of,
+    twins_of,
+    unused_vectors,
 )
-from kb_pipeline.index.upkeep import clean_tables
+from kb_pipeline.index.upkeep import chunk_tables, clean_tables
 from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.settings import Settings
-from kb_pipeline.storage import KbPaths, blank_rows, segments_with_key
-from kb_pipeline.tables import KbStore
+from kb_pipeline.storage import KbPaths, blank_rows, remove_leftovers, segments_with_key
+from kb_pipeline.tables import KbStore, LanceTable
+
+_NOT_REACHED = (
+    "backups and snapshots of this home or of its disks",
+    "folders written by kb export: they are their owners'",
+    "Dagster's event log and the files in logs/: they name keys and counts, no text of documents",
+    "the key itself: it is in this receipt, in the control plane and in the pages that link to it",
+)
 
 
 def erase_document(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any]:
@@ -43,110 +54,197 @@ def erase_document(settings: Settings, db: Database, key: KbKey, doc_key: str) -
         DamagedStore: something of it was found after the removal.
     """
     get_kb(db, key)
-    store = KbStore(KbPaths(settings.data_dir, key))
-    if not _ids_of(db, store, key, doc_key):
-        return erasures.receipt_of(db, key, doc_key)
-    with hold_lease(db, key, f"erase-{uuid.uuid4().hex[:12]}") as lease:
-        store = KbStore(KbPaths(settings.data_dir, key), lambda: check_lease(db, lease))
-        receipt = _Erasing(settings, db, lease, store, doc_key).run()
+    if (kept := _kept_receipt(settings, db, key, doc_key)) is not None:
+        return kept
+    with hold_lease(db, key, _owner()) as lease:
+        # Another call may have come to its end meanwhile.
+        receipt = _kept_receipt(settings, db, key, doc_key) or _Erasing(settings, db, lease, doc_key).run()
         release_lease(db, lease)
     return receipt
+
+
+def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any]:
+    """Let the next refresh fetch the document again; its receipt stays.
+
+    Raises:
+        UnknownKb, UnknownDocument: there is none such, or it was not erased.
+        LeaseHeld: a run writes the KB.
+    """
+    get_kb(db, key)
+    if (found := erasures.find_receipt(db, key, doc_key)) is None:
+        raise UnknownDocument(key, doc_key)
+    receipt, is_lifted = found
+    if not is_lifted:
+        with hold_lease(db, key, _owner()) as lease:
+            store = KbStore(KbPaths(settings.data_dir, key), lambda: check_lease(db, lease))
+            ask_again(store, receipt["document_ids"])
+            erasures.lift_documents(db, lease, receipt["document_ids"])
+            release_lease(db, lease)
+    return receipt
+
+
+def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any] | None:
+    """The receipt of a document of which nothing came back; None when there is something to erase."""
+    found = erasures.find_receipt(db, key, doc_key)
+    ids = _ids_of(db, KbStore(KbPaths(settings.data_dir, key)), key, doc_key)
+    if found is None and not ids:
+        raise UnknownDocument(key, doc_key)
+    if found is None or ids:
+        return None
+    receipt, is_lifted = found
+    return receipt if receipt["status"] == "erased" and not is_lifted else None
 
 
 class _Erasing:
     """One erasure, place by place."""
 
-    def __init__(self, settings: Settings, db: Database, lease: HeldLease, store: KbStore, doc_key: str) -> None:
-        self._settings, self._db, self._lease, self._store = settings, db, lease, store
-        self._key, self._doc_key = lease.key, doc_key
-        self._ids = _ids_of(db, store, self._key, doc_key)
+    def __init__(self, settings: Settings, db: Database, lease: HeldLease, doc_key: str) -> None:
+        self._settings, self._db, self._lease, self._doc_key = settings, db, lease, doc_key
+        self._key = lease.key
+        self._store = KbStore(KbPaths(settings.data_dir, lease.key), lambda: check_lease(db, lease))
         self._places: list[dict[str, Any]] = []
+        found = erasures.find_receipt(db, lease.key, doc_key)
+        self._before = found[0] if found else None
+        earlier_ids = self._before["document_ids"] if self._before else []
+        self._ids = sorted({*_ids_of(db, self._store, lease.key, doc_key), *earlier_ids})
 
     def run(self) -> dict[str, Any]:
         """Do all of it; the receipt says `unfinished` until everything has been looked through once more."""
-        self._give_up_pending()
         kept = versions.kept_manifests(self._db, self._key)
-        receipt: dict[str, Any] = {
+        resumed = self._is_resumed(kept)
+        receipt = self._receipt(kept)
+        # First of all: whatever becomes of the rest, no refresh brings the document back.
+        erasures.block_documents(self._db, self._lease, self._ids, receipt)
+        failpoint("erase.blocked")
+        self._give_up_pending()
+        failpoint("erase.pending")
+        kept = self._purge_tables(kept, resumed=resumed)
+        failpoint("erase.tables")
+        self._drop_leftovers()
+        self._blank_raw()
+        failpoint("erase.raw")
+        self._forget_vectors(kept)
+        failpoint("erase.vectors")
+        checks = list(self._checks(kept))
+        if left := [check for check in checks if check["found"]]:
+            raise DamagedStore(f"{self._key}, {self._doc_key}", f"still found after it was erased: {left}")
+        receipt |= {"places": self._places, "checks": checks, "status": "erased"}
+        erasures.block_documents(self._db, self._lease, self._ids, receipt)
+        failpoint("erase.receipt")
+        return receipt
+
+    def _is_resumed(self, kept: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether this goes on where a killed one was; not when a refresh has published from the heads since."""
+        before = self._before
+        return (
+            before is not None
+            and before["status"] == "unfinished"
+            and {manifest["version"] for manifest in kept} <= set(before["versions"])
+        )
+
+    def _receipt(self, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        twins = twins_of(self._store, self._ids, kept)
+        same, stood_for = set(twins.same), set(twins.stood_for)
+        earlier: list[dict[str, Any]] = []
+        if self._before is not None:
+            earlier = list(self._before.get("earlier", []))
+            if self._before["status"] == "unfinished":
+                same, stood_for = same | {*self._before["same_content_at"]}, stood_for | {*self._before["stood_for"]}
+            else:
+                earlier.append({name: value for name, value in self._before.items() if name != "earlier"})
+        return {
             "kb": str(self._key),
             "key": self._doc_key,
             "document_ids": self._ids,
             "erased_at": datetime.now(UTC).isoformat(),
             "by": self._lease.owner,
             "versions": [manifest["version"] for manifest in kept],
-            "same_content_at": keys_with_the_same_bytes(self._store, self._ids, kept),
+            "same_content_at": sorted(same),
+            "stood_for": sorted(stood_for),
+            "not_reached": list(_NOT_REACHED),
+            "earlier": earlier,
             "status": "unfinished",
         }
-        erasures.block_documents(self._db, self._lease, self._ids, receipt)
-        texts = texts_of(self._store, self._ids, kept)
-        kept = self._purge_tables(kept)
-        self._drop_journals()
-        self._blank_raw()
-        self._forget_vectors(texts, kept)
-        checks = list(self._checks(texts, kept))
-        if left := [check for check in checks if check["found"]]:
-            raise DamagedStore(f"{self._key}, {self._doc_key}", f"still found after it was erased: {left}")
-        receipt |= {"places": self._places, "checks": checks, "status": "erased"}
-        erasures.block_documents(self._db, self._lease, self._ids, receipt)
-        return receipt
 
     def _give_up_pending(self) -> None:
         """What waits for approval is made again by the next refresh; what was pruned gets no grace."""
-        for number, _, manifest in versions.pending_versions(self._db, self._key):
+        given_up = versions.pending_versions(self._db, self._key)
+        for number, _, manifest in given_up:
             versions.settle_version(self._db, self._lease, number, "superseded", manifest)
         kept = {manifest["version"] for manifest in versions.kept_manifests(self._db, self._key)}
         clean_tables(self._store, kept, timedelta(0))
+        numbers = sorted(number for number, _, _ in given_up)
+        self._add("versions not published", len(numbers), "versions, made again by the next refresh", versions=numbers)
 
-    def _purge_tables(self, kept: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        purge = purge_tables(self._store, self._ids, kept)
+    def _purge_tables(self, kept: Sequence[Mapping[str, Any]], *, resumed: bool) -> list[dict[str, Any]]:
+        purge = purge_tables(self._store, self._ids, kept, self._refusals(), resumed=resumed)
+        failpoint("erase.purged")
         failures = erasures.record_purge(self._db, self._lease, purge.manifests, self._doc_key)
+        failpoint("erase.recorded")
         freed = settle_purge(self._store, purge)
-        self._places += [
-            {"place": f"table {name}", "removed": rows, "what": "rows, over all versions kept"}
-            for name, rows in purge.rows.items()
-        ]
-        self._places.append({"place": "files of earlier table versions", "removed": freed, "what": "bytes"})
-        self._places.append({"place": "failures", "removed": failures, "what": "rows"})
+        for name, rows in purge.rows.items():
+            self._add(f"table {name}", rows, "rows, over all versions kept")
+        self._add("files of earlier table versions", freed, "bytes")
+        self._add("failures", failures, "rows")
         return purge.manifests
 
-    def _drop_journals(self) -> None:
-        journals = self._store.paths.root / "journal"
-        count = sum(1 for path in journals.glob("*/*.parquet"))
-        shutil.rmtree(journals, ignore_errors=True)  # an unfinished fetch begins anew: its bytes may hold the document
-        self._places.append({"place": "unfinished fetches", "removed": count, "what": "segments"})
+    def _refusals(self) -> list[dict[str, Any]]:
+        """What `pages` says of the key from now on; a source that is not in the KB file is not asked any more."""
+        sources = {document_id(source.name, self._doc_key): source.name for source in self._sources()}
+        why = {"key": self._doc_key, "outcome": "rejected", "reason": ERASED, "message": explain(ERASED)}
+        return [{"page_id": each, "source": sources[each], **why} for each in self._ids if each in sources]
+
+    def _sources(self) -> Sequence[Any]:
+        return get_kb(self._db, self._key).spec.sources
+
+    def _drop_leftovers(self) -> None:
+        """An unfinished fetch begins anew, and nobody knows what damaged files hold: all of it may be the document."""
+        for place, files in remove_leftovers(self._store.paths).items():
+            self._add(place, len(files), "files", files=files)
 
     def _blank_raw(self) -> None:
-        segments = segments_with_key(self._store.paths.raw, self._doc_key)
-        rows = sum(blank_rows(self._store.paths.raw / name, positions) for name, positions in segments.items())
-        self._places.append({"place": "raw segments", "removed": rows, "what": "bodies", "segments": sorted(segments)})
+        raw = self._store.paths.raw
+        segments = segments_with_key(raw, self._doc_key)
+        rows = sum(blank_rows(raw / name, positions) for name, positions in segments.items())
+        self._add("raw segments", rows, "bodies", segments=sorted(segments))
 
-    def _forget_vectors(self, texts: set[str], kept: Sequence[Mapping[str, Any]]) -> None:
-        """Other documents and other KBs of the tenant may have the same text: its vector is then theirs."""
-        gone = sorted(texts - self._texts_in_use(texts, kept))
-        for name in self._store.vectors.names("model_"):
-            removed = self._store.vectors.open(name).forget("text_hash", gone)
-            self._places.append({"place": f"embedding cache {name}", "removed": removed, "what": "vectors"})
-        self._places.append(
-            {"place": "embedding cache", "removed": 0, "kept": len(texts) - len(gone), "what": "texts others have too"}
-        )
+    def _forget_vectors(self, kept: Sequence[Mapping[str, Any]]) -> None:
+        """Other documents and other KBs of the tenant may have the same text: its vector is then theirs.
 
-    def _texts_in_use(self, texts: set[str], kept: Sequence[Mapping[str, Any]]) -> set[str]:
-        used = texts_in_use(self._store, kept, texts)
+        Every vector goes whose text nobody has any more: which ones were the document's nobody can say once its
+        chunks are gone, as they are when a killed erasure goes on.
+        """
+        for name, unused in self._unused_vectors(kept).items():
+            removed = self._store.vectors.open(name).forget("text_hash", unused)
+            self._add(f"embedding cache {name}", removed, "vectors of texts that no document of the tenant has")
+
+    def _unused_vectors(self, kept: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+        return unused_vectors(self._store.vectors, VECTORS_PREFIX, self._chunks_of_tenant(kept))
+
+    def _chunks_of_tenant(self, kept: Sequence[Mapping[str, Any]]) -> Iterator[LanceTable]:
+        yield from chunk_tables(self._store, kept)
         for record in list_kbs(self._db):
             if record.key.tenant == self._key.tenant and record.key != self._key:
                 other = KbStore(KbPaths(self._settings.data_dir, record.key))
-                used |= texts_in_use(other, versions.kept_manifests(self._db, record.key), texts)
-        return used
+                yield from chunk_tables(other, kept_manifests(self._db, other, record.key, READER_GRACE))
 
-    def _checks(self, texts: set[str], kept: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _checks(self, kept: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Look through every store once more."""
-        for name, rows in rows_left(self._store, self._ids, kept):
-            yield {"store": f"table {name}, head and versions kept", "found": rows}
+        for store, found in rows_left(self._store, self._ids, kept):
+            yield {"store": store, "found": found}
         segments = segments_with_key(self._store.paths.raw, self._doc_key)
         yield {"store": "raw segments", "found": sum(len(positions) for positions in segments.values())}
-        gone = sorted(texts - self._texts_in_use(texts, kept))
-        for name in self._store.vectors.names("model_"):
-            found = self._store.vectors.open(name).narrow(["text_hash"])["text_hash"].is_in(gone).sum()
-            yield {"store": f"embedding cache {name}", "found": int(found)}
+        for place, files in remove_leftovers(self._store.paths).items():
+            yield {"store": place, "found": len(files)}
+        for name, unused in self._unused_vectors(kept).items():
+            yield {"store": f"embedding cache {name}, texts that no document has", "found": len(unused)}
+
+    def _add(self, place: str, removed: int, what: str, **more: list[Any]) -> None:
+        self._places.append({"place": place, "removed": removed, "what": what, **more})
+
+
+def _owner() -> str:
+    return f"erase-{uuid.uuid4().hex[:12]}"
 
 
 def _ids_of(db: Database, store: KbStore, key: KbKey, doc_key: str) -> list[str]:

@@ -8,28 +8,34 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
+from kb_pipeline.control.catalogue import get_kb
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import HeldLease, verify_lease
 from kb_pipeline.control.schema import Erasure, Failure, Version
-from kb_pipeline.errors import UnknownDocument
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, document_id
 
 
 def erased_ids(db: Database, key: KbKey) -> tuple[str, ...]:
-    """Ids of the documents that no refresh may fetch."""
-    query = select(Erasure.document_id).where(Erasure.tenant == key.tenant, Erasure.kb == key.kb)
+    """Ids of the documents that no refresh may fetch, whichever source of today's KB file would."""
+    query = select(Erasure).where(Erasure.tenant == key.tenant, Erasure.kb == key.kb, Erasure.lifted_at.is_(None))
     with db.read() as session:
-        return tuple(session.scalars(query.where(Erasure.lifted_at.is_(None)).order_by(Erasure.document_id)))
+        rows = list(session.scalars(query))
+    if not rows:
+        return ()
+    ids, keys = {row.document_id for row in rows}, {row.receipt["key"] for row in rows}
+    # An id is of a source and a key: under another name the source must not bring the document back.
+    ids |= {document_id(source.name, doc_key) for source in get_kb(db, key).spec.sources for doc_key in keys}
+    return tuple(sorted(ids))
 
 
 def block_documents(db: Database, lease: HeldLease, document_ids: Sequence[str], receipt: dict[str, Any]) -> None:
     """From now on the documents are not fetched, whatever becomes of their removal; raises LeaseLost."""
     with db.write() as session:
         verify_lease(session, lease)
-        for document_id in document_ids:
-            row = session.get(Erasure, (lease.key.tenant, lease.key.kb, document_id))
+        for each in document_ids:
+            row = session.get(Erasure, (lease.key.tenant, lease.key.kb, each))
             if row is None:
-                row = Erasure(tenant=lease.key.tenant, kb=lease.key.kb, document_id=document_id)
+                row = Erasure(tenant=lease.key.tenant, kb=lease.key.kb, document_id=each)
                 session.add(row)
             row.receipt, row.erased_at, row.lifted_at = receipt, datetime.now(UTC), None
 
@@ -45,22 +51,21 @@ def record_purge(db: Database, lease: HeldLease, manifests: Sequence[Mapping[str
         return int(session.execute(gone).rowcount)  # type: ignore[attr-defined]  # a delete's result has it
 
 
-def receipt_of(db: Database, key: KbKey, doc_key: str) -> dict[str, Any]:
-    """The kept receipt of a document that was erased; raises UnknownDocument."""
+def find_receipt(db: Database, key: KbKey, doc_key: str) -> tuple[dict[str, Any], bool] | None:
+    """The kept receipt of a key, and whether it was lifted since; None when it never was erased."""
     query = select(Erasure).where(Erasure.tenant == key.tenant, Erasure.kb == key.kb)
     with db.read() as session:
         for row in session.scalars(query.order_by(Erasure.erased_at.desc())):
             if row.receipt["key"] == doc_key:
-                return row.receipt
-    raise UnknownDocument(key, doc_key)
+                return row.receipt, row.lifted_at is not None
+    return None
 
 
-def lift_erasure(db: Database, key: KbKey, doc_key: str) -> dict[str, Any]:
-    """Let the document be fetched again; its receipt stays. Raises UnknownDocument."""
-    receipt = receipt_of(db, key, doc_key)
+def lift_documents(db: Database, lease: HeldLease, document_ids: Sequence[str]) -> None:
+    """From now on the documents may be fetched again; raises LeaseLost."""
     with db.write() as session:
-        for document_id in receipt["document_ids"]:
-            row = session.get(Erasure, (key.tenant, key.kb, document_id))
-            if row is not None:
+        verify_lease(session, lease)
+        for each in document_ids:
+            row = session.get(Erasure, (lease.key.tenant, lease.key.kb, each))
+            if row is not None and row.lifted_at is None:
                 row.lifted_at = datetime.now(UTC)
-    return receipt

@@ -180,6 +180,15 @@ def get_manifest(db: Database, key: KbKey, number: int) -> dict[str, Any]:
     return row.manifest
 
 
+def status_of(db: Database, key: KbKey, number: int) -> str:
+    """The status of one version; raises UnknownVersion."""
+    with db.read() as session:
+        row = session.get(Version, (key.tenant, key.kb, number)) if number < 2**31 else None
+    if row is None:
+        raise UnknownVersion(key, number)
+    return row.status
+
+
 def kept_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
     """The manifests of all versions whose data is kept for readers, oldest first."""
     query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(SEARCHABLE))

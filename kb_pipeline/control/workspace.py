@@ -55,9 +55,10 @@ _EARLIER = {
 _SAMPLE_ROWS = 5
 _SAMPLE_COLUMNS = {
     "pages": ["key", "outcome", "reason", "status", "content_type"],
-    "documents": ["key", "title", "language", "outcome", "reason"],
-    "chunks": ["key", "ordinal", "tokens", "text"],
+    "documents": ["key", "language", "outcome", "reason"],
+    "chunks": ["key", "ordinal", "tokens", "start", "end"],
 }
+"""Nothing that documents say, titles neither: what is shown goes into Dagster's event log, which no erasure reaches."""
 
 
 class Workspace:
@@ -112,6 +113,7 @@ class Workspace:
 
     def publish(self) -> dict[str, Any]:
         """Make this run's candidate the live version, if it made one; ends the refresh."""
+        check_lease(self.db, self.lease)
         # Not by run: a run re-executed from the failed step publishes what the first one built and checked.
         ready = [number for number, status, _ in versions.pending_versions(self.db, self.key) if status == "candidate"]
         number = ready[0] if ready else None
@@ -282,6 +284,8 @@ class Workspace:
         return work(progress)
 
     def _finish(self, report: StageReport) -> None:
+        # Also where nothing was written: a writer that was replaced has nothing to say of the KB.
+        check_lease(self.db, self.lease)
         if self._repaired:
             report.extra["repaired"] = list(self._repaired)
         refreshes.finish_stage(self.db, self.key, self.run_id, report)
@@ -293,6 +297,7 @@ class Workspace:
             )
             for row in rows
         )
+        check_lease(self.db, self.lease)
         failures.replace_failures(self.db, self.key, stage, items)
 
     def _live(self) -> dict[str, Any] | None:

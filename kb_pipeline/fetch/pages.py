@@ -72,7 +72,8 @@ def merge_outcomes(
     gone = pl.col("reason").is_in(_PROOF_OF_ABSENCE).fill_null(value=False) | (
         (pl.col("outcome") == "redirected") & pl.col("status").is_in(_MOVED)
     )
-    keeps_validators = pl.col("outcome").is_in(["failed", "rejected"])
+    # What a redirect says of itself is nothing about the bytes that are kept.
+    keeps_validators = pl.col("outcome").is_in(["failed", "rejected", "redirected"])
     before = {name: pl.col(f"{name}_old") for name in (*_STORED, "status", *_HINTS)}
     new = new.with_columns(body_run_id=pl.lit(run_id))
     joined = new.join(old.select("key", *before), on="key", how="left", suffix="_old")

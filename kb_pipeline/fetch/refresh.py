@@ -125,7 +125,7 @@ def _write_known(pages: LanceTable, source: str, note: Path) -> Path | None:
     import polars as pl
 
     columns = ["source", "key", "depth", "etag", "last_modified", "sha256", "lastmod", "outcome"]
-    known = pages.narrow(columns).filter(pl.col("source") == source)
+    known = pages.distinct(pages.narrow(columns).filter(pl.col("source") == source), "key")
     if known["sha256"].null_count() == known.height:
         return None
     path = note.with_suffix(".known.parquet")

@@ -72,7 +72,7 @@ def build_index(store: KbStore, index: LanceTable, vectors: LanceTable, progress
     """Take out the chunks that are gone, put in the new ones with their vectors, leave no row unindexed."""
     chunks = store.tables.open(CHUNKS)
     wanted = chunks.narrow(["chunk_id", "document_hash", "text_hash"], row_ids=True)
-    have = index.narrow(["chunk_id", "document_hash"])
+    have = index.distinct(index.narrow(["chunk_id", "document_hash"]), "chunk_id")
     new = wanted.join(have, on=["chunk_id", "document_hash"], how="anti")
     gone = have.join(wanted, on=["chunk_id", "document_hash"], how="anti")["chunk_id"].to_list()
     progress(0, new.height)
@@ -89,7 +89,9 @@ def build_index(store: KbStore, index: LanceTable, vectors: LanceTable, progress
 def remake_indexes(index: LanceTable) -> None:
     """Make every index anew from the rows that are there, so that none remembers another."""
     rows = index.count()
-    for column in index.index_names() if rows else ():
+    if not rows:
+        index.drop_indexes()
+    for column in index.index_names():
         if column in TEXT_COLUMNS:
             index.create_text_index(column)
         else:

@@ -10,13 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kb_pipeline.failpoints import failpoint
 from kb_pipeline.index.build import remake_indexes
 from kb_pipeline.index.candidate import describe_content, write_manifest
-from kb_pipeline.tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceTable, sql_in
+from kb_pipeline.tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceFolder, LanceTable, sql_in
 
+if TYPE_CHECKING:
+    import polars as pl
+
+ERASED = "erased"
+"""Reason of the row that says of a key why it is not fetched."""
+LIFTED = "lifted"
+"""Reason of the row, and in the place of a SHA-256, that has a key be asked for though no page may link to it anew."""
+_NOT_A_REFUSAL = f"(reason IS NULL OR reason <> '{ERASED}')"
 _ID_COLUMNS = {"pages": "page_id", "documents": "document_id", "chunks": "document_id", "index": "document_id"}
+_HEAD_TAG = "head-before-erasing"
+_NEW_TAG = "-erased"
+"""Behind the name of a version's tag: what the version is to be from now on."""
 _NOW = timedelta(0)
 
 
@@ -30,92 +42,177 @@ class Purge:
     """The manifests of the versions kept, with new pins, counts and content."""
 
 
-def texts_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Hashes of every text that was embedded for these documents, at the head and in every version kept."""
-    where = sql_in("document_id", document_ids)
-    return {
-        text_hash
-        for table in _versions_of(store, CHUNKS, "chunks", manifests)
-        for text_hash in table.narrow(["text_hash"], where)["text_hash"]
-    }
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Other documents that say the same, by their keys."""
+
+    same: list[str]
+    """Their bytes or their text are the document's, now or in a version kept."""
+    stood_for: list[str]
+    """Of these, those that the document stood for in the index."""
 
 
-def texts_in_use(store: KbStore, manifests: Sequence[Mapping[str, Any]], of: set[str]) -> set[str]:
-    """Which of these text hashes some chunk of the KB has, at the head or in a version kept."""
-    where = sql_in("text_hash", sorted(of))
-    return {
-        text_hash
-        for table in _versions_of(store, CHUNKS, "chunks", manifests)
-        for text_hash in table.narrow(["text_hash"], where)["text_hash"]
-    }
-
-
-def keys_with_the_same_bytes(
-    store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    """Keys of other documents whose bytes or text are those of the documents, now or in a version kept."""
-    found: set[str] = set()
+def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]) -> Twins:
+    """Other documents whose bytes or text are those of the documents, now or in a version kept."""
+    same, stood_for = set[str](), set[str]()
+    others = f"NOT ({sql_in('document_id', document_ids)})"
     for table in _versions_of(store, DOCUMENTS, "documents", manifests):
         ours = table.narrow(["raw_sha256", "content_sha256"], sql_in("document_id", document_ids))
         for column in ours.columns:
             if values := ours[column].drop_nulls().unique().to_list():
-                others = f"{sql_in(column, values)} AND NOT ({sql_in('document_id', document_ids)})"
-                found.update(table.narrow(["key"], others)["key"])
-    return sorted(found)
+                same.update(table.narrow(["key"], f"{sql_in(column, values)} AND {others}")["key"])
+        stood_for.update(table.narrow(["key"], f"{sql_in('duplicate_of', document_ids)} AND {others}")["key"])
+    return Twins(sorted(same), sorted(stood_for))
 
 
 def find_documents(store: KbStore, key: str, manifests: Sequence[Mapping[str, Any]]) -> list[str]:
     """The ids under which any source ever stored that key, at the head or in a version kept."""
     found: set[str] = set()
+    where = sql_in("key", [key])
     for table in _versions_of(store, PAGES, "pages", manifests):
-        found.update(table.narrow(["page_id"], sql_in("key", [key]))["page_id"])
+        found.update(table.narrow(["page_id"], f"{where} AND {_NOT_A_REFUSAL}")["page_id"])
     for table in _versions_of(store, DOCUMENTS, "documents", manifests):
-        found.update(table.narrow(["document_id"], sql_in("key", [key]))["document_id"])
+        found.update(table.narrow(["document_id"], where)["document_id"])
     return sorted(found)
 
 
-def purge_tables(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]) -> Purge:
+def purge_tables(
+    store: KbStore,
+    document_ids: Sequence[str],
+    manifests: Sequence[Mapping[str, Any]],
+    refusals: Sequence[Mapping[str, Any]],
+    *,
+    resumed: bool,
+) -> Purge:
     """Make the head and every version kept again without the documents.
 
     The versions' tags still name what was there before: the caller records the new manifests first, then calls
     `settle_purge`. Killed in between, doing all of it again comes to the same end.
+
+    Args:
+        store: the KB.
+        document_ids: whose rows go.
+        manifests: of the versions kept.
+        refusals: rows that `pages` has of the documents from now on.
+        resumed: whether an erasure that was killed goes on: the heads are those that it found.
     """
     purge, made = Purge(), dict[tuple[str, int], int]()
-    heads = {name: store.tables.open(name).version for name in _names(store, manifests)}
+    heads = {name: _mark_head(store.tables.open(name), resumed=resumed) for name in _names(store, manifests)}
+    depths = _depths(store, document_ids, heads)
     for manifest in sorted(manifests, key=lambda m: int(m["version"])):
         pins = {}
         for role, pin in manifest["tables"].items():
             place = (pin["name"], pin["version"])
             if place not in made:
                 made[place] = _without(store, role, *place, document_ids, purge)
-                store.tables.open(pin["name"]).tag(_new_tag(manifest), made[place])
+            store.tables.open(pin["name"]).tag(_new_tag(manifest), made[place])
             pins[role] = {"name": pin["name"], "version": made[place]}
         purge.manifests.append({**manifest, **describe_content(store, {**manifest, "tables": pins}), "tables": pins})
     for name, version in heads.items():
-        _without(store, _role_of(name), name, version, document_ids, purge)
+        if (name, version) in made:
+            store.tables.open(name).restore(made[name, version])
+        else:
+            _without(store, _role_of(name), name, version, document_ids, purge)
+    if PAGES in heads:
+        _refuse(store.tables.open(PAGES), [{**row, "depth": depths.get(row["page_id"], 0)} for row in refusals])
     return purge
 
 
 def settle_purge(store: KbStore, purge: Purge) -> int:
     """Move the versions' tags to what was made again and remove everything older; returns the bytes freed."""
+    names = _names(store, purge.manifests)
+    for name in names:
+        store.tables.open(name).untag(_HEAD_TAG)
     for manifest in purge.manifests:
         for pin in manifest["tables"].values():
-            table = store.tables.open(pin["name"])
-            table.tag(f"v{manifest['version']}", pin["version"])
-            table.untag(_new_tag(manifest))
+            store.tables.open(pin["name"]).tag(f"v{manifest['version']}", pin["version"])
         write_manifest(store, manifest)
-    names = _names(store, purge.manifests)
+        failpoint("erase.manifest.after")
+    for name in names:
+        table = store.tables.open(name)
+        for tag in table.tags():
+            if tag.endswith(_NEW_TAG):
+                table.untag(tag)
     return sum(store.tables.open(name).cleanup(_NOW, unfinished=True) for name in names)
 
 
 def rows_left(
     store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[str, int]]:
-    """Every table, and how many rows of the documents it still shows at its head and in the versions kept."""
+    """Where to look in the tables, and how many rows (or versions that nobody needs) are there.
+
+    What was deleted must not lie in the files either, nor in a version that is on disk still.
+    """
     for name in _names(store, manifests):
-        where = sql_in(_ID_COLUMNS[_role_of(name)], document_ids)
-        tables = _versions_of(store, name, _role_of(name), manifests)
-        yield name, sum(table.count(where) for table in tables)
+        role, beneath, rows = _role_of(name), 0, 0
+        where = sql_in(_ID_COLUMNS[role], document_ids) + (f" AND {_NOT_A_REFUSAL}" if role == PAGES else "")
+        for table in _versions_of(store, name, role, manifests):
+            rows += table.count(where)
+            beneath += table.rows_beneath()
+        yield f"table {name}, head and versions kept", rows
+        yield f"table {name}, deleted rows in its files", beneath
+        yield f"table {name}, earlier versions", store.tables.open(name).spare_versions()
+
+
+def unused_vectors(vectors: LanceFolder, prefix: str, chunks: Iterator[LanceTable]) -> dict[str, list[str]]:
+    """By cache table, the hashes of the texts that none of the chunk tables has."""
+    # The cache is read first: a text that comes meanwhile is in its KB's chunks before it is embedded.
+    unused = {name: vectors.open(name).narrow(["text_hash"]).unique() for name in vectors.names(prefix)}
+    for table in chunks:
+        used = table.narrow(["text_hash"]).unique()
+        unused = {name: _without_used(hashes, used) for name, hashes in unused.items()}
+    return {name: sorted(hashes["text_hash"]) for name, hashes in unused.items()}
+
+
+def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
+    """Have the next refresh ask for documents whose erasure was lifted, whether or not a page links to them anew."""
+    import pyarrow as pa
+
+    if not store.tables.exists(PAGES) or not store.tables.exists(DOCUMENTS):
+        return
+    pages, documents = store.tables.open(PAGES), store.tables.open(DOCUMENTS)
+    where = f"{sql_in('page_id', document_ids)} AND reason = '{ERASED}'"
+    rows = pages.narrow(["page_id", "source", "key"], where).to_dicts()
+    if not rows:
+        return
+    why = {"outcome": "failed", "reason": LIFTED, "message": "its erasure was lifted; the next refresh fetches it"}
+    # As many documents as pages with bytes, at every moment: until it comes it is one that failed.
+    failed = [
+        {"document_id": row["page_id"], "source": row["source"], "key": row["key"], "raw_sha256": LIFTED, **why}
+        for row in rows
+    ]
+    documents.upsert("document_id", pa.Table.from_pylist(failed, schema=documents.schema))
+    ids = [row["page_id"] for row in rows]
+    pages.set_where("page_id", ids, {**why, "sha256": LIFTED})
+
+
+def _without_used(hashes: pl.DataFrame, used: pl.DataFrame) -> pl.DataFrame:
+    return hashes.join(used, on="text_hash", how="anti")
+
+
+def _mark_head(table: LanceTable, *, resumed: bool) -> int:
+    """The version that is the head, tagged so that it is still known when the erasure is killed on the way."""
+    tags = table.tags()
+    if resumed and _HEAD_TAG in tags:
+        return tags[_HEAD_TAG]
+    version = table.version
+    table.tag(_HEAD_TAG, version)
+    return version
+
+
+def _depths(store: KbStore, page_ids: Sequence[str], heads: Mapping[str, int]) -> dict[str, int]:
+    """How far from a start page each was found: what it links to is as far as it was."""
+    if PAGES not in heads:
+        return {}
+    rows = store.tables.open(PAGES, heads[PAGES]).narrow(["page_id", "depth"], sql_in("page_id", page_ids))
+    return {page_id: depth or 0 for page_id, depth in rows.iter_rows()}
+
+
+def _refuse(pages: LanceTable, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+
+    if rows:
+        pages.upsert("page_id", pa.Table.from_pylist([dict(row) for row in rows], schema=pages.schema))
 
 
 def _without(store: KbStore, role: str, name: str, version: int, document_ids: Sequence[str], purge: Purge) -> int:
@@ -135,9 +232,10 @@ def _versions_of(store: KbStore, name: str, role: str, manifests: Sequence[Mappi
     """The table at its head and at every version that a manifest pins; the index table is named by its model."""
     if not store.tables.exists(name):
         return
-    yield store.tables.open(name)
+    head = store.tables.open(name)
+    yield head
     pins = {m["tables"][role]["version"] for m in manifests if m["tables"][role]["name"] == name}
-    for version in sorted(pins):
+    for version in sorted(pins - {head.version}):
         yield store.tables.open(name, version)
 
 
@@ -152,4 +250,4 @@ def _role_of(name: str) -> str:
 
 
 def _new_tag(manifest: Mapping[str, Any]) -> str:
-    return f"v{manifest['version']}-erased"
+    return f"v{manifest['version']}{_NEW_TAG}"

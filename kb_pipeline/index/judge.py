@@ -220,7 +220,7 @@ def _nothing_resurrected(
     if keys:
         named = "; ".join(sorted(keys)[:_NAMED]) + ("; ..." if len(keys) > _NAMED else "")
         message = f"would bring back {len(keys)} documents of version {', '.join(numbers)}, which was rolled back: "
-        message += f"{named}; let it through with: kb approve"
+        message += f"{named}"
     return Gate("nothing_resurrected", not keys, message, holds=True, measured={"brought_back": len(keys)})
 
 

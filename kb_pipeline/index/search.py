@@ -73,6 +73,9 @@ def search_version(
     depth = max(_DEPTH, 2 * k)
     by_meaning = [] if mode == "keyword" else table.nearest("vector", embed_query(query), depth, _COLUMNS, where)
     by_words = [] if mode == "vector" else _matching(table, query, depth, where)
+    # Equal scores come in the order of fetching, which must not decide: the same content gives the same answer.
+    by_meaning.sort(key=lambda row: (row["_distance"], row["chunk_id"]))
+    by_words.sort(key=lambda row: (-row["_score"], row["chunk_id"]))
     if mode == "hybrid":
         return _hits(fuse(by_meaning, by_words), k)
     scored = [(1 - row["_distance"], row) for row in by_meaning] + [(row["_score"], row) for row in by_words]

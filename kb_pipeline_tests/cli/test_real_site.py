@@ -1,4 +1,4 @@
-"""A real site that nobody here wrote: Python's documentation as Debian packages it, some 530 pages."""
+"""A real site that nobody here wrote: the Debian Administrator's Handbook as Debian packages it, some 125 pages."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import KbStore
 from kb_pipeline_tests.kb import Kb
 
-ROOT = Path("/usr/share/doc/python3.11/html")
+ROOT = Path("/usr/share/doc/debian-handbook/html/en-US")
 MODEL = "all-MiniLM-L6-v2"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not ROOT.is_dir(), reason="Debian's package python3.11-doc is not installed"),
+    pytest.mark.skipif(not ROOT.is_dir(), reason="Debian's package debian-handbook is not installed"),
 ]
 
 
 @pytest.fixture
-def python_docs() -> Iterator[str]:
-    """The documentation served by Python's own web server."""
+def handbook() -> Iterator[str]:
+    """The handbook served by Python's own web server."""
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(ROOT)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -62,28 +62,28 @@ def reachable(base: str) -> set[str]:
     return seen
 
 
-def test_the_python_documentation_is_published_found_by_its_titles_and_then_unchanged(kb: Kb, python_docs: str) -> None:
+def test_the_handbook_is_published_found_by_its_titles_and_then_unchanged(kb: Kb, handbook: str) -> None:
     spec = (
-        "tenant: acme\nkb: python\nsources:\n"
-        f"  - {{name: site, type: web, start_urls: ['{python_docs}/index.html'], delay_s: 0, max_depth: 20}}\n"
+        "tenant: acme\nkb: handbook\nsources:\n"
+        f"  - {{name: site, type: web, start_urls: ['{handbook}/index.html'], delay_s: 0, max_depth: 20}}\n"
         f"embedding: {{model: {MODEL}}}\n"
     )
-    (kb.folder / "python.yaml").write_text(spec)
-    assert kb("apply", "python.yaml").status == 0
-    built = kb.build("python")
+    (kb.folder / "handbook.yaml").write_text(spec)
+    assert kb("apply", "handbook.yaml").status == 0
+    built = kb.build("handbook")
     assert (built.status, built.json["status"]) == (0, "ready"), built.err
 
-    settings, key = load_settings(), KbKey("acme", "python")
+    settings, key = load_settings(), KbKey("acme", "handbook")
     manifest = live_manifest(Database(settings.database_url), key)
     store = KbStore(KbPaths(settings.data_dir, key))
     documents = list(list_documents(store, manifest))
-    pages = reachable(python_docs)
-    assert len(pages) > 500
+    pages = reachable(handbook)
+    assert len(pages) > 100
     published = {row["key"] for row in documents}
     assert len(pages & published) >= 0.99 * len(pages), sorted(pages - published)
 
     titles = Counter(row["title"] for row in documents)
-    asked = [row for row in documents if titles[row["title"]] == 1][::4]
+    asked = [row for row in documents if titles[row["title"]] == 1]
     embedder = open_embedder(MODEL)
     found = 0
     for row in asked:
@@ -91,7 +91,7 @@ def test_the_python_documentation_is_published_found_by_its_titles_and_then_unch
         found += any(hit.key == row["key"] for hit in hits)
     assert found >= 0.95 * len(asked), f"{found} of {len(asked)}"
 
-    again = kb.build("python")
+    again = kb.build("handbook")
     assert (again.status, again.json["status"]) == (0, "unchanged")
     assert again.json["stages"]["embed"]["embedded"] == 0
     assert again.json["stages"]["clean"]["unchanged"] == again.json["stages"]["clean"]["in"]

@@ -1,4 +1,4 @@
-"""Runs one refresh of a KB without Dagster, to be killed: `python -m kb_pipeline_tests.crash.refresh_once KB RUN_ID`."""
+"""Runs one refresh without Dagster, to be killed: `python -m kb_pipeline_tests.crash.refresh_once KB RUN_ID`."""
 
 from __future__ import annotations
 
