@@ -18,6 +18,9 @@ from kb_pipeline.model import KbKey
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_BLANK_ROWS = 8
+"""Bodies in memory at a time while a segment is rewritten."""
+
 
 @dataclass(frozen=True, slots=True)
 class KbPaths:
@@ -59,54 +62,6 @@ class KbPaths:
     def journal(self, source: str) -> Path:
         """Where an unfinished fetch of that source keeps what it has."""
         return self.root / "journal" / source
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """An immutable file that holds rows, some of which may be garbage by now."""
-
-    number: int
-    rows: int
-    """Live ones."""
-    stored: int
-    """Bytes on disk."""
-    live: int
-    """The live rows' share of them."""
-
-
-MAX_GARBAGE = 0.15
-"""Of the bytes stored. With 1 % of the rows replaced by each refresh and g the share of garbage, keeping it there
-rewrites .01 / g of all a refresh, and four versions beside the live one still hold what was rewritten since them.
-Together 1 / (1 - g) + 4 * .01 / g of the live bytes: 1.44 at .15 if all files are equally wasteful, as they are after
-a first build; 1.31 once they are not, for then the worst have twice the average. .1 gives 1.51, .2 gives 1.45."""
-_BLANK_ROWS = 8
-"""Bodies in memory at a time while a segment is rewritten."""
-REWRITTEN_SHARE = 1 / 16
-"""Of the bytes stored: no more is rewritten at once, so that a refresh stays cheap even after a mass deletion."""
-
-
-def most_wasteful(pieces: Iterable[Piece], least_bytes: int, share: float = REWRITTEN_SHARE) -> set[int]:
-    """The numbers of the pieces to rewrite now so that garbage stays below its limit, the worst first.
-
-    Args:
-        pieces: all of them.
-        least_bytes: so much may be rewritten however small the whole is.
-        share: of the whole that may be rewritten at once.
-    """
-    worst_first = sorted((piece for piece in pieces if piece.stored), key=lambda piece: piece.live / piece.stored)
-    stored = sum(piece.stored for piece in worst_first)
-    garbage = stored - sum(piece.live for piece in worst_first)
-    budget = max(least_bytes, int(stored * share))
-    chosen: set[int] = set()
-    for piece in worst_first:
-        # One at least, however large: else a single piece would never shrink.
-        if garbage <= stored * MAX_GARBAGE or (chosen and piece.live > budget):
-            break
-        chosen.add(piece.number)
-        garbage -= piece.stored - piece.live
-        stored -= piece.stored - piece.live
-        budget -= piece.live
-    return chosen
 
 
 def fsync_path(path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.storage import REWRITTEN_SHARE, KbPaths, Piece, most_wasteful, set_aside
+from kb_pipeline.pieces import REWRITTEN_SHARE, Piece, pieces_to_rewrite, rows_a_piece
+from kb_pipeline.storage import KbPaths, set_aside
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,17 +38,6 @@ _KEYS = {PAGES: "page_id", DOCUMENTS: "document_id", CHUNKS: "chunk_id", "index"
 
 _ID_BATCH = 2000
 """Ids in one `IN (...)` filter."""
-_PIECES = 32
-"""About as many files hold a table. Versions that are kept share every file that was not rewritten since, so what a
-refresh rewrites, and each of the versions kept holds once more, must be a small share of the table: 3 % here."""
-_LEAST_PIECE_BYTES = 128 * 1024
-"""Smaller files are not worth having: each has some kilobytes of its own metadata."""
-_LEAST_PIECE_ROWS = 64
-_SMALL_PIECES = 4
-"""So many neighbours that are small are merged, so that a row is copied few times until it lies in a whole piece."""
-_GROUPS_AT_ONCE = 2
-"""Groups of small neighbours merged by one refresh: it adds fewer."""
-_MANY_PIECES = 4 * _PIECES
 _MAX_INDEX_PARTS = 8
 """New rows get an index part of their own, at a cost of what is new. Every eighth time all parts become one: a search
 asks each part (0.4 ms each of 12,000 rows). Text indexes are a tenth of a table, so old copies that are still kept
@@ -189,9 +179,7 @@ class LanceTable:
         reader = pa.RecordBatchReader.from_batches(self.schema, batches)
         with self._commit("append"):
             # LanceDB has no say in how many rows a file holds.
-            lance.write_dataset(
-                reader, str(self.path), mode="append", max_rows_per_file=max(_LEAST_PIECE_ROWS, -(-rows // _PIECES))
-            )
+            lance.write_dataset(reader, str(self.path), mode="append", max_rows_per_file=rows_a_piece(rows))
             self._table.checkout_latest()
 
     def upsert(self, key: str, rows: pa.Table) -> None:
@@ -414,7 +402,8 @@ class LanceTable:
         """The `limit` rows nearest to the vector by cosine, with `_distance`."""
         query = self._table.search(vector, vector_column_name=column).distance_type("cosine")
         query = query.nprobes(20).refine_factor(5).select([*columns, "_distance"]).limit(limit)
-        return list((query.where(where, prefilter=True) if where else query).to_list())
+        with self._reading():
+            return list((query.where(where, prefilter=True) if where else query).to_list())
 
     def matching(
         self, text: str, boosts: dict[str, float], limit: int, columns: Sequence[str], where: str | None
@@ -424,41 +413,8 @@ class LanceTable:
 
         words = MultiMatchQuery(text, list(boosts), boosts=list(boosts.values()), operator=FullTextOperator.OR)
         query = self._table.search(words, query_type="fts").select([*columns, "_score"]).limit(limit)
-        return list((query.where(where, prefilter=True) if where else query).to_list())
-
-
-def pieces_to_rewrite(pieces: Sequence[Piece], share: float = REWRITTEN_SHARE) -> tuple[set[int], int]:
-    """Which files of a table to rewrite now, and how many rows a file shall have.
-
-    Args:
-        pieces: all of them, in the table's order: only neighbours can be merged.
-        share: of the table that may be rewritten at once to be rid of deleted rows.
-    """
-    stored = sum(piece.stored for piece in pieces)
-    rows = sum(piece.rows for piece in pieces)
-    whole = max(_LEAST_PIECE_BYTES, stored // _PIECES)
-    chosen = most_wasteful(pieces, whole, share)
-    groups = list(_small_neighbours(pieces, whole))
-    # Many commits of a first build are merged at once; those of refreshes little by little, since each of the
-    # versions kept holds them once more.
-    for group in groups if len(pieces) > _MANY_PIECES else groups[:_GROUPS_AT_ONCE]:
-        chosen.update(piece.number for piece in group)
-    return chosen, max(1, rows * whole // max(1, stored))
-
-
-def _small_neighbours(pieces: Sequence[Piece], whole: int) -> Iterator[list[Piece]]:
-    """Runs of small files that are a whole piece together, or many."""
-    group: list[Piece] = []
-    for piece in pieces:
-        is_small = piece.live < whole // 2
-        if is_small:
-            group.append(piece)
-        if sum(piece.live for piece in group) >= whole or not is_small:
-            if len(group) >= _SMALL_PIECES or sum(piece.live for piece in group) >= whole:
-                yield group
-            group = []
-    if len(group) >= _SMALL_PIECES:
-        yield group
+        with self._reading():
+            return list((query.where(where, prefilter=True) if where else query).to_list())
 
 
 def _piece(fragment: Any) -> Piece:  # noqa: ANN401 - lance's own types say little

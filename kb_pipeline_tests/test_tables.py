@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from kb_pipeline.errors import DamagedStore, LeaseLost
-from kb_pipeline.storage import Piece
-from kb_pipeline.tables import LanceFolder, LanceTable, pieces_to_rewrite, sql_in
+from kb_pipeline.pieces import Piece, pieces_to_rewrite
+from kb_pipeline.tables import LanceFolder, LanceTable, sql_in
 
 SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("group", pa.string()), pa.field("n", pa.int64())])
 

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from kb_pipeline.control.database import Database
+    from kb_pipeline.index.search import Hit
     from kb_pipeline.model import KbKey
     from kb_pipeline.settings import Settings
     from kb_pipeline.tables import KbStore
@@ -140,12 +141,17 @@ def search(
     """Search the live version, or an earlier one."""
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.cli.search import hits_as_json, print_hits, search_kb
+    from kb_pipeline.control.reading import read_version
     from kb_pipeline.index.documents import provenance_of
 
     session, key = _Session(), _key(kb)
-    store, manifest = session.store(key), session.manifest(key, as_of)
-    hits = search_kb(session.settings, store, manifest, query, k=k, mode=mode, language=language)
-    provenances = provenance_of(store, manifest, hits) if provenance else None
+    store = session.store(key)
+
+    def ask(manifest: dict[str, Any]) -> tuple[list[Hit], list[dict[str, Any]] | None]:
+        hits = search_kb(session.settings, store, manifest, query, k=k, mode=mode, language=language)
+        return hits, provenance_of(store, manifest, hits) if provenance else None
+
+    manifest, (hits, provenances) = read_version(session.db, key, as_of, ask)
     if as_json:
         version = manifest["version"]
         print_json({"kb": kb, "version": version, "mode": mode, "hits": hits_as_json(hits, provenances)})

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.storage import Piece, fsync_path, most_wasteful, read_segments
+from kb_pipeline.pieces import Piece, most_wasteful
+from kb_pipeline.storage import fsync_path, read_segments
 from kb_pipeline.tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceFolder, LanceTable
 
 if TYPE_CHECKING:

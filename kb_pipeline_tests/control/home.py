@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from kb_pipeline.clean import refresh as cleaning
+from kb_pipeline.clean.html import read_html
+from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.cli.search import hits_as_json, search_kb
-from kb_pipeline.control import catalogue, versions
+from kb_pipeline.control import catalogue, versions, workspace
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.failures import list_failures
+from kb_pipeline.control.reading import read_version
 from kb_pipeline.control.refreshes import latest_refresh
 from kb_pipeline.control.workspace import Workspace, open_workspace
+from kb_pipeline.embed import open_embedder
 from kb_pipeline.errors import KbError
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.index.search import Mode
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import Document, KbKey, RawDocument, Rejected
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec import parse_spec
 from kb_pipeline.storage import KbPaths
@@ -29,6 +38,24 @@ KEY = KbKey("acme", "docs")
 MODEL = "all-MiniLM-L6-v2"
 MODES: tuple[Mode, ...] = ("hybrid", "vector", "keyword")
 _IDS = {PAGES: "page_id", DOCUMENTS: "document_id", CHUNKS: "chunk_id"}
+
+
+@contextmanager
+def quick_refreshes() -> Iterator[None]:
+    """One model, no worker processes and no second try in this process: what they cost is measured elsewhere."""
+
+    def clean_here(raw: Iterable[RawDocument], rules: CleaningRules) -> Iterator[Document | Rejected]:
+        return (read_html(item, rules) for item in raw)
+
+    def ask_once(*arguments: Any) -> Any:
+        return dataclasses.replace(rules_of(*arguments), retries=0)
+
+    rules_of = workspace.crawl_rules
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(workspace, "open_embedder", cache(open_embedder))
+        patched.setattr(cleaning, "clean_documents", clean_here)
+        patched.setattr(workspace, "crawl_rules", ask_once)
+        yield
 
 
 class Refreshed:
@@ -111,8 +138,16 @@ class Home:
         return sorted("/" + row["key"].split("/", 3)[3] for row in list_documents(self.store(key), self.live(key)))
 
     def hits(self, query: str, as_of: int | None = None, mode: Mode = "hybrid", k: int = 10) -> list[dict[str, Any]]:
-        manifest = versions.manifest_as_of(self.db, KEY, str(as_of) if as_of else None)
-        return hits_as_json(search_kb(self.settings, self.store(), manifest, query, k=k, mode=mode), None)
+        return self.ask(query, as_of, mode, k)[1]
+
+    def ask(self, query: str, as_of: int | None, mode: Mode, k: int = 10) -> tuple[int, list[dict[str, Any]]]:
+        """As `kb search` does: the version's number and the hits."""
+        store = self.store()
+        manifest, hits = read_version(
+            self.db, KEY, str(as_of) if as_of else None,
+            lambda manifest: search_kb(self.settings, store, manifest, query, k=k, mode=mode),
+        )  # fmt: skip
+        return manifest["version"], hits_as_json(hits, None)
 
     def answers(self, as_of: int | None = None, *queries: str) -> str:
         """What every mode gives for the queries, as one text."""

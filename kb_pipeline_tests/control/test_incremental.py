@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import random
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kb_pipeline.chunk import rules as chunk_rules
-from kb_pipeline.clean import refresh as cleaning
 from kb_pipeline.clean import rules as clean_rules
-from kb_pipeline.clean.html import read_html
-from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.control import workspace
 from kb_pipeline.control.approval import approve_version
 from kb_pipeline.control.rollback import rollback_kb
-from kb_pipeline.embed import open_embedder
-from kb_pipeline.model import Document, KbKey, RawDocument, Rejected
+from kb_pipeline.model import KbKey
 from kb_pipeline.tables import DOCUMENTS, INDEX_PREFIX
-from kb_pipeline_tests.control.home import KEY, Home
+from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
 
 FRUITS = ("apple", "cherry", "fig", "medlar", "peach", "pear", "plum", "quince", "sloe")
@@ -108,20 +101,8 @@ def site(served: Site) -> Site:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """One model, no worker processes and no second try: what they cost is measured elsewhere."""
-
-    def clean_here(raw: Iterable[RawDocument], rules: CleaningRules) -> Iterator[Document | Rejected]:
-        return (read_html(item, rules) for item in raw)
-
-    def ask_once(*arguments: Any) -> Any:
-        return dataclasses.replace(rules_of(*arguments), retries=0)
-
-    rules_of = workspace.crawl_rules
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(workspace, "open_embedder", cache(open_embedder))
-        patched.setattr(cleaning, "clean_documents", clean_here)
-        patched.setattr(workspace, "crawl_rules", ask_once)
+def _quick() -> Iterator[None]:
+    with quick_refreshes():
         yield
 
 
@@ -215,7 +196,7 @@ def test_a_changed_sentence_of_a_long_page_costs_its_chunk(home: Home, site: Sit
         sections = "".join(
             f"<h2>Section {n}</h2><p>{prose(f'section {n}', 150)} {changed if n == 7 else ''}</p>" for n in range(14)
         )
-        return f"<html lang=en><head><title>Manual</title></head><body><main><h1>Manual</h1>{sections}</main></body></html>"
+        return f"<html lang=en><head><title>Manual</title></head><body><h1>Manual</h1>{sections}</body></html>"
 
     site.pages["/quince"] = manual()
     long = home.refresh()
