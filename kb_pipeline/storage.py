@@ -112,8 +112,10 @@ def adopt_segments(journal: Path, raw: Path, prefix: str, wanted: Collection[str
     for segment in journal.glob("*.parquet"):
         if (name := f"{prefix}-{segment.name}") in wanted:
             segment.replace(raw / name)
+            failpoint("raw.adopt")
     fsync_path(raw)
     shutil.rmtree(journal, ignore_errors=True)
+    failpoint("raw.adopted")
 
 
 def read_segments(

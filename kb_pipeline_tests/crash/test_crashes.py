@@ -80,9 +80,11 @@ def check_recovery(
 def test_a_kill_at_any_failpoint_loses_nothing(
     planted: Orchard, undisturbed: tuple[str, str, list[str], list[str]], tmp_path: Path, part: int
 ) -> None:
-    names = sorted(set(undisturbed[3]))
+    names = list(dict.fromkeys(undisturbed[3]))
     assert len(names) > 40, "a refresh that changes, adds and deletes comes by all kinds of steps"
-    for name in names[part::PARTS]:
+    # Between the end of one commit and the beginning of the next nothing is written: one kill stands for both.
+    distinct = [names[0], *(name for name in names[1:] if not name.endswith(".before") or name == "publish.before")]
+    for name in distinct[part::PARTS]:
         orchard = planted.copy(tmp_path / name)
         status, _, _ = orchard.refresh("second", KB_FAILPOINT=name)
         assert status != 0, f"{name} was passed and nobody died"

@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from kb_pipeline.failpoints import failpoint
 from kb_pipeline.storage import fsync_path
 
 if TYPE_CHECKING:
@@ -185,3 +186,4 @@ def _write_segment(journal: Path, number: int, rows: list[Row]) -> None:
         os.fsync(file.fileno())
     unfinished.rename(path)
     fsync_path(journal)
+    failpoint("journal.segment")
