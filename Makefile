@@ -40,7 +40,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.versions
 	$(BIN)/python -m benchmarks.refresh --pages 2000
 	test ! -d $(REAL_SITE) || $(BIN)/python -m benchmarks.refresh --site $(REAL_SITE)
-	KB_TEST_RANDOM_KILLS=50 $(BIN)/python -m pytest kb_pipeline_tests/crash -k any_moment
+	KB_TEST_RANDOM_KILLS=50 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/crash -k any_moment
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+_WORTH_A_WORKER = 50
 _COMMIT_ROWS = 500
 """Documents a commit: what a killed run has to clean again at most."""
 
@@ -120,7 +122,9 @@ def _clean(
     if stale.is_empty():
         return
     is_first = documents.count() == 0
-    results = _counted(clean_documents(_raw_documents(store, stale, fetched_at), rules), stale.height, progress)
+    # Starting a worker takes as long as cleaning some fifty pages.
+    enough = replace(rules, workers=min(rules.workers, -(-stale.height // _WORTH_A_WORKER)))
+    results = _counted(clean_documents(_raw_documents(store, stale, fetched_at), enough), stale.height, progress)
     for batch in _batches(results):
         kept = [result for result in batch if _is_kept(result, good)]
         written = [result for result in batch if not _is_kept(result, good)]

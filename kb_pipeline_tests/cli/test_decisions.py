@@ -24,6 +24,7 @@ def test_a_held_version_is_approved_rolled_back_and_forced_through_again(kb: Kb,
         del site.pages[path]
     held = kb.build()
     assert (held.status, held.json["status"], held.json["version"]) == (3, "held", 2)
+    assert "3 of 5 documents vanished (60%); allowed are 20%" in held.err
     assert "Let it through with: kb approve acme/docs 2" in held.err
     assert kb("diff", "acme/docs", "1", "2", "--json").json["documents"]["removed"] == 3
     assert kb("approve", "acme/docs", "1").status == 2

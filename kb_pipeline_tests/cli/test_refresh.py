@@ -99,19 +99,6 @@ def test_a_page_that_is_gone_is_deleted(kb: Kb, site: Site) -> None:
     assert len(kb("documents", "acme/docs", "--json").lines) == 4
 
 
-def test_a_site_that_lost_most_pages_is_held_and_the_live_version_stays(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
-    site.put("/", "Orchard", "The handbook of our orchard.")
-    for path in ("/apples", "/pears", "/plums"):
-        del site.pages[path]
-    built = kb.build()
-    assert (built.status, built.json["status"], built.json["version"]) == (3, "held", 2)
-    assert "3 of 5 documents vanished (60%); allowed are 20%" in built.err
-    assert kb("status", "acme/docs", "--json").json["live_version"] == 1
-    assert len(kb("search", "acme/docs", "plums", "-k", "100", "--json").json["hits"]) == 5
-
-
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
@@ -144,17 +131,6 @@ def test_a_site_of_empty_pages_publishes_nothing(kb: Kb, site: Site) -> None:
     assert (built.status, built.json["status"]) == (1, "failed")
     assert "no page gave a document" in built.err
     assert kb("status", "acme/docs", "--json").json["live_version"] is None
-
-
-def test_an_outage_loses_nothing(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
-    site.everything = 500
-    built = kb.build()
-    assert (built.status, built.json["status"]) == (1, "failed")
-    assert len(kb("documents", "acme/docs", "--json").lines) == 5
-    site.everything = None
-    assert kb.build().json["status"] == "unchanged"
 
 
 def test_an_unreachable_site_is_a_clear_failure(kb: Kb, site: Site) -> None:
@@ -212,17 +188,6 @@ def test_two_tenants_of_one_name_do_not_mix(kb: Kb, site: Site) -> None:
     assert kb("search", "globex/docs", "apples").status == 2
     assert kb("documents", "globex/docs").status == 2
     assert kb("failures", "globex/docs", "--json").json == []
-
-
-def test_changing_the_chunking_fetches_and_cleans_nothing(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
-    kb.apply(site, chunking={"strategy": "sliding_window", "max_tokens": 64, "overlap_tokens": 0})
-    site.asked.clear()
-    built = kb.build()
-    assert built.status == 0
-    assert built.json["stages"]["clean"]["unchanged"] == 5
-    assert not [path for path in site.asked if path in site.pages]
 
 
 def test_a_model_of_one_language_is_warned_about(kb: Kb, site: Site) -> None:
