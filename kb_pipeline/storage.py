@@ -6,10 +6,11 @@ import os
 import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
@@ -94,12 +95,18 @@ def folder_bytes(root: Path) -> int:
 def write_durably(path: Path, content: bytes) -> None:
     """Write a small file so that a crash leaves the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with written_beside(path, path.with_name(f".{path.name}.{os.getpid()}.tmp")) as file:
         file.write(content)
+
+
+@contextmanager
+def written_beside(path: Path, beside: Path) -> Iterator[IO[bytes]]:
+    """A file to write that appears under its name whole and on disk, or not at all; a crash leaves at most `beside`."""
+    with beside.open("wb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    beside.replace(path)
     fsync_path(path.parent)
 
 
@@ -137,14 +144,20 @@ def read_segments(
 def segments_with_key(raw: Path, key: str) -> dict[str, list[int]]:
     """The raw segments that hold bytes of a key, each with the positions of its rows."""
     found: dict[str, list[int]] = {}
+    for name, position, _ in places_of(raw, key):
+        found.setdefault(name, []).append(position)
+    return found
+
+
+def places_of(raw: Path, key: str) -> Iterator[tuple[str, int, str]]:
+    """Segment, position and SHA-256 of everything with bytes that was ever fetched for a key and is still there."""
     for name in sorted(path.name for path in raw.glob("*.parquet")):
         position = 0
         for _, batch in read_segments(raw, [name], ["key", "sha256"], batch_rows=1024):
             for row in batch.to_pylist():
                 if row["key"] == key and row["sha256"] is not None:
-                    found.setdefault(name, []).append(position)
+                    yield name, position, row["sha256"]
                 position += 1
-    return found
 
 
 def blank_rows(segment: Path, positions: Collection[int]) -> int:
@@ -155,21 +168,18 @@ def blank_rows(segment: Path, positions: Collection[int]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    temporary, base, blank = segment.with_suffix(".tmp"), 0, set(positions)
-    with pq.ParquetFile(segment) as file:
-        schema = file.schema_arrow
+    base, blank = 0, set(positions)
+    with pq.ParquetFile(segment) as old, written_beside(segment, segment.with_suffix(".tmp")) as new:
+        schema = old.schema_arrow
         nothing = pa.Table.from_pylist([_blank_row(schema)], schema=schema)
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for batch in file.iter_batches(batch_size=_BLANK_ROWS):
+        with pq.ParquetWriter(new, schema, compression="zstd") as writer:
+            for batch in old.iter_batches(batch_size=_BLANK_ROWS):
                 rows, total = pa.Table.from_batches([batch], schema), batch.num_rows
                 for offset in (place - base for place in blank if base <= place < base + total):
                     rows = pa.concat_tables([rows[:offset], nothing, rows[offset + 1 :]])
                 writer.write_table(rows)
                 base += total
-    fsync_path(temporary)
-    failpoint("raw.blank.before")
-    temporary.replace(segment)
-    fsync_path(segment.parent)
+        failpoint("raw.blank.before")
     failpoint("raw.blank.after")
     return len(blank)
 

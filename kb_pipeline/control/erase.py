@@ -10,7 +10,7 @@ from typing import Any
 from kb_pipeline.control import erasures, versions
 from kb_pipeline.control.catalogue import get_kb, list_kbs
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.housekeeping import READER_GRACE, kept_manifests
+from kb_pipeline.control.housekeeping import READER_GRACE, manifests_in_use
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.embed.refresh import VECTORS_PREFIX
 from kb_pipeline.errors import DamagedStore, UnknownDocument
@@ -24,9 +24,8 @@ from kb_pipeline.index.erase import (
     rows_left,
     settle_purge,
     twins_of,
-    unused_vectors,
 )
-from kb_pipeline.index.upkeep import chunk_tables, clean_tables
+from kb_pipeline.index.upkeep import chunk_tables, clean_tables, unused_vectors
 from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.settings import Settings
 from kb_pipeline.storage import KbPaths, blank_rows, remove_leftovers, segments_with_key
@@ -226,7 +225,7 @@ class _Erasing:
         for record in list_kbs(self._db):
             if record.key.tenant == self._key.tenant and record.key != self._key:
                 other = KbStore(KbPaths(self._settings.data_dir, record.key))
-                yield from chunk_tables(other, kept_manifests(self._db, other, record.key, READER_GRACE))
+                yield from chunk_tables(other, manifests_in_use(self._db, other, record.key, READER_GRACE))
 
     def _checks(self, kept: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Look through every store once more."""

@@ -68,7 +68,7 @@ def tidy_kb(store: KbStore, db: Database, lease: HeldLease, keep: int, grace: ti
 
     def tables() -> int:
         prune_versions(db, lease, keep)
-        kept.extend(kept_manifests(db, store, lease.key, grace))
+        kept.extend(manifests_in_use(db, store, lease.key, grace))
         return upkeep.clean_tables(store, {manifest["version"] for manifest in kept}, grace)
 
     def indexes() -> int:
@@ -108,7 +108,7 @@ def prune_versions(db: Database, lease: HeldLease, keep: int) -> None:
                 versions.mark_pruned(db, lease, version["version"])
 
 
-def kept_manifests(db: Database, store: KbStore, key: KbKey, grace: timedelta) -> list[dict[str, Any]]:
+def manifests_in_use(db: Database, store: KbStore, key: KbKey, grace: timedelta) -> list[dict[str, Any]]:
     """The versions whose data must stay: searchable, waiting to be published, or pruned within the grace."""
     with_data = {int(path.stem) for path in store.paths.versions.glob("*.json") if path.stem.isdecimal()}
     kept = []
@@ -135,7 +135,7 @@ def tidy_vectors(
     with ExitStack() as stack:
         leases = [stack.enter_context(_lease(db, key, run_id)) for key in sorted(keys)]
         stores = [_store(settings, db, lease) for lease in leases]
-        kept = [kept_manifests(db, store, store.key, grace) for store in stores]
+        kept = [manifests_in_use(db, store, store.key, grace) for store in stores]
         tables = (table for store, its in zip(stores, kept, strict=True) for table in upkeep.chunk_tables(store, its))
         fingerprints = {manifest["model"]["fingerprint"] for its in kept for manifest in its if "model" in manifest}
         fingerprints |= {model_fingerprint(get_kb(db, key).spec.embedding.model) for key in keys}

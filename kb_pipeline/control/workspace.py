@@ -209,9 +209,10 @@ class Workspace:
         return self._open_embedder()
 
     def _build_candidate(self, progress: ReportProgress) -> Candidate:
-        tidy_tables(self.store, self._live())
+        live = self._live()
+        tidy_tables(self.store, live)
         return build_candidate(
-            self.store, self.spec, self._model, vectors_table(self.store, self._model), self._live(), self,
+            self.store, self.spec, self._model, vectors_table(self.store, self._model), live, self,
             self._recipe, self.run_id, progress, versions.rolled_back_manifests(self.db, self.key),
         )  # fmt: skip
 
@@ -249,8 +250,8 @@ class Workspace:
         failpoint("settle.before")
         versions.settle_version(self.db, self.lease, number, status, manifest)
         if status == "failed":
-            self._repaired += reset_heads(self.store, self._live(), [g.name for g in candidate.gates if not g.passed])
-            self._repaired += repair_heads(self.store, self._live())
+            live, failed = self._live(), [gate.name for gate in candidate.gates if not gate.passed]
+            self._repaired += reset_heads(self.store, live, failed) + repair_heads(self.store, live)
             self._finish(candidate.report)
         if status != "candidate":
             self._end_unpublished(candidate, number)

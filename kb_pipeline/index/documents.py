@@ -8,7 +8,7 @@ from typing import Any
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.index.search import Hit
 from kb_pipeline.model import RawDocument
-from kb_pipeline.storage import read_bodies, read_segments
+from kb_pipeline.storage import places_of, read_bodies
 from kb_pipeline.tables import KbStore, LanceTable, sql_in
 
 KEPT = "outcome = 'document' AND duplicate_of IS NULL"
@@ -135,11 +135,7 @@ def _place(store: KbStore, manifest: Mapping[str, Any], document: Mapping[str, A
     if page["sha256"] == document["sha256"]:
         return page["segment"], page["position"]
     # The page names newer bytes, which could not be cleaned: those of the document kept lie in an earlier segment.
-    names = sorted(path.name for path in store.paths.raw.glob("*.parquet"))
-    wanted, position = {"key": document["key"], "sha256": document["sha256"]}, dict.fromkeys(names, 0)
-    for name, batch in read_segments(store.paths.raw, names, ["key", "sha256"], batch_rows=1024):
-        rows = batch.to_pylist()
-        if wanted in rows:
-            return name, position[name] + rows.index(wanted)
-        position[name] += len(rows)
+    for segment, position, sha256 in places_of(store.paths.raw, document["key"]):
+        if sha256 == document["sha256"]:
+            return segment, position
     raise DamagedStore(str(store.paths.raw), f"no segment holds the bytes {document['sha256']} of {document['key']}")

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.index.build import remake_indexes
 from kb_pipeline.index.candidate import describe_content, write_manifest
-from kb_pipeline.tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceFolder, LanceTable, sql_in
-
-if TYPE_CHECKING:
-    import polars as pl
+from kb_pipeline.index.upkeep import table_states
+from kb_pipeline.tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceTable, sql_in
 
 ERASED = "erased"
 """Reason of the row that says of a key why it is not fetched."""
@@ -56,7 +54,7 @@ def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Ma
     """Other documents whose bytes or text are those of the documents, now or in a version kept."""
     same, stood_for = set[str](), set[str]()
     others = f"NOT ({sql_in('document_id', document_ids)})"
-    for table in _versions_of(store, DOCUMENTS, "documents", manifests):
+    for table in table_states(store, manifests, "documents", DOCUMENTS):
         ours = table.narrow(["raw_sha256", "content_sha256"], sql_in("document_id", document_ids))
         for column in ours.columns:
             if values := ours[column].drop_nulls().unique().to_list():
@@ -69,9 +67,9 @@ def find_documents(store: KbStore, key: str, manifests: Sequence[Mapping[str, An
     """The ids under which any source ever stored that key, at the head or in a version kept."""
     found: set[str] = set()
     where = sql_in("key", [key])
-    for table in _versions_of(store, PAGES, "pages", manifests):
+    for table in table_states(store, manifests, "pages", PAGES):
         found.update(table.narrow(["page_id"], f"{where} AND {_NOT_A_REFUSAL}")["page_id"])
-    for table in _versions_of(store, DOCUMENTS, "documents", manifests):
+    for table in table_states(store, manifests, "documents", DOCUMENTS):
         found.update(table.narrow(["document_id"], where)["document_id"])
     return sorted(found)
 
@@ -146,22 +144,12 @@ def rows_left(
     for name in _names(store, manifests):
         role, beneath, rows = _role_of(name), 0, 0
         where = sql_in(_ID_COLUMNS[role], document_ids) + (f" AND {_NOT_A_REFUSAL}" if role == PAGES else "")
-        for table in _versions_of(store, name, role, manifests):
+        for table in table_states(store, manifests, role, name):
             rows += table.count(where)
             beneath += table.rows_beneath()
         yield f"table {name}, head and versions kept", rows
         yield f"table {name}, deleted rows in its files", beneath
         yield f"table {name}, earlier versions", store.tables.open(name).spare_versions()
-
-
-def unused_vectors(vectors: LanceFolder, prefix: str, chunks: Iterator[LanceTable]) -> dict[str, list[str]]:
-    """By cache table, the hashes of the texts that none of the chunk tables has."""
-    # The cache is read first: a text that comes meanwhile is in its KB's chunks before it is embedded.
-    unused = {name: vectors.open(name).narrow(["text_hash"]).unique() for name in vectors.names(prefix)}
-    for table in chunks:
-        used = table.narrow(["text_hash"]).unique()
-        unused = {name: _without_used(hashes, used) for name, hashes in unused.items()}
-    return {name: sorted(hashes["text_hash"]) for name, hashes in unused.items()}
 
 
 def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
@@ -184,10 +172,6 @@ def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
     documents.upsert("document_id", pa.Table.from_pylist(failed, schema=documents.schema))
     ids = [row["page_id"] for row in rows]
     pages.set_where("page_id", ids, {**why, "sha256": LIFTED})
-
-
-def _without_used(hashes: pl.DataFrame, used: pl.DataFrame) -> pl.DataFrame:
-    return hashes.join(used, on="text_hash", how="anti")
 
 
 def _mark_head(table: LanceTable, *, resumed: bool) -> int:
@@ -226,17 +210,6 @@ def _without(store: KbStore, role: str, name: str, version: int, document_ids: S
     if role == "index":
         remake_indexes(table)
     return table.version
-
-
-def _versions_of(store: KbStore, name: str, role: str, manifests: Sequence[Mapping[str, Any]]) -> Iterator[LanceTable]:
-    """The table at its head and at every version that a manifest pins; the index table is named by its model."""
-    if not store.tables.exists(name):
-        return
-    head = store.tables.open(name)
-    yield head
-    pins = {m["tables"][role]["version"] for m in manifests if m["tables"][role]["name"] == name}
-    for version in sorted(pins - {head.version}):
-        yield store.tables.open(name, version)
 
 
 def _names(store: KbStore, manifests: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -219,8 +219,8 @@ def _nothing_resurrected(
     message = f"nothing of version {', '.join(str(m['version']) for m in rolled_back)} comes back"
     if keys:
         named = "; ".join(sorted(keys)[:_NAMED]) + ("; ..." if len(keys) > _NAMED else "")
-        message = f"would bring back {len(keys)} documents of version {', '.join(numbers)}, which was rolled back: "
-        message += f"{named}"
+        told = f"{len(keys)} documents of version {', '.join(numbers)}, which was rolled back"
+        message = f"would bring back {told}: {named}"
     return Gate("nothing_resurrected", not keys, message, holds=True, measured={"brought_back": len(keys)})
 
 

@@ -7,7 +7,6 @@ removed, and where a version cannot be read, nothing is removed at all.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.pieces import Piece, most_wasteful
-from kb_pipeline.storage import fsync_path, read_segments
+from kb_pipeline.storage import read_segments, written_beside
 from kb_pipeline.tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceFolder, LanceTable
 
 if TYPE_CHECKING:
@@ -126,16 +125,10 @@ def compact_raw_segments(store: KbStore, kept: Sequence[Mapping[str, Any]]) -> i
 
 def collect_vectors(vectors: LanceFolder, prefix: str, chunks: Iterable[LanceTable]) -> int:
     """Remove the cached vectors of texts that none of the chunk tables has; returns how many."""
-    import polars as pl
-
-    used = pl.DataFrame(schema={"text_hash": pl.String})
-    for table in chunks:
-        used = pl.concat([used, table.narrow(["text_hash"])]).unique()
     removed = 0
-    for name in vectors.names(prefix):
-        cache = vectors.open(name)
-        unused = cache.narrow(["text_hash"]).unique().join(used, on="text_hash", how="anti")["text_hash"].to_list()
+    for name, unused in unused_vectors(vectors, prefix, chunks).items():
         if unused:
+            cache = vectors.open(name)
             cache.delete("text_hash", unused)
             # All that is due at once: what the day's refreshes rewrote would lie there twice until the night.
             cache.optimize(share=1)
@@ -143,23 +136,35 @@ def collect_vectors(vectors: LanceFolder, prefix: str, chunks: Iterable[LanceTab
     return removed
 
 
+def unused_vectors(vectors: LanceFolder, prefix: str, chunks: Iterable[LanceTable]) -> dict[str, list[str]]:
+    """By cache table, the hashes of the texts that none of the chunk tables has."""
+    # The cache is read first: a text that comes meanwhile is in its KB's chunks before it is embedded.
+    unused = {name: vectors.open(name).narrow(["text_hash"]).unique() for name in vectors.names(prefix)}
+    for table in chunks:
+        used = table.narrow(["text_hash"]).unique()
+        unused = {name: hashes.join(used, on="text_hash", how="anti") for name, hashes in unused.items()}
+    return {name: sorted(hashes["text_hash"]) for name, hashes in unused.items()}
+
+
 def chunk_tables(store: KbStore, kept: Iterable[Mapping[str, Any]]) -> Iterator[LanceTable]:
     """The chunks at the head and at every kept version, each state once."""
-    yield from _states(store, kept, "chunks", CHUNKS)
+    yield from table_states(store, kept, "chunks", CHUNKS)
 
 
-def _states(store: KbStore, kept: Iterable[Mapping[str, Any]], role: str, name: str) -> Iterator[LanceTable]:
+def table_states(store: KbStore, kept: Iterable[Mapping[str, Any]], role: str, name: str) -> Iterator[LanceTable]:
+    """A table at its head and as every kept version has it, each state once; the index table is named by its model."""
     if not store.tables.exists(name):
         return
     head = store.tables.open(name)
     yield head
-    for version in {m["tables"][role]["version"] for m in kept if m.get("tables")} - {head.version}:
+    pins = [manifest["tables"][role] for manifest in kept if manifest.get("tables")]
+    for version in sorted({pin["version"] for pin in pins if pin["name"] == name} - {head.version}):
         yield store.tables.open(name, version)
 
 
 def _named_segments(store: KbStore, kept: Sequence[Mapping[str, Any]]) -> set[str]:
     named: set[str] = set()
-    for pages in _states(store, kept, "pages", PAGES):
+    for pages in table_states(store, kept, "pages", PAGES):
         named.update(pages.narrow(["segment"], "segment IS NOT NULL")["segment"].unique().to_list())
     return named
 
@@ -167,7 +172,7 @@ def _named_segments(store: KbStore, kept: Sequence[Mapping[str, Any]]) -> set[st
 def _kept_bodies(store: KbStore, kept: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
     """Key and hash of bytes that a document was made from though its page names newer ones."""
     bodies: set[tuple[str, str]] = set()
-    for documents in _states(store, kept, "documents", DOCUMENTS):
+    for documents in table_states(store, kept, "documents", DOCUMENTS):
         bodies.update(documents.narrow(["key", "raw_sha256"], _KEPT_OLD).rows())
     return bodies
 
@@ -238,13 +243,8 @@ class _Segments:
         if not self.rows:
             return
         path = self.raw / f"{self.prefix}-{self.written:06}.parquet"
-        unfinished = path.with_suffix(_UNFINISHED)
-        with unfinished.open("wb") as file:
+        with written_beside(path, path.with_suffix(_UNFINISHED)) as file:
             pq.write_table(pa.Table.from_batches(self.rows, self.schema).combine_chunks(), file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        fsync_path(self.raw)
         self.written, self.stored = self.written + 1, 0
         self.rows.clear()
 

@@ -20,17 +20,13 @@ from kb_pipeline.control.housekeeping import tidy_kb
 from kb_pipeline.control.schema import Lease
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
-from kb_pipeline_tests.crash.orchard import grow, plant
+from kb_pipeline_tests.crash.orchard import Orchard, grow, plant
 from kb_pipeline_tests.site import Site, serve_site
 
 
 def start(home: Home, run_id: str, **environment: str) -> subprocess.Popen[str]:
     """A refresh in a process of its own."""
-    command = [sys.executable, "-m", "kb_pipeline_tests.crash.refresh_once", str(KEY), run_id]
-    variables = {"KB_HOME": str(home.settings.home), "KB_ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"}
-    return subprocess.Popen(
-        command, env=os.environ | variables | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return Orchard(home.settings.home).start(run_id, **environment)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,7 +7,6 @@ one that counts.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -18,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.storage import fsync_path
+from kb_pipeline.storage import written_beside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,11 +178,6 @@ def _write_segment(journal: Path, number: int, rows: list[Row]) -> None:
     columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(Row)}
     arrays = {name: columns[name] for name in schema().names}
     path = journal / f"{number:06d}.parquet"
-    unfinished = path.with_suffix(_UNFINISHED)
-    with unfinished.open("wb") as file:
+    with written_beside(path, path.with_suffix(_UNFINISHED)) as file:
         pq.write_table(pa.Table.from_pydict(arrays, schema=schema()), file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
-    fsync_path(journal)
     failpoint("journal.segment")
