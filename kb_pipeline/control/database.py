@@ -23,7 +23,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(url) if self.is_sqlite else create_engine(url, pool_pre_ping=True)
+        self.engine = _sqlite_engine(url, "FULL") if self.is_sqlite else create_engine(url, pool_pre_ping=True)
+        self._hasty = _sqlite_engine(url, "NORMAL") if self.is_sqlite else self.engine
         self._create_tables()
 
     @contextmanager
@@ -33,16 +34,23 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """A transaction: committed at the end, rolled back by any exception."""
+    def write(self, *, durably: bool = True) -> Iterator[Session]:
+        """A transaction: committed at the end, rolled back by any exception.
+
+        What is not written durably may be lost by a power cut, with the transactions before it whole; it saves waiting
+        for the disk.
+        """
         # On SQLite the write lock is taken at the start: a lock upgrade half-way could only fail.
-        engine = self.engine.execution_options(immediate=True)
+        engine = (self.engine if durably else self._hasty).execution_options(immediate=True)
         with Session(engine, expire_on_commit=False) as session, session.begin():
+            if not (durably or self.is_sqlite):
+                session.execute(text("SET LOCAL synchronous_commit TO OFF"))
             yield session
 
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+        self._hasty.dispose()
 
     def _create_tables(self) -> None:
         with self.engine.connect() as connection:
@@ -55,7 +63,7 @@ class Database:
             Base.metadata.create_all(connection)
 
 
-def _sqlite_engine(url: str) -> Engine:
+def _sqlite_engine(url: str, synchronous: str) -> Engine:
     database = make_url(url).database
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +73,7 @@ def _sqlite_engine(url: str) -> Engine:
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI has no type
         connection.isolation_level = None  # BEGIN is ours: the driver's own comes too late and never IMMEDIATE
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")  # the live pointer must survive a power cut
+        connection.execute(f"PRAGMA synchronous={synchronous}")  # FULL: the live pointer must survive a power cut
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")

@@ -11,6 +11,7 @@ from typing import Any
 from kb_pipeline.control import versions
 from kb_pipeline.control.catalogue import get_kb, list_kbs
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.host_clocks import forget_idle_hosts
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
@@ -55,6 +56,7 @@ def tidy_all(
             tidy_vectors(settings, db, keys, run_id, grace, cache_grace)
         except LeaseHeld:
             continue  # the next night will do
+    forget_idle_hosts(db)
     return freed
 
 

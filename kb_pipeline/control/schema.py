@@ -140,3 +140,35 @@ class Failure(OfKb, Base):
     attempts: Mapped[int] = mapped_column(Integer)
     first_seen: Mapped[datetime]
     last_seen: Mapped[datetime]
+
+
+class HostClock(Base):
+    """What every run of this installation knows of a host; see fetch.web.turns. Times are Unix times."""
+
+    __tablename__ = "host_clocks"
+    host: Mapped[str] = mapped_column(String(255), primary_key=True)
+    last_at: Mapped[float] = mapped_column(Float, default=0.0)
+    holder: Mapped[str] = mapped_column(String(160), default="")
+    held_until: Mapped[float] = mapped_column(Float, default=0.0)
+    retry_at: Mapped[float] = mapped_column(Float, default=0.0)
+    slowdown_s: Mapped[float] = mapped_column(Float, default=0.0)
+    latency_s: Mapped[float] = mapped_column(Float, default=0.0)
+    usual_s: Mapped[float] = mapped_column(Float, default=0.0)
+    answers: Mapped[int] = mapped_column(Integer, default=0)
+    crawl_delay_s: Mapped[float] = mapped_column(Float, default=0.0)
+    crawl_delay_until: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+class HostGuest(Base):
+    """A crawl that asks a host, and when its turns were."""
+
+    __tablename__ = "host_guests"
+    host: Mapped[str] = mapped_column(String(255), primary_key=True)
+    guest: Mapped[str] = mapped_column(String(160), primary_key=True)
+    """Run id and source."""
+    tenant: Mapped[str] = mapped_column(_SLUG)
+    delay_s: Mapped[float] = mapped_column(Float, default=0.0)
+    wants: Mapped[bool] = mapped_column(default=False)
+    free_until: Mapped[float] = mapped_column(Float, default=0.0)
+    last_turn_at: Mapped[float] = mapped_column(Float, default=0.0)
+    seen_until: Mapped[float] = mapped_column(Float, default=0.0)

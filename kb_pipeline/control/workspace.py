@@ -16,6 +16,7 @@ from kb_pipeline.clean.rules import CleaningRules, library_versions
 from kb_pipeline.control import catalogue, failures, refreshes, versions
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.erasures import erased_ids
+from kb_pipeline.control.host_clocks import SharedTurns
 from kb_pipeline.control.housekeeping import tidy_kb
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.embed import open_embedder
@@ -76,7 +77,7 @@ class Workspace:
         erased = erased_ids(self.db, self.key)
         rules = [crawl_rules(source, self.settings, erased) for source in self.spec.sources]
         try:
-            return self._stage("fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p))
+            return self._stage("fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p, self._turns))
         finally:
             self._keep_failures("fetch", failed_pages(self.store))
 
@@ -162,6 +163,9 @@ class Workspace:
         repaired = {what: None for report in stages.values() for what in report.get("repaired", [])}
         found += [f"damaged data was set aside and made again: {what}" for what in repaired]
         return found + language_warnings(self.spec.embedding.model, stages.get("clean", {}).get("languages", {}))
+
+    def _turns(self, source: str) -> SharedTurns:
+        return SharedTurns(self.db, self.key.tenant, f"{self.run_id} {source}")
 
     @cached_property
     def _model(self) -> EmbeddingModel:

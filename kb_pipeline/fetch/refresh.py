@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from kb_pipeline.fetch.pages import merge_outcomes, pages_schema
 from kb_pipeline.fetch.web.crawl import Crawler, crawl
 from kb_pipeline.fetch.web.journal import segments
 from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
+from kb_pipeline.fetch.web.turns import Turns
 from kb_pipeline.model import ReportProgress, StageReport
 from kb_pipeline.storage import KbPaths, adopt_segments, write_durably
 from kb_pipeline.tables import PAGES, KbStore, LanceTable
@@ -25,22 +26,26 @@ _OUTCOME_COLUMNS = [
     "key", "url", "outcome", "reason", "message", "status", "redirect_to", "etag", "last_modified", "content_type",
     "sha256", "fetched_at", "depth", "lastmod",
 ]  # fmt: skip
+TurnsOf = Callable[[str], Turns]
+"""The turns at hosts of the crawl of a source, by its name."""
 _RESUME_WITHIN_S = 24 * 3600
 """What an interrupted fetch has is taken up again if it is younger than a day."""
 
 
-def refresh_pages(store: KbStore, sources: Sequence[CrawlRules], run_id: str, progress: ReportProgress) -> StageReport:
+def refresh_pages(
+    store: KbStore, sources: Sequence[CrawlRules], run_id: str, progress: ReportProgress, turns: TurnsOf
+) -> StageReport:
     """Fetch every source and merge what came into `pages`; an interrupted fetch goes on where it was.
 
     Raises:
         SourceFailed: no source gave anything; the table then keeps what it had.
     """
     with Crawler(knows_pages=store.has_table(PAGES)) as crawler:
-        return _refresh(store, sources, run_id, progress, crawler)
+        return _refresh(store, sources, run_id, progress, turns, crawler)
 
 
 def _refresh(
-    store: KbStore, sources: Sequence[CrawlRules], run_id: str, progress: ReportProgress, first: Crawler
+    store: KbStore, sources: Sequence[CrawlRules], run_id: str, progress: ReportProgress, turns: TurnsOf, first: Crawler
 ) -> StageReport:
     report, started = StageReport("fetch"), time.monotonic()
     pages = store.tables.open_or_create(PAGES, pages_schema())
@@ -49,7 +54,8 @@ def _refresh(
     for number, rules in enumerate(sources):
         journal = _Journal(store.paths, rules, run_id)
         run_crawl = crawl if number else first.run
-        summary = run_crawl(rules, journal.path, _write_known(pages, rules.source, journal.note), progress)
+        known = _write_known(pages, rules.source, journal.note)
+        summary = run_crawl(rules, journal.path, known, progress, turns(rules.source))
         outcomes = journal.outcomes()
         _count(report, outcomes, summary)
         report.deleted += _merge(pages, outcomes, rules, run_id)

@@ -11,6 +11,7 @@ from kb_pipeline.clean.refresh import failed_documents, refresh_documents
 from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.fetch.refresh import refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline.model import KbKey, StageReport
 from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import DOCUMENTS, KbStore
@@ -31,7 +32,7 @@ class Stages:
             source="site", start_urls=(self.site.url + "/",), sitemap="off", scope="host", include=(), exclude=(),
             max_pages=100, max_depth=5, delay_s=0, user_agent="test", allowed_networks=("127.0.0.0/8",), retries=0,
         )  # fmt: skip
-        refresh_pages(self.store, [crawl], "run", lambda done, total: None)
+        refresh_pages(self.store, [crawl], "run", lambda done, total: None, lambda source: UnsharedTurns())
         return refresh_documents(self.store, rules or CleaningRules(), "run", lambda done, total: None)
 
     def documents(self) -> dict[str, tuple[str | None, str | None]]:

@@ -12,6 +12,7 @@ import pytest
 
 from kb_pipeline.fetch.pages import pages_schema
 from kb_pipeline.fetch.refresh import refresh_pages
+from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline.model import KbKey, StageReport, document_id
 from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import PAGES, KbStore
@@ -28,7 +29,13 @@ class Stage:
         self.store = KbStore(KbPaths(folder, KbKey("acme", "docs")))
 
     def refresh(self, **changes: Any) -> StageReport:
-        return refresh_pages(self.store, [replace(self.rules, **changes)], "run", lambda done, total: None)
+        return refresh_pages(
+            self.store,
+            [replace(self.rules, **changes)],
+            "run",
+            lambda done, total: None,
+            lambda source: UnsharedTurns(),
+        )
 
     def row(self, path: str) -> dict[str, Any]:
         rows = self.store.tables.open(PAGES).narrow(pages_schema().names).rows(named=True)

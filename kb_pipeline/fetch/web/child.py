@@ -1,7 +1,8 @@
 """The crawl's child process: reads a job on stdin, reports progress on stdout, drains and flushes on SIGTERM.
 
-Run as `python -m kb_pipeline.fetch.web.child PARENT_PID known|new`: it imports what such a job needs while the parent
-still gets the job together.
+Turns at hosts are asked for on stdout too, and granted on stdin, one line of JSON each. Run as
+`python -m kb_pipeline.fetch.web.child PARENT_PID known|new`: it imports what such a job needs while the parent still
+gets the job together.
 
 A process of its own, because a reactor can run once in a process, and because a page that breaks a parser
 must not break the run. It dies with its parent.
@@ -14,11 +15,14 @@ import contextlib
 import json
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kb_pipeline.fetch.web.clocks import Stopped
 from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.turns import Grant, Report
 from kb_pipeline.processes import collect_garbage_rarely, die_with_parent
 
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 15.0
 _PROGRESS_SECONDS = 0.25
+_LONGEST_ANSWER = 1 << 24
+"""Bytes of one line of grants: some hundred a host."""
 
 
 def main() -> int:
@@ -34,7 +40,7 @@ def main() -> int:
     die_with_parent(signal.SIGTERM, int(sys.argv[1]))
     collect_garbage_rarely()
     _import_ahead(knows_pages=sys.argv[2] == "known")
-    text = sys.stdin.read()
+    text = sys.stdin.readline()
     if not text:
         return 0  # the parent has changed its mind
     job = json.loads(text)
@@ -65,7 +71,8 @@ async def _crawl(job: dict[str, Any]) -> None:
     rules, journal = CrawlRules.from_json(job["rules"]), Path(job["journal"])
     writer = JournalWriter(journal)
     ledger = Ledger(writer)
-    walk = Walk(rules, journal, ledger, KnownPages(Path(job["known"]) if job["known"] else None))
+    exchange = await _Pipe.open()
+    walk = Walk(rules, journal, ledger, KnownPages(Path(job["known"]) if job["known"] else None), exchange)
     ticker = asyncio.create_task(_tick(walk, ledger, rules))
     _stop_on_signals(walk)
     try:
@@ -106,9 +113,32 @@ def _stop_on_signals(walk: Walk) -> None:
 async def _tick(walk: Walk, ledger: Ledger, rules: CrawlRules) -> None:
     while True:
         await asyncio.sleep(_PROGRESS_SECONDS)
-        ledger.flush_if_old()
         done = ledger.kept
         _print({"done": done, "total": min(done + walk.queued, rules.max_pages)})
+
+
+class _Pipe:
+    """Exchanges reports on hosts for grants with the parent process."""
+
+    def __init__(self, answers: asyncio.StreamReader) -> None:
+        self._answers, self._lock = answers, asyncio.Lock()
+
+    @classmethod
+    async def open(cls) -> _Pipe:
+        """Read stdin from here on."""
+        answers = asyncio.StreamReader(limit=_LONGEST_ANSWER)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), sys.stdin)
+        return cls(answers)
+
+    async def __call__(self, reports: Mapping[str, Report]) -> dict[str, Grant]:
+        """A grant for every host reported on; raises Stopped when the parent no longer answers."""
+        async with self._lock:
+            _print({"hosts": {host: asdict(report) for host, report in reports.items()}})
+            line = await self._answers.readline()
+        if not line:
+            raise Stopped
+        return {host: Grant(**fields) for host, fields in json.loads(line).items()}
 
 
 def _print(message: dict[str, Any]) -> None:

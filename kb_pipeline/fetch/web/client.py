@@ -10,16 +10,17 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
 
-from kb_pipeline.fetch.web.clocks import HostClock, HostClocks, Stopped
+from kb_pipeline.fetch.web.clocks import LONGEST_WAIT_S, AskedToWait, HostClock, HostClocks, Stopped
 from kb_pipeline.fetch.web.links import media_type
 from kb_pipeline.fetch.web.reasons import is_transient, is_transient_status
 from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.turns import LONGEST_RETRY_AFTER_S
 from kb_pipeline.fetch.web.urls import hostname_of
 
 MAX_BACKOFF_S = 60.0
-MAX_RETRY_AFTER_S = 300.0
 ACCEPT = "text/html,application/xhtml+xml,text/plain,text/markdown;q=0.9,*/*;q=0.5"
 _NOBODY_THERE = {"timeout", "connection", "dns", "tls"}
+_BUSY = {429, 503}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,43 +84,50 @@ class PoliteClient:
         self._stopped.set()
         self._clocks.stop()
 
-    async def get(self, request: Get) -> Answer:
-        """The answer after as many attempts as the rules allow; raises NoAnswer or Stopped."""
+    async def get(self, request: Get, read: Callable[[Answer], None] | None = None) -> Answer:
+        """The answer after as many attempts as the rules allow; raises NoAnswer or Stopped.
+
+        `read` is called with each answer before another request to its host may begin: what it says may change when.
+        """
         clock = self._clocks.of(hostname_of(request.url))
         attempt = 1
         while True:
-            asked_s = 0.0
             try:
-                answer = await self._once(request, clock)
+                answer = await self._once(request, clock, read)
             except NoAnswer as failure:
-                failure.attempts = attempt
+                failure.attempts += attempt - 1
                 if not (is_transient(failure.reason) and self._may_retry(attempt, clock)):
                     raise
                 last: Answer | NoAnswer = failure
             else:
                 last = answer if attempt == 1 else replace(answer, attempts=attempt)
-                if not is_transient_status(answer.status):
+                asked_s = retry_after_s(answer.headers) if is_transient_status(answer.status) else 0.0
+                clock.not_before(asked_s)
+                is_final = not is_transient_status(answer.status)
+                if is_final or asked_s > LONGEST_WAIT_S or not self._may_retry(attempt, clock):
                     return last
-                clock.not_before(asked_s := retry_after_s(answer.headers))
-                if not self._may_retry(attempt, clock):
-                    return last
-            if not await self._pause(max(asked_s, self._backoff_s(attempt))):
+            if not await self._pause(self._backoff_s(attempt)):
                 return _given_up(last)
             attempt += 1
 
-    async def _once(self, request: Get, clock: HostClock) -> Answer:
-        await clock.begin()
-        heard_at = 0.0
+    async def _once(self, request: Get, clock: HostClock, read: Callable[[Answer], None] | None) -> Answer:
+        try:
+            await clock.begin()
+        except AskedToWait as asked:
+            raise NoAnswer("asked_to_wait", str(asked), attempts=0) from asked
+        began_at, answer = monotonic(), None
         self.requests += 1
         try:
             answer = await self.transport(request)
-            heard_at = answer.heard_at
             clock.failures_in_a_row = 0
+            if read is not None:
+                read(answer)
         except NoAnswer as failure:
             clock.failures_in_a_row += failure.reason in _NOBODY_THERE
             raise
         finally:
-            clock.end(heard_at or monotonic())
+            heard_at = answer.heard_at if answer is not None else None
+            clock.end(began_at, heard_at, busy=answer is not None and answer.status in _BUSY)
         self.body_bytes += len(answer.body)
         return answer
 
@@ -159,16 +167,16 @@ def header_texts(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Seconds the server asks to be left alone, at most five minutes; 0 when it does not say."""
+    """Seconds the server asks to be left alone; 0 when it does not say."""
     value = headers.get("retry-after", "").strip()
-    if value.isdecimal():
-        return min(float(value), MAX_RETRY_AFTER_S)
+    if value.isascii() and value.isdigit():
+        return min(float(value), LONGEST_RETRY_AFTER_S)
     try:
         until = parsedate_to_datetime(value)
         seconds = (until.astimezone(UTC) - datetime.now(UTC)).total_seconds()
     except (ValueError, OverflowError):
         return 0.0
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+    return max(seconds, 0.0)
 
 
 __all__ = ["Answer", "Get", "NoAnswer", "PoliteClient", "Stopped", "Transport", "retry_after_s"]

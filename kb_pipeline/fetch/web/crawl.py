@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
+from kb_pipeline.fetch.web.turns import Report, Turns
 from kb_pipeline.model import ReportProgress
 
 STOP_SECONDS = 20.0
 _TAIL_BYTES = 4000
 
 
-def crawl(rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress) -> CrawlSummary:
+def crawl(rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress, turns: Turns) -> CrawlSummary:
     """Crawl by the rules into the journal and go on from what the journal already holds.
 
-    `known` names a Parquet file with the columns of known.COLUMNS: keys of an earlier refresh, of which those with
-    a hash are asked for conditionally, before and apart from discovery. Raises ChildCrashed when the child dies; an
-    exception in the caller (a cancelled run) lets the child finish its requests in flight and flush, and is raised
-    again.
+    Args:
+        rules: what the source asks of the crawl.
+        journal: the folder of its rows; see journal.py.
+        known: a Parquet file with the columns of known.COLUMNS: keys of an earlier refresh, of which those with a hash
+            are asked for conditionally, before and apart from discovery.
+        progress: told how many pages are kept.
+        turns: decides when a host may be asked.
+
+    Raises:
+        ChildCrashed: the child died. An exception in the caller (a cancelled run) lets the child finish its requests
+            in flight and flush, and is raised again.
     """
     with Crawler(knows_pages=known is not None) as crawler:
-        return crawler.run(rules, journal, known, progress)
+        return crawler.run(rules, journal, known, progress, turns)
 
 
 class Crawler:
@@ -47,12 +58,17 @@ class Crawler:
         _close_pipes(self._child)
         self._errors.close()
 
-    def run(self, rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress) -> CrawlSummary:
+    def run(
+        self, rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress, turns: Turns
+    ) -> CrawlSummary:
         """Crawl, as `crawl` says; once only."""
         journal.mkdir(parents=True, exist_ok=True)
         _send_job(self._child, rules, journal, known)
-        summary = _listen(self._child, progress)
-        returncode = self._child.wait()
+        try:
+            summary = _listen(self._child, progress, turns)
+            returncode = self._child.wait()
+        finally:
+            turns.leave()
         if returncode != 0 or summary is None:
             raise ChildCrashed(f"the crawl of source {rules.source!r}", returncode, _tail(self._errors))
         return summary
@@ -77,18 +93,24 @@ def _send_job(child: subprocess.Popen[str], rules: CrawlRules, journal: Path, kn
         "journal": str(journal.absolute()),
         "known": str(known.absolute()) if known else None,
     }
-    try:
-        json.dump(job, _pipe(child.stdin))
-        _pipe(child.stdin).close()
-    except BrokenPipeError:
-        return  # it died at once; its status and stderr tell why
+    _send(child, job)
 
 
-def _listen(child: subprocess.Popen[str], progress: ReportProgress) -> CrawlSummary | None:
+def _send(child: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
+    stdin = _pipe(child.stdin)
+    with contextlib.suppress(BrokenPipeError):  # it died; its status and stderr tell why
+        stdin.write(json.dumps(message) + "\n")
+        stdin.flush()
+
+
+def _listen(child: subprocess.Popen[str], progress: ReportProgress, turns: Turns) -> CrawlSummary | None:
     summary: dict[str, Any] | None = None
     for line in _pipe(child.stdout):
         message = json.loads(line)
-        if "summary" in message:
+        if "hosts" in message:
+            reports = {host: Report(**fields) for host, fields in message["hosts"].items()}
+            _send(child, {host: asdict(grant) for host, grant in turns.exchange(reports).items()})
+        elif "summary" in message:
             summary = message["summary"]
         else:
             progress(message["done"], message["total"])
@@ -106,9 +128,8 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 def _stop(child: subprocess.Popen[str]) -> None:
     """Let the child drain and flush; kill it when that takes too long."""
-    if child.stdout is not None:
-        child.stdout.close()
     child.send_signal(signal.SIGTERM)
+    _close_pipes(child)  # it gets no more turns, and must not wait for them
     try:
         child.wait(STOP_SECONDS)
     except BaseException:  # noqa: BLE001 - the caller raises its own
@@ -120,7 +141,8 @@ def _stop(child: subprocess.Popen[str]) -> None:
 def _close_pipes(child: subprocess.Popen[str]) -> None:
     for pipe in (child.stdin, child.stdout):
         if pipe is not None and not pipe.closed:
-            pipe.close()
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def _tail(errors: IO[bytes]) -> str:

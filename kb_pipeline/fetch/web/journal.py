@@ -1,20 +1,23 @@
 """The journal of a crawl: immutable Parquet segments, one row for each URL that came to its end.
 
-A segment is written beside, synced and renamed, so one that has its name is complete. When a crawl is
-resumed, keys whose failure was transient are asked for again: the last row of a key, in segment order, is the
-one that counts.
+A row is first appended to the open segment, a file of MessagePack frames, before anything else happens: a killed crawl
+loses nothing that was answered. Full segments become Parquet, written beside, synced and renamed, so that one that has
+its name is complete; what an open one holds is taken up when the crawl is resumed. Keys whose failure was transient are
+then asked for again: the last row of a key, in segment order, is the one that counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import struct
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.storage import written_beside
@@ -22,17 +25,17 @@ from kb_pipeline.storage import written_beside
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SEGMENT_ROWS = 64
-"""Rows with a body; a kill costs at most so many fetched pages."""
+SEGMENT_ROWS = 256
+"""Rows with a body."""
 LIGHT_SEGMENT_ROWS = 4096
-"""Rows of any kind: those without a body are soon asked for again, and a sync costs as much as a hundred of them."""
+"""Rows of any kind: a sync costs as much as a hundred of those without a body."""
 SEGMENT_BYTES = 8 * 1024 * 1024
-SEGMENT_SECONDS = 2.0
-_UNFINISHED = ".tmp"
+_UNFINISHED, _OPEN = ".tmp", ".open"
+_LENGTH = struct.Struct(">I")
+"""Before each row of an open segment."""
 
 
-@dataclass(slots=True)
-class Row:
+class Row(msgspec.Struct, array_like=True):
     """What became of one URL."""
 
     key: str
@@ -56,6 +59,10 @@ class Row:
     body: bytes | None = None
     lastmod: str | None = None
     """What the sitemap said of it before it was asked for, once that moment is past for sure."""
+    consent: str | None = None
+    """What the page, its headers and its robots.txt say of indexing and AI use; see consent.py."""
+    rendered: bool = False
+    """Whether the body is what a browser made of the page's scripts."""
 
 
 @lru_cache(maxsize=1)
@@ -81,6 +88,8 @@ def schema() -> pa.Schema:
             pa.field("depth", pa.int32(), nullable=False),
             pa.field("attempts", pa.int16(), nullable=False),
             ("lastmod", pa.string()),
+            ("consent", pa.string()),
+            ("rendered", pa.bool_()),
         ]
     )
 
@@ -128,56 +137,91 @@ class JournalWriter:
         journal.mkdir(parents=True, exist_ok=True)
         for torn in journal.glob(f"*{_UNFINISHED}"):
             torn.unlink()
+        _close_segments(journal)
         written = segments(journal)
         self._journal = journal
         self._next = int(written[-1].stem) + 1 if written else 1
+        self._open: int | None = None
+        """The descriptor of the open segment."""
+        self._encoder = msgspec.msgpack.Encoder()
         self._rows: list[Row] = []
         self._bytes = self._bodies = 0
-        self._since = monotonic()
         # One thread keeps segments in order while syncing to disk does not stop the crawl.
         self._thread = ThreadPoolExecutor(1, "journal")
         self._writing: Future[None] | None = None
 
     def append(self, row: Row) -> None:
-        """Add a row; full segments are written in the background, at most one behind."""
-        if not self._rows:
-            self._since = monotonic()
+        """Add a row, safe from a kill when this returns; full segments are written in the background, one behind."""
+        frame = self._encoder.encode(row)
+        if self._open is None:
+            self._open = os.open(self._path(_OPEN), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        _write_all(self._open, [_LENGTH.pack(len(frame)), frame])
         self._rows.append(row)
         if row.body is not None:
             self._bytes += len(row.body)
             self._bodies += 1
         if self._bodies >= SEGMENT_ROWS or self._bytes >= SEGMENT_BYTES or len(self._rows) >= LIGHT_SEGMENT_ROWS:
-            self.flush()
-
-    def flush_if_old(self) -> None:
-        """Write the rows that have waited for SEGMENT_SECONDS."""
-        if self._rows and monotonic() - self._since >= SEGMENT_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Start writing what there is; waits for, and reports the error of, the segment before."""
-        if self._writing is not None:
-            self._writing.result()
-            self._writing = None
-        if self._rows:
-            rows, self._rows, self._bytes, self._bodies = self._rows, [], 0, 0
-            self._writing = self._thread.submit(_write_segment, self._journal, self._next, rows)
-            self._next += 1
+            self._close_segment()
 
     def close(self) -> None:
         """Write the rest and wait until it is on disk."""
-        self.flush()
-        self.flush()
+        self._close_segment()
+        self._wait()
         self._thread.shutdown()
 
+    def _close_segment(self) -> None:
+        """Start writing what there is; waits for, and reports the error of, the segment before."""
+        self._wait()
+        if self._open is not None:
+            os.close(self._open)
+            rows, self._rows, self._bytes, self._bodies = self._rows, [], 0, 0
+            self._writing = self._thread.submit(_write_segment, self._path(".parquet"), rows)
+            self._open, self._next = None, self._next + 1
 
-def _write_segment(journal: Path, number: int, rows: list[Row]) -> None:
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _path(self, suffix: str) -> Path:
+        return self._journal / f"{self._next:06d}{suffix}"
+
+
+def _write_all(descriptor: int, parts: Sequence[bytes]) -> None:
+    written = os.writev(descriptor, parts)
+    if written < sum(map(len, parts)):  # a disk that is filling up takes what it can, and then says so
+        rest = b"".join(parts)[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+def _close_segments(journal: Path) -> None:
+    """Make Parquet of the open segments that a killed crawl left; a frame that it was writing is no row."""
+    for path in sorted(journal.glob(f"[0-9]*{_OPEN}")):
+        segment = path.with_suffix(".parquet")
+        rows = list(_read_frames(path))
+        if rows and not segment.exists():
+            _write_segment(segment, rows)
+        path.unlink(missing_ok=True)
+
+
+def _read_frames(path: Path) -> Iterator[Row]:
+    decoder = msgspec.msgpack.Decoder(Row)
+    with path.open("rb") as file:
+        while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
+            frame = file.read(*_LENGTH.unpack(head))
+            try:
+                yield decoder.decode(frame)
+            except msgspec.DecodeError:  # cut off
+                return
+
+
+def _write_segment(path: Path, rows: list[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {field.name: [getattr(row, field.name) for row in rows] for field in fields(Row)}
-    arrays = {name: columns[name] for name in schema().names}
-    path = journal / f"{number:06d}.parquet"
+    columns = {name: [getattr(row, name) for row in rows] for name in schema().names}
     with written_beside(path, path.with_suffix(_UNFINISHED)) as file:
-        pq.write_table(pa.Table.from_pydict(arrays, schema=schema()), file, compression="zstd")
+        pq.write_table(pa.Table.from_pydict(columns, schema=schema()), file, compression="zstd")
+    path.with_suffix(_OPEN).unlink(missing_ok=True)
     failpoint("journal.segment")

@@ -56,10 +56,6 @@ class Ledger:
         if len(self._warnings) < _MAX_WARNINGS and warning not in self._warnings:
             self._warnings.append(warning)
 
-    def flush_if_old(self) -> None:
-        """See JournalWriter."""
-        self._writer.flush_if_old()
-
     def summary(self, requests: int, body_bytes: int, *, finished: bool, engines: tuple[str, ...]) -> CrawlSummary:
         """The totals so far."""
         return CrawlSummary(

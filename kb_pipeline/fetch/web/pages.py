@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer
 from kb_pipeline.fetch.web.frontier import Visit

@@ -27,6 +27,7 @@ FAILED: dict[str, str] = {
     "truncated": "the body ended before its announced length",
     "decoding": "the body cannot be decompressed",
     "robots_unreachable": "robots.txt gave a server error or no answer, so nothing may be fetched",
+    "asked_to_wait": "the host asks to be left alone for longer than a refresh waits (Retry-After, Crawl-delay)",
     "start_failed": "a start URL did not answer, so the scope of this key is not known",
     "http_<status>": "any other status: 401, 403, 429, 5xx, ...",
 }

@@ -8,6 +8,7 @@ links and from the sitemaps, waits in the frontier until then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
@@ -17,14 +18,14 @@ from typing import Any
 
 from kb_pipeline.fetch.web import pages
 from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer, PoliteClient, Transport
-from kb_pipeline.fetch.web.clocks import HostClocks, Stopped
+from kb_pipeline.fetch.web.clocks import Exchange, HostClocks, Stopped
 from kb_pipeline.fetch.web.frontier import Frontier, Visit
 from kb_pipeline.fetch.web.journal import Row
 from kb_pipeline.fetch.web.known import KnownPage, KnownPages
 from kb_pipeline.fetch.web.ledger import Ledger
 from kb_pipeline.fetch.web.links import HTML_TYPES, find_links, media_type
 from kb_pipeline.fetch.web.resume import Past
-from kb_pipeline.fetch.web.robots_files import RobotsFiles
+from kb_pipeline.fetch.web.robots_files import RobotsCopies, RobotsFiles
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.scope import PathFilter, Scope
 from kb_pipeline.fetch.web.sitemap_files import SitemapFiles
@@ -45,11 +46,12 @@ class Walk:
     Clocks, robots rules and counts are the walk's own, so they go on when the transport changes.
     """
 
-    def __init__(self, rules: CrawlRules, journal: Path, ledger: Ledger, known: KnownPages) -> None:
+    def __init__(self, rules: CrawlRules, journal: Path, ledger: Ledger, known: KnownPages, exchange: Exchange) -> None:
         self._rules, self._journal, self._ledger, self._known = rules, journal, ledger, known
-        self._clocks = HostClocks(rules.delay_s, rules.concurrency)
+        self._clocks = HostClocks(rules.delay_s, rules.concurrency, exchange)
         self.client = PoliteClient(_no_transport, self._clocks, rules)
-        self._robots = RobotsFiles(self.client, self._clocks, rules.user_agent)
+        copies = RobotsCopies(journal.with_suffix(".robots"))
+        self._robots = RobotsFiles(self.client, self._clocks, rules.user_agent, copies)
         self._scope = Scope(rules)
         self._paths = PathFilter(rules.include, rules.exclude)
         self._erased = frozenset(rules.erased)
@@ -131,6 +133,8 @@ class Walk:
         while self._error is None:
             self._begin_visits()
             if not self._active:
+                with contextlib.suppress(Stopped):
+                    await self._clocks.settle()
                 return
             await self._wake.wait()
             self._wake.clear()

@@ -14,6 +14,7 @@ from kb_pipeline.fetch.web.crawl import crawl
 from kb_pipeline.fetch.web.journal import read_outcomes, read_rows
 from kb_pipeline.fetch.web.known import COLUMNS
 from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
+from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline_tests.fetch.web.site import Site, running_site
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -82,7 +83,9 @@ class Crawler:
 
     def __call__(self, *start_urls: str, known: Path | None = None, **changes: Any) -> Crawled:
         rules = rules_for(*start_urls, **changes)
-        summary = crawl(rules, self.journal, known, lambda done, total: self.progress.append((done, total)))
+        summary = crawl(
+            rules, self.journal, known, lambda done, total: self.progress.append((done, total)), UnsharedTurns()
+        )
         return Crawled(self.journal, summary)
 
 

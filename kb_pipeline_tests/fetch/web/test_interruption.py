@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.crawl import crawl
-from kb_pipeline.fetch.web.journal import read_outcomes, segments
+from kb_pipeline.fetch.web.journal import JournalWriter, read_outcomes, segments
+from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline_tests.fetch.web.conftest import Crawler, child_of, rules_for
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
 
@@ -27,7 +30,8 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
 from kb_pipeline.fetch.web.crawl import crawl
 from kb_pipeline.fetch.web.rules import CrawlRules
-crawl(CrawlRules.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), None, lambda done, total: None)
+from kb_pipeline.fetch.web.turns import UnsharedTurns
+crawl(CrawlRules.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), None, lambda done, total: None, UnsharedTurns())
 """
 
 
@@ -78,7 +82,7 @@ def test_interrupting_the_caller_flushes_and_a_second_crawl_goes_on(big_site: Si
     assert parent.wait(15) != 0
     answered = {f"{big_site.url}{path}" for path in big_site.paths() if path != "/robots.txt"}
     assert _kept(journal) == answered, "what was in flight came to its end and was flushed"
-    summary = crawl(rules_for(big_site.url + "/p0"), journal, None, lambda done, total: None)
+    summary = crawl(rules_for(big_site.url + "/p0"), journal, None, lambda done, total: None, UnsharedTurns())
     assert summary.finished
     assert summary.outcomes == {"fetched": PAGES}
     _assert_complete_and_frugal(big_site, journal, extra=0)
@@ -93,7 +97,7 @@ def test_an_exception_in_the_caller_stops_the_child(big_site: Site, tmp_path: Pa
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        crawl(rules_for(big_site.url + "/p0"), tmp_path, None, progress)
+        crawl(rules_for(big_site.url + "/p0"), tmp_path, None, progress, UnsharedTurns())
     assert 20 < len(_kept(tmp_path)) < PAGES
     assert len(big_site.hits) == len(_kept(tmp_path)) + 1
 
@@ -109,14 +113,43 @@ def test_a_killed_child_is_reported_and_its_crawl_resumed(big_site: Site, tmp_pa
             killed.append(child)
 
     with pytest.raises(ChildCrashed):
-        crawl(rules_for(big_site.url + "/p0"), journal, None, kill)
+        crawl(rules_for(big_site.url + "/p0"), journal, None, kill, UnsharedTurns())
     (journal / "000099.tmp").write_bytes(b"PAR1 torn")
+    JournalWriter(journal).close()
     lost = len(big_site.hits) - 1 - len(_kept(journal))
-    summary = crawl(rules_for(big_site.url + "/p0"), journal, None, lambda done, total: None)
+    summary = crawl(rules_for(big_site.url + "/p0"), journal, None, lambda done, total: None, UnsharedTurns())
     assert summary.outcomes == {"fetched": PAGES}
-    assert lost <= 64 + 2 * IN_FLIGHT
+    assert lost <= IN_FLIGHT
     _assert_complete_and_frugal(big_site, journal, extra=lost)
     assert not list(journal.glob("*.tmp"))
+
+
+def test_killed_twenty_times_no_page_is_fetched_twice_but_those_in_flight(site: Site, tmp_path: Path) -> None:
+    pages, kills, chance = 600, 20, random.Random(4)
+    for number in range(pages):
+        site.link(f"/p{number}", *(f"/p{n}" for n in range(number * 4 + 1, number * 4 + 5) if n < pages))
+        site.pages[f"/p{number}"] = replace(site.pages[f"/p{number}"], hang_s=0.3)  # type: ignore[type-var]
+    killed = 0
+    while killed < kills:
+        moment: list[float] = []
+
+        def kill(done: int, total: int | None, moment: list[float] = moment) -> None:
+            if not moment:
+                moment.append(time.monotonic() + chance.uniform(0, 0.8))
+            elif time.monotonic() > moment[0]:
+                os.kill(child_of(os.getpid()), signal.SIGKILL)
+
+        with pytest.raises(ChildCrashed):
+            crawl(rules_for(site.url + "/p0"), tmp_path, None, kill, UnsharedTurns())
+        killed += 1
+        JournalWriter(tmp_path).close()
+        asked = {site.url + path for path in site.paths()} - {site.url + "/robots.txt"}
+        assert len(asked - _kept(tmp_path)) <= IN_FLIGHT
+    assert len(_kept(tmp_path)) < pages, "the last kill came before the end"
+    assert crawl(rules_for(site.url + "/p0"), tmp_path, None, lambda done, total: None, UnsharedTurns()).finished
+    assert _kept(tmp_path) == {f"{site.url}/p{number}" for number in range(pages)}
+    asked_for = Counter(path for path in site.paths() if path != "/robots.txt")
+    assert sum(asked_for.values()) <= pages + kills * IN_FLIGHT
 
 
 def test_the_child_dies_with_its_parent(big_site: Site, tmp_path: Path) -> None:

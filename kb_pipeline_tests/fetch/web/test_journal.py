@@ -27,7 +27,7 @@ def test_segments_are_numbered_complete_and_bounded(tmp_path: Path) -> None:
     writer.append(_row("last"))
     writer.close()
     assert [path.name for path in segments(tmp_path)] == [f"{number:06d}.parquet" for number in (1, 2, 3)]
-    assert [pq.read_metadata(path).num_rows for path in segments(tmp_path)] == [64, 2, 1]
+    assert [pq.read_metadata(path).num_rows for path in segments(tmp_path)] == [SEGMENT_ROWS, 2, 1]
     assert pq.read_schema(segments(tmp_path)[0]).equals(schema())
 
 
@@ -44,6 +44,25 @@ def test_the_last_row_of_a_key_counts(tmp_path: Path) -> None:
         {"key": "a", "outcome": "fetched"},
     ]
     assert [(row["key"], row["body"]) for row in read_rows(tmp_path)] == [("b", b"x"), ("a", b"later")]
+
+
+def test_what_a_killed_writer_had_appended_is_taken_up(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from datetime import UTC, datetime\n"
+        "from kb_pipeline.fetch.web.journal import JournalWriter, Row\n"
+        "writer = JournalWriter(Path(sys.argv[1]))\n"
+        "for n in range(300): writer.append(Row(f'k{n}', f'k{n}', 'fetched', datetime.now(UTC), 0, body=b'x' * n))\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    (open_segment,) = tmp_path.glob("000002.open")
+    open_segment.write_bytes(open_segment.read_bytes()[:-5])  # as if the kill had come within the last row
+    JournalWriter(tmp_path).close()
+    rows = {row["key"]: row for row in read_rows(tmp_path)}
+    assert sorted(rows) == sorted(f"k{number}" for number in range(299))
+    assert len(rows["k298"]["body"]) == 298
+    assert rows["k0"]["fetched_at"].tzinfo is not None
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".parquet", ".parquet"]
 
 
 def test_an_empty_journal_reads_as_no_rows(tmp_path: Path) -> None:

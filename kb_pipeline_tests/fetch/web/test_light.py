@@ -19,7 +19,8 @@ from backports import zstd
 
 from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.crawl import crawl
-from kb_pipeline.fetch.web.journal import read_outcomes, segments
+from kb_pipeline.fetch.web.journal import JournalWriter, read_outcomes
+from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline.model import document_id
 from kb_pipeline_tests.fetch.web.conftest import Crawled, Crawler, child_of, known_file, rules_for
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site, running_site
@@ -252,14 +253,16 @@ def test_killed_while_asking_for_known_pages_then_resumed(site: Site, tmp_path: 
     known, journal = _remembered(tmp_path, site, *paths), tmp_path / "journal"
 
     def kill(done: int, total: int | None) -> None:
-        if segments(journal):
+        if len(site.hits) > 40:
             os.kill(child_of(os.getpid()), signal.SIGKILL)
 
     with pytest.raises(ChildCrashed):
-        crawl(rules_for(site.url + "/p0"), journal, known, kill)
+        crawl(rules_for(site.url + "/p0"), journal, known, kill, UnsharedTurns())
+    JournalWriter(journal).close()
     kept = set(read_outcomes(journal).column("key").to_pylist())
     asked = Counter(site.paths())
-    summary = crawl(rules_for(site.url + "/p0"), journal, known, lambda done, total: None)
+    assert 20 < len(kept) < len(paths)
+    summary = crawl(rules_for(site.url + "/p0"), journal, known, lambda done, total: None, UnsharedTurns())
     assert summary.outcomes == {"unchanged": len(paths)}
     again = Counter(site.paths()) - asked
     assert not kept & {site.url + path for path in again}, "what was kept is not asked for again"

