@@ -103,14 +103,15 @@ def _work(tenant: str, run: str, url: str, database_url: str, folder: str) -> No
     from kb_pipeline.control.database import Database
     from kb_pipeline.control.host_clocks import SharedTurns
     from kb_pipeline.fetch.web.crawl import crawl
-    from kb_pipeline.fetch.web.rules import CrawlRules
+    from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
 
     rules = CrawlRules(
         source="bench", start_urls=(url,), sitemap="off", scope="host", include=(), exclude=(), max_pages=100_000,
         max_depth=100, delay_s=0.0, user_agent=f"{tenant}/1.0", allowed_networks=("127.0.0.0/8",),
     )  # fmt: skip
     turns = SharedTurns(Database(database_url), tenant, run)
-    crawl(rules, Path(folder), None, lambda done, total: None, turns)
+    files = CrawlFiles(Path(folder) / "journal", Path(folder) / "notes")
+    crawl(rules, files, lambda done, total: None, turns)
 
 
 @contextmanager

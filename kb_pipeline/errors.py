@@ -9,6 +9,7 @@ KbError
 │   ├── UnknownModel          no embedder of that name
 │   ├── UnknownDocument       no document of that key
 │   ├── UnknownVersion        the KB has no version of that number
+│   ├── BrowserMissing        pages are to be rendered and there is no browser
 │   └── NoLiveVersion         the KB has not been published yet
 ├── LeaseHeld                 another run writes this KB (transient)
 ├── LeaseLost                 this run lost its lease; its work must not be published
@@ -115,6 +116,13 @@ class NoLiveVersion(UsageError):
     def __init__(self, kb: object) -> None:
         super().__init__(f"{kb}: nothing published yet; build it first: kb build {kb}")
         self.kb = kb
+
+
+class BrowserMissing(UsageError):
+    """A source asks for rendering, and what it takes is not installed."""
+
+    def __init__(self, remedy: str) -> None:
+        super().__init__(f"render: {remedy}, or set render: never")
 
 
 class LeaseHeld(KbError):

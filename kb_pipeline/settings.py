@@ -28,6 +28,8 @@ class Settings:
     allowed_networks: tuple[str, ...]
     """`KB_ALLOW_PRIVATE_NETWORKS`: CIDRs the operator opens to fetching."""
     log_format: Literal["text", "json"]
+    browser: str = ""
+    """`KB_BROWSER`: the executable of Chromium for pages that need their scripts; empty for the first one found."""
 
     @property
     def models_dir(self) -> Path:
@@ -60,6 +62,7 @@ def load_settings() -> Settings:
         contact=_contact(os.environ.get("KB_CONTACT", "")),
         allowed_networks=_networks(os.environ.get("KB_ALLOW_PRIVATE_NETWORKS", "")),
         log_format=_log_format(os.environ.get("KB_LOG_FORMAT") or "text"),
+        browser=os.environ.get("KB_BROWSER", "").strip(),
     )
 
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,6 +26,8 @@ from kb_pipeline.errors import InvalidSpec, Problem
 from kb_pipeline.model import KbKey, digest
 
 _MAX_FILE_BYTES = 1 << 20
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
@@ -42,8 +45,34 @@ def _check_url(url: str) -> str:
 HttpUrl = Annotated[str, Field(max_length=2000), AfterValidator(_check_url)]
 
 
+def _read_duration(written: object) -> object:
+    match = _DURATION.fullmatch(written) if isinstance(written, str) else None
+    if match is None:
+        raise ValueError("allowed is a number with a unit: s, m, h, d or w, as in 12h or 7d")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+Seconds = Annotated[float, Field(gt=0), BeforeValidator(_read_duration)]
+"""Written as `12h`."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False)
+
+
+class CrawlLimits(_Strict):
+    """How much of a site is too much; what is left out has a reason code of its own."""
+
+    body_mb: Annotated[float, Field(gt=0, le=1000)] = 20
+    """The most MiB of one page, as sent and decompressed."""
+    links_per_page: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    per_directory: Annotated[int, Field(ge=1)] = 10_000
+    """URLs that links lead to in one folder; folders that differ in numbers count as one."""
+    per_query_pattern: Annotated[int, Field(ge=1)] = 1_000
+    """URLs of one path with the same names of parameters."""
+    path_segments: Annotated[int, Field(ge=1, le=1000)] = 20
+    repetitive_pages: Annotated[int, Field(ge=1)] = 100
+    """Pages that are linked only from pages that say nothing new."""
 
 
 class WebSource(_Strict):
@@ -61,7 +90,9 @@ class WebSource(_Strict):
     delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 1.0
     trust_lastmod: bool = False
     """Whether a page is skipped when its sitemap gives the lastmod of the time it was last asked for."""
-    render: Literal["never"] = "never"
+    render: Literal["never", "auto", "always"] = "never"
+    """Whether pages are opened in a browser that runs their scripts: those without a text of their own, or all."""
+    limits: CrawlLimits = CrawlLimits()
 
 
 class Chunking(_Strict):
@@ -91,6 +122,10 @@ class Schedule(_Strict):
 
     cron: str
     timezone: str = "UTC"
+    adaptive: bool = False
+    """Whether pages that never change are asked for less often than the KB is refreshed."""
+    max_age: Seconds = 604_800.0
+    """With `adaptive`: no page is older than this."""
 
     @field_validator("timezone")
     @classmethod
@@ -288,6 +323,7 @@ def _fields_allowed(loc: tuple[int | str, ...]) -> str:
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "sources": WebSource,
+    "limits": CrawlLimits,
     "chunking": Chunking,
     "embedding": Embedding,
     "schedule": Schedule,

@@ -64,6 +64,14 @@ class KbPaths:
         """Where an unfinished fetch of that source keeps what it has."""
         return self.root / "journal" / source
 
+    def site_notes(self, source: str) -> Path:
+        """What is remembered of that source's sites from one fetch to the next."""
+        return self.root / "site_notes" / source
+
+    def checks(self, source: str) -> Path:
+        """When each page of that source was last asked for, where that decides when it is asked for again."""
+        return self.root / "checks" / f"{source}.parquet"
+
 
 def fsync_path(path: Path) -> None:
     """Force a file's or directory's content to disk."""

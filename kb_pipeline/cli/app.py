@@ -92,7 +92,7 @@ def build(
     session = _Session()
     key = _key(kb)
     _ = get_kb(session.db, key).spec  # an unknown KB or a missing variable is said before anything starts
-    result = run_refresh(session.settings, session.db, key, force=force)
+    result = run_refresh(session.settings, session.db, key, *["force"] * force)
     if as_json:
         print_json(result)
     else:

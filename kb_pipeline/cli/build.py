@@ -29,8 +29,10 @@ _CANCEL_WAIT_S = 60
 EXIT_STATUS = {"ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3}
 
 
-def run_refresh(settings: Settings, db: Database, key: KbKey, *, force: bool = False) -> dict[str, Any]:
+def run_refresh(settings: Settings, db: Database, key: KbKey, *wishes: str) -> dict[str, Any]:
     """Refresh a KB through Dagster and wait for it; returns what `kb build` prints.
+
+    Wishes are `force` and `retry`.
 
     Raises:
         LeaseHeld: another run writes the KB; nothing was started.
@@ -41,7 +43,7 @@ def run_refresh(settings: Settings, db: Database, key: KbKey, *, force: bool = F
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         child = subprocess.Popen(
-            [sys.executable, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *["--force"] * force],
+            [sys.executable, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *wishes],
             stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | {"KB_HOME": str(settings.home)},
         )  # fmt: skip
         _watch(child, db, key, run_id)

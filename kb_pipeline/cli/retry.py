@@ -29,7 +29,7 @@ def retry_failures(settings: Settings, db: Database, key: KbKey, ids: Sequence[s
         raise UsageError(f"{key}: no such failure: {', '.join(sorted(unknown))}; list them with: kb failures {key}")
     if not wanted:
         return []
-    result = run_refresh(settings, db, key)
+    result = run_refresh(settings, db, key, "retry")
     if result["status"] == "failed":
         raise KbError(result["message"])
     if result["status"] == "held":

@@ -25,10 +25,14 @@ class FailedItem:
     reason: str
     message: str
     recoverable: bool
+    attempts: int | None = None
+    """Refreshes in a row in which it failed, where the stage counts them itself: it may leave some out."""
+    tried_at: datetime | None = None
+    """The last of them."""
 
 
 def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[FailedItem]) -> None:
-    """Make the list of a stage what `items` says: known ones count one more attempt, absent ones are solved."""
+    """Make the list of a stage what `items` says; those that are not among them any more are solved."""
     now = datetime.now(UTC)
     with db.write() as session:
         query = select(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb, Failure.stage == stage)
@@ -43,7 +47,7 @@ def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[Faile
                 )  # fmt: skip
                 session.add(row)
             row.reason, row.message, row.recoverable = item.reason, item.message[:2000], item.recoverable
-            row.attempts, row.last_seen = row.attempts + 1, now
+            row.attempts, row.last_seen = item.attempts or row.attempts + 1, item.tried_at or now
         solved = list(known)
         for start in range(0, len(solved), _BATCH):
             session.execute(

@@ -6,6 +6,13 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 
+def next_tick(cron: str, timezone: str, after: datetime) -> datetime:
+    """The first tick after an aware time."""
+    from cronsim import CronSim
+
+    return next(CronSim(cron, after.astimezone(ZoneInfo(timezone)))).astimezone(UTC)
+
+
 def newest_tick(cron: str, timezone: str, after: datetime, upto: datetime) -> datetime | None:
     """The newest tick in (after, upto], or None: a backlog of missed ticks counts as one.
 

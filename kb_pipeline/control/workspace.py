@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache, cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kb_pipeline.chunk.refresh import refresh_chunks
@@ -19,6 +21,7 @@ from kb_pipeline.control.erasures import erased_ids
 from kb_pipeline.control.host_clocks import SharedTurns
 from kb_pipeline.control.housekeeping import tidy_kb
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
+from kb_pipeline.control.schedule import next_tick
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
@@ -27,8 +30,10 @@ from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.embed.windows import WholeTexts
 from kb_pipeline.errors import DamagedStore, GateFailed, InvalidSpec, KbError, NoLiveVersion, Problem, UnknownModel
 from kb_pipeline.failpoints import failpoint
+from kb_pipeline.fetch.recheck import Recheck
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
-from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.browser import find_browser
+from kb_pipeline.fetch.web.rules import CrawlRules, Limits
 from kb_pipeline.fetch.web.scope import glob_problem
 from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, verify_version
 from kb_pipeline.index.gates import failed_gates
@@ -65,8 +70,18 @@ _SAMPLE_COLUMNS = {
 class Workspace:
     """A KB opened for writing by one run, which holds its lease."""
 
-    def __init__(self, settings: Settings, db: Database, lease: HeldLease, run_id: str, *, force: bool = False) -> None:
-        self.settings, self.db, self.lease, self.run_id, self.force = settings, db, lease, run_id, force
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        lease: HeldLease,
+        run_id: str,
+        *,
+        force: bool = False,
+        retry: bool = False,
+    ) -> None:
+        self.settings, self.db, self.lease, self.run_id = settings, db, lease, run_id
+        self.force, self._retry = force, retry
         self.key: KbKey = lease.key
         self._repaired: list[str] = []
         self.spec = catalogue.get_kb(db, self.key).spec
@@ -76,10 +91,15 @@ class Workspace:
         """Bring pages and raw segments up to the sources."""
         erased = erased_ids(self.db, self.key)
         rules = [crawl_rules(source, self.settings, erased) for source in self.spec.sources]
+        problems: list[dict[str, Any]] = []
         try:
-            return self._stage("fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p, self._turns))
+            report = self._stage(
+                "fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p, self._turns, self._recheck)
+            )
+            problems = [{"outcome": "rejected", **problem} for problem in report.extra.get("problems", ())]
         finally:
-            self._keep_failures("fetch", failed_pages(self.store))
+            self._keep_failures("fetch", chain(failed_pages(self.store), problems))
+        return report
 
     def clean(self) -> StageReport:
         """Bring documents up to pages."""
@@ -163,6 +183,15 @@ class Workspace:
         repaired = {what: None for report in stages.values() for what in report.get("repaired", [])}
         found += [f"damaged data was set aside and made again: {what}" for what in repaired]
         return found + language_warnings(self.spec.embedding.model, stages.get("clean", {}).get("languages", {}))
+
+    @property
+    def _recheck(self) -> Recheck:
+        schedule = self.spec.schedule
+        if schedule is None or not schedule.adaptive:
+            return Recheck(self._retry)
+        now = datetime.now(UTC)
+        due = next_tick(schedule.cron, schedule.timezone, now)
+        return Recheck(self._retry, schedule.max_age, (due - now).total_seconds())
 
     def _turns(self, source: str) -> SharedTurns:
         return SharedTurns(self.db, self.key.tenant, f"{self.run_id} {source}")
@@ -298,7 +327,13 @@ class Workspace:
     def _keep_failures(self, stage: str, rows: Iterable[dict[str, Any]]) -> None:
         items = (
             failures.FailedItem(
-                row["source"], row["key"], row["reason"], row["message"] or "", row["outcome"] == "failed"
+                row["source"],
+                row["key"],
+                row["reason"],
+                row["message"] or "",
+                row["outcome"] == "failed",
+                row.get("failures"),
+                row.get("tried_at"),
             )
             for row in rows
         )
@@ -332,6 +367,10 @@ def crawl_rules(source: WebSource, settings: Settings, erased: tuple[str, ...] =
         allowed_networks=settings.allowed_networks,
         erased=erased,
         trust_lastmod=source.trust_lastmod,
+        render=source.render,
+        browser=find_browser(settings.browser) if source.render != "never" else "",
+        max_body_bytes=round(source.limits.body_mb * (1 << 20)),
+        limits=Limits(**source.limits.model_dump(exclude={"body_mb"})),
     )
 
 
@@ -371,9 +410,12 @@ def _top(reasons: dict[str, int]) -> str:
 
 @contextmanager
 def open_workspace(
-    settings: Settings, db: Database, key: KbKey, run_id: str, *, force: bool = False
+    settings: Settings, db: Database, key: KbKey, run_id: str, *, force: bool = False, retry: bool = False
 ) -> Iterator[Workspace]:
     """Hold the KB's lease and note the refresh; an exception ends the refresh as failed, with its message.
+
+    With `force`, checks that are a matter of judgement do not hold a version; with `retry`, what failed is asked for
+    again however often and recently it did.
 
     Raises:
         UnknownKb: the KB has not been applied.
@@ -383,7 +425,7 @@ def open_workspace(
     with hold_lease(db, key, run_id) as lease:
         refreshes.begin_refresh(db, key, run_id)
         try:
-            yield Workspace(settings, db, lease, run_id, force=force)
+            yield Workspace(settings, db, lease, run_id, force=force, retry=retry)
         except KbError as error:
             refreshes.end_refresh(db, key, run_id, "failed", message=str(error))
             raise

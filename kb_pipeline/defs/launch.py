@@ -1,9 +1,13 @@
-"""Runs `refresh_kb` in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID [--force]`."""
+"""Runs `refresh_kb` in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID [WISH...]`.
+
+A wish is `force` or `retry`; see the tags in partitions.py.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kb_pipeline.processes import collect_garbage_rarely, die_with_parent
@@ -15,11 +19,11 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Every event is in the instance; on a terminal they would bury the progress display."""
 
 
-def launch(key: KbKey, run_id: str, *, force: bool) -> bool:
+def launch(key: KbKey, run_id: str, wishes: Sequence[str]) -> bool:
     """Execute the job as an ordinary run of this home's instance; returns whether it succeeded."""
     from kb_pipeline.definitions import defs
     from kb_pipeline.defs.instance import open_instance
-    from kb_pipeline.defs.partitions import FORCE_TAG, add_partition, tags_of
+    from kb_pipeline.defs.partitions import WISH_TAGS, add_partition, tags_of
     from kb_pipeline.settings import load_settings
 
     with open_instance(load_settings()) as instance:
@@ -27,7 +31,7 @@ def launch(key: KbKey, run_id: str, *, force: bool) -> bool:
         result = defs.resolve_job_def("refresh_kb").execute_in_process(
             instance=instance,
             partition_key=str(key),
-            tags=tags_of(str(key)) | ({FORCE_TAG: "true"} if force else {}),
+            tags=tags_of(str(key)) | {f"{WISH_TAGS}{wish}": "true" for wish in wishes},
             run_id=run_id,
             run_config=_QUIET,
             raise_on_error=False,
@@ -41,7 +45,7 @@ def main() -> int:
     collect_garbage_rarely()
     from kb_pipeline.model import KbKey
 
-    return 0 if launch(KbKey.parse(sys.argv[1]), sys.argv[2], force="--force" in sys.argv[4:]) else 1
+    return 0 if launch(KbKey.parse(sys.argv[1]), sys.argv[2], sys.argv[4:]) else 1
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import dagster as dg
 from kb_pipeline.index.gates import Gate
 from kb_pipeline.model import StageReport
 
+_MOST_ROWS = 50
+
 
 def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """Counts, rate, reasons and sample rows of a stage."""
@@ -29,7 +31,7 @@ def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = 
     if reasons := _reasons(report):
         metadata["reasons"] = dg.MetadataValue.table(reasons)
     for name, value in report.extra.items():
-        metadata[name] = dg.MetadataValue.json(value) if isinstance(value, (dict, list)) else value
+        metadata[name] = _shown(value)
     if rows := [dg.TableRecord(_flat(row)) for row in samples]:
         metadata["sample"] = dg.MetadataValue.table(rows)
     return metadata
@@ -59,6 +61,13 @@ def _check_result(name: str, gate: Gate, *, force: bool) -> dg.AssetCheckResult:
         description=gate.message,
         metadata=gate.measured,
     )
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever a stage reports, as Dagster shows it best
+    """A table for a list of records, JSON for other structures, else the value itself."""
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in value[:_MOST_ROWS]])
+    return dg.MetadataValue.json(value) if isinstance(value, (dict, list)) else value
 
 
 def _reasons(report: StageReport) -> list[dg.TableRecord]:

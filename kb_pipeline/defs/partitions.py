@@ -9,8 +9,12 @@ from kb_pipeline.model import KbKey
 
 knowledge_bases = dg.DynamicPartitionsDefinition(name="knowledge_bases")
 
-FORCE_TAG = "kb/force"
+WISH_TAGS = "kb/"
+FORCE_TAG = f"{WISH_TAGS}force"
 """A run with this tag set to `true` publishes what a check would hold; also for runs launched in the web UI."""
+
+RETRY_TAG = f"{WISH_TAGS}retry"
+"""A run with this tag set to `true` asks for everything that failed, however often and recently it did."""
 
 
 def tags_of(partition_key: str | None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from kb_pipeline.defs.partitions import FORCE_TAG, tags_of
+from kb_pipeline.defs.partitions import FORCE_TAG, RETRY_TAG, tags_of
 from kb_pipeline.errors import ChildCrashed, KbError, LeaseHeld
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
@@ -48,8 +48,8 @@ class Workspaces(dg.ConfigurableResource[Any]):
             context.instance.add_run_tags(run.run_id, dict(missing))  # started around the coordinator
         with translated_errors():
             key = KbKey.parse(context.partition_key)
-            force = run.tags.get(FORCE_TAG) == "true"
-            with open_workspace(load_settings(), open_database(), key, run.run_id, force=force) as workspace:
+            wishes = {name: run.tags.get(tag) == "true" for name, tag in (("force", FORCE_TAG), ("retry", RETRY_TAG))}
+            with open_workspace(load_settings(), open_database(), key, run.run_id, **wishes) as workspace:
                 yield workspace
                 if not _publishes(run):
                     workspace.end_part(sorted(asset.to_user_string() for asset in run.asset_selection or ()))

@@ -6,17 +6,21 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import SourceFailed
 from kb_pipeline.fetch.pages import merge_outcomes, pages_schema
+from kb_pipeline.fetch.recheck import Recheck, describe_wait, plan
 from kb_pipeline.fetch.web.crawl import Crawler, crawl
 from kb_pipeline.fetch.web.journal import segments
-from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
+from kb_pipeline.fetch.web.known import COLUMNS as KNOWN_COLUMNS
+from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary
 from kb_pipeline.fetch.web.turns import Turns
 from kb_pipeline.model import ReportProgress, StageReport
-from kb_pipeline.storage import KbPaths, adopt_segments, write_durably
+from kb_pipeline.storage import KbPaths, adopt_segments, write_durably, written_beside
 from kb_pipeline.tables import PAGES, KbStore, LanceTable
 
 if TYPE_CHECKING:
@@ -24,16 +28,26 @@ if TYPE_CHECKING:
 
 _OUTCOME_COLUMNS = [
     "key", "url", "outcome", "reason", "message", "status", "redirect_to", "etag", "last_modified", "content_type",
-    "sha256", "fetched_at", "depth", "lastmod",
+    "sha256", "fetched_at", "depth", "lastmod", "attempts", "consent", "rendered",
 ]  # fmt: skip
 TurnsOf = Callable[[str], Turns]
 """The turns at hosts of the crawl of a source, by its name."""
+_KNOWN_COLUMNS = [
+    "source", "key", "depth", "etag", "last_modified", "sha256", "lastmod", "outcome", "reason", "message", "consent",
+    "rendered", "failures", "tried_at", "changes", "first_at",
+]  # fmt: skip
+_FAILURE_COLUMNS = ["source", "key", "outcome", "reason", "message", "failures", "tried_at"]
 _RESUME_WITHIN_S = 24 * 3600
 """What an interrupted fetch has is taken up again if it is younger than a day."""
 
 
 def refresh_pages(
-    store: KbStore, sources: Sequence[CrawlRules], run_id: str, progress: ReportProgress, turns: TurnsOf
+    store: KbStore,
+    sources: Sequence[CrawlRules],
+    run_id: str,
+    progress: ReportProgress,
+    turns: TurnsOf,
+    recheck: Recheck = Recheck(),  # noqa: B008 - frozen
 ) -> StageReport:
     """Fetch every source and merge what came into `pages`; an interrupted fetch goes on where it was.
 
@@ -41,39 +55,82 @@ def refresh_pages(
         SourceFailed: no source gave anything; the table then keeps what it had.
     """
     with Crawler(knows_pages=store.has_table(PAGES)) as crawler:
-        return _refresh(store, sources, run_id, progress, turns, crawler)
+        return _Refresh(store, run_id, progress, turns, recheck).of(sources, crawler)
 
 
-def _refresh(
-    store: KbStore, sources: Sequence[CrawlRules], run_id: str, progress: ReportProgress, turns: TurnsOf, first: Crawler
-) -> StageReport:
-    report, started = StageReport("fetch"), time.monotonic()
-    pages = store.tables.open_or_create(PAGES, pages_schema())
-    report.deleted = _drop_other_sources(pages, [rules.source for rules in sources])
-    problems = []
-    for number, rules in enumerate(sources):
-        journal = _Journal(store.paths, rules, run_id)
-        run_crawl = crawl if number else first.run
-        known = _write_known(pages, rules.source, journal.note)
-        summary = run_crawl(rules, journal.path, known, progress, turns(rules.source))
+class _Refresh:
+    """One run over all sources of a KB."""
+
+    def __init__(self, store: KbStore, run_id: str, progress: ReportProgress, turns: TurnsOf, recheck: Recheck) -> None:
+        self._store, self._run_id, self._progress = store, run_id, progress
+        self._turns, self._recheck = turns, recheck
+        self._pages = store.tables.open_or_create(PAGES, pages_schema())
+        self._report = StageReport("fetch")
+
+    def of(self, sources: Sequence[CrawlRules], first: Crawler) -> StageReport:
+        started, report = time.monotonic(), self._report
+        report.deleted = _drop_other_sources(self._pages, [rules.source for rules in sources])
+        empty = []
+        for number, rules in enumerate(sources):
+            outcomes = self._fetch(rules, crawl if number else first.run)
+            if not outcomes["outcome"].is_in(["fetched", "unchanged"]).any():
+                empty.append((rules.source, _why_nothing(outcomes)))
+        report.seconds = time.monotonic() - started
+        if len(empty) == len(sources):
+            raise SourceFailed(*empty[0])
+        return report
+
+    def _fetch(self, rules: CrawlRules, run_crawl: Callable[..., CrawlSummary]) -> pl.DataFrame:
+        paths, source = self._store.paths, rules.source
+        journal, checks = _Journal(paths, rules, self._run_id), Checks(paths.checks(source))
+        known = _write_known(self._pages, source, journal.note, checks, self._recheck)
+        files = CrawlFiles(journal.path, paths.site_notes(source), known)
+        summary = run_crawl(rules, files, self._progress, self._turns(source))
         outcomes = journal.outcomes()
-        _count(report, outcomes, summary)
-        report.deleted += _merge(pages, outcomes, rules, run_id)
+        _count(self._report, source, outcomes, summary)
+        self._report.deleted += _merge(self._pages, outcomes, rules, self._run_id)
+        if self._recheck.max_age_s is not None:
+            checks.note(outcomes)
         journal.adopt(outcomes)
-        if not outcomes["outcome"].is_in(["fetched", "unchanged"]).any():
-            problems.append((rules.source, _why_nothing(outcomes)))
-    report.seconds = time.monotonic() - started
-    if len(problems) == len(sources):
-        raise SourceFailed(*problems[0])
-    return report
+        return outcomes
 
 
 def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
-    """The rows of `pages` whose newest try was rejected or failed."""
-    if store.tables.exists(PAGES):
-        pages = store.tables.open(PAGES)
-        columns = ["source", "key", "outcome", "reason", "message"]
-        yield from pages.narrow(columns, "outcome IN ('rejected', 'failed')").iter_rows(named=True)
+    """The rows of `pages` whose newest try was rejected or failed, and when they are asked for again."""
+    if not store.tables.exists(PAGES):
+        return
+    pages = store.tables.open(PAGES)
+    columns = [name for name in _FAILURE_COLUMNS if name in pages.schema.names]
+    for row in pages.narrow(columns, "outcome IN ('rejected', 'failed')").iter_rows(named=True):
+        row = dict.fromkeys(_FAILURE_COLUMNS) | row
+        told = describe_wait(row) if row["outcome"] == "failed" else ""
+        yield row | {"message": "; ".join(part for part in (row["message"], told) if part)}
+
+
+class Checks:
+    """When each page of a source was last asked for; a file of its own, so that asking alone changes no table."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> pl.DataFrame:
+        """`key` and `checked_at` of every page that was asked for while it mattered."""
+        import polars as pl
+
+        if self._path.exists():
+            return pl.read_parquet(self._path)
+        return pl.DataFrame(schema=[("key", pl.String), ("checked_at", pl.Datetime("us", "UTC"))])
+
+    def note(self, outcomes: pl.DataFrame) -> None:
+        """Remember what a crawl asked for; keys that gave no page are forgotten."""
+        import polars as pl
+
+        given = outcomes.filter(pl.col("outcome").is_in(["fetched", "unchanged"]))
+        asked = given.filter(pl.col("attempts") > 0).select("key", checked_at="fetched_at")
+        earlier = self.read().join(given.filter(pl.col("attempts") == 0), on="key", how="semi")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with written_beside(self._path, self._path.with_suffix(".tmp")) as file:
+            pl.concat([asked, earlier]).write_parquet(file, compression="zstd")
 
 
 class _Journal:
@@ -126,18 +183,22 @@ class _Journal:
         return fetch_id
 
 
-def _write_known(pages: LanceTable, source: str, note: Path) -> Path | None:
+def _write_known(pages: LanceTable, source: str, note: Path, checks: Checks, recheck: Recheck) -> Path | None:
     """Every key met so far, for the crawler to ask after those with stored bytes; None when there are none."""
     import polars as pl
 
-    columns = ["source", "key", "depth", "etag", "last_modified", "sha256", "lastmod", "outcome"]
-    known = pages.distinct(pages.narrow(columns).filter(pl.col("source") == source), "key")
+    known = pages.distinct(pages.narrow(_KNOWN_COLUMNS).filter(pl.col("source") == source), "key")
     if known["sha256"].null_count() == known.height:
         return None
     path = note.with_suffix(".known.parquet")
-    # What the sitemap said before a try that failed is no reason to skip the next one.
-    lastmod = pl.when(pl.col("outcome") == "fetched").then("lastmod")
-    known.with_columns(lastmod=lastmod).drop("source", "outcome").write_parquet(path, compression="lz4")
+    failed = pl.col("outcome") == "failed"
+    planned = plan(known, checks.read(), recheck, datetime.now(UTC)).with_columns(
+        # What the sitemap said before a try that failed is no reason to skip the next one.
+        lastmod=pl.when(pl.col("outcome") == "fetched").then("lastmod"),
+        reason=pl.when(failed).then("reason"),
+        message=pl.when(failed).then("message"),
+    )
+    planned.select(KNOWN_COLUMNS).write_parquet(path, compression="lz4")
     return path
 
 
@@ -166,16 +227,17 @@ def _drop_other_sources(pages: LanceTable, sources: Sequence[str]) -> int:
     return others["sha256"].count()
 
 
-def _count(report: StageReport, outcomes: pl.DataFrame, summary: CrawlSummary) -> None:
+def _count(report: StageReport, source: str, outcomes: pl.DataFrame, summary: CrawlSummary) -> None:
     import polars as pl
 
     figures = {"requests": summary.requests, "body_bytes": summary.body_bytes, "out_of_scope": summary.out_of_scope}
-    if summary.skipped_by_lastmod:
-        figures["skipped_by_lastmod"] = summary.skipped_by_lastmod
-    for name, figure in figures.items():
+    optional = {"not_asked": summary.not_asked, "rendered": summary.rendered, "not_recorded": summary.not_recorded}
+    for name, figure in (figures | {name: figure for name, figure in optional.items() if figure}).items():
         report.extra[name] = report.extra.get(name, 0) + figure
-    if summary.warnings:
-        report.extra.setdefault("warnings", []).extend(summary.warnings)
+    if summary.problems:
+        rows = ({"source": source, "key": p.url, "reason": p.reason, "message": p.message} for p in summary.problems)
+        report.extra.setdefault("problems", []).extend(rows)
+    report.extra.setdefault("hosts", []).extend(asdict(host) for host in summary.hosts)
     for outcome, reason, keys in outcomes.group_by("outcome", "reason").agg(pl.len()).iter_rows():
         report.entered += keys
         if outcome == "failed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from kb_pipeline.fetch.pages import pages_schema
-from kb_pipeline.fetch.refresh import refresh_pages
+from kb_pipeline.fetch.recheck import GIVEN_UP, Recheck
+from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
 from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline.model import KbKey, StageReport, document_id
 from kb_pipeline.storage import KbPaths
@@ -28,13 +30,10 @@ class Stage:
         self.rules = rules_for(site.url + "/", sitemap="auto", retries=0)
         self.store = KbStore(KbPaths(folder, KbKey("acme", "docs")))
 
-    def refresh(self, **changes: Any) -> StageReport:
+    def refresh(self, recheck: Recheck = Recheck(), **changes: Any) -> StageReport:  # noqa: B008 - frozen
+        rules = replace(self.rules, **changes)
         return refresh_pages(
-            self.store,
-            [replace(self.rules, **changes)],
-            "run",
-            lambda done, total: None,
-            lambda source: UnsharedTurns(),
+            self.store, [rules], "run", lambda done, total: None, lambda source: UnsharedTurns(), recheck
         )
 
     def row(self, path: str) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def test_a_trusted_lastmod_is_remembered_and_then_saves_the_request(stage: Stage
     assert stage.row("/a")["lastmod"] == "2026-01-02"
     before, asked = stage.written(), stage.site.count("/a")
     report = stage.refresh(trust_lastmod=True)
-    assert (report.unchanged, report.extra["skipped_by_lastmod"]) == (3, 1)
+    assert (report.unchanged, report.extra["not_asked"]) == (3, 1)
     assert stage.site.count("/a") == asked
     assert stage.written() == before
 
@@ -97,7 +96,7 @@ def test_a_lastmod_of_today_may_still_change_and_is_not_trusted(stage: Stage) ->
     for _ in range(3):
         report = stage.refresh(trust_lastmod=True)
     assert stage.row("/a")["lastmod"] is None
-    assert "skipped_by_lastmod" not in report.extra
+    assert "not_asked" not in report.extra
 
 
 def test_a_page_that_failed_is_asked_for_whatever_the_sitemap_says(stage: Stage) -> None:
@@ -139,3 +138,120 @@ def test_a_table_of_an_earlier_release_learns_the_lastmod(stage: Stage) -> None:
     for _ in range(2):
         stage.refresh(trust_lastmod=True)
     assert stage.row("/a")["lastmod"] == "2026-01-02"
+
+
+def _failed(stage: Stage) -> dict[str, str]:
+    return {row["key"].removeprefix(stage.site.url): row["message"] for row in failed_pages(stage.store)}
+
+
+def test_a_page_that_keeps_failing_is_given_up_and_asked_for_again_on_request(stage: Stage) -> None:
+    stage.site.pages["/b"] = Page(status=500)
+    for failures in range(1, GIVEN_UP + 1):
+        report = stage.refresh(Recheck(retry=True))
+        assert (stage.row("/b")["failures"], report.failed["http_500"]) == (failures, 1)
+    asked, before = stage.site.count("/b"), stage.written()
+    report = stage.refresh()
+    assert (stage.site.count("/b"), report.failed["http_500"]) == (asked, 1), "not asked for, yet not forgotten"
+    assert stage.written() == before
+    assert _failed(stage)["/b"].endswith("given up after 8 refreshes in a row; kb retry asks again")
+    stage.site.link("/b")
+    stage.refresh(Recheck(retry=True))
+    row = stage.row("/b")
+    assert (row["outcome"], row["failures"], row["tried_at"]) == ("fetched", None, None)
+    assert "/b" not in _failed(stage)
+
+
+def test_a_kept_page_that_fails_keeps_its_bytes_while_it_waits(stage: Stage) -> None:
+    stage.refresh()
+    kept = stage.row("/a")["sha256"]
+    stage.site.pages["/a"] = Page(status=503)
+    for _ in range(3):
+        stage.refresh()
+    assert stage.site.count("/a") == 4
+    stage.refresh()
+    assert stage.site.count("/a") == 4, "the third failure in a row is followed by a pause"
+    row = stage.row("/a")
+    assert (row["sha256"], row["failures"], row["reason"]) == (kept, 3, "http_503")
+
+
+def test_what_was_not_asked_for_has_not_failed_once_more(stage: Stage) -> None:
+    stage.refresh()
+    stage.site.pages["/robots.txt"] = Page(status=500)
+    with pytest.raises(Exception, match="gave no page"):
+        stage.refresh()
+    row = stage.row("/a")
+    assert (row["outcome"], row["reason"], row["failures"]) == ("failed", "robots_unreachable", 0)
+
+
+def test_changes_are_counted_from_the_first_bytes_on(stage: Stage) -> None:
+    stage.refresh()
+    first = stage.row("/a")
+    assert (first["changes"], first["first_at"]) == (0, first["fetched_at"])
+    for number in range(2):
+        stage.site.link("/a", f"/new{number}")
+        stage.refresh()
+    stage.refresh()
+    row = stage.row("/a")
+    assert (row["changes"], row["first_at"]) == (2, first["first_at"])
+    del stage.site.pages["/a"]
+    stage.refresh()
+    row = stage.row("/a")
+    assert (row["changes"], row["first_at"]) == (None, None)
+
+
+def test_an_adaptive_refresh_leaves_quiet_pages_alone_for_a_while(stage: Stage) -> None:
+    adaptive = Recheck(max_age_s=86_400, next_refresh_s=1)
+    for _ in range(3):
+        stage.refresh(adaptive)
+    asked, before = stage.site.count("/a"), stage.written()
+    reports = [stage.refresh(adaptive) for _ in range(6)]
+    assert stage.site.count("/a") - asked < 5
+    assert stage.site.count("/") == 9, "start URLs are always asked for"
+    assert sum(report.extra.get("not_asked", 0) for report in reports) > 2
+    assert all((report.unchanged, report.failed.total()) == (3, 0) for report in reports)
+    assert stage.written() == before
+    asked = stage.site.count("/a")
+    stage.refresh(Recheck(max_age_s=0.001))
+    assert stage.site.count("/a") == asked + 1, "nothing is older than max_age"
+
+
+def test_a_new_lastmod_has_a_quiet_page_asked_for_at_once(stage: Stage) -> None:
+    adaptive = Recheck(max_age_s=86_400, next_refresh_s=1)
+    _sitemap(stage.site, lambda earlier: "2026-01-02" if earlier < 6 else "2026-02-03")
+    for _ in range(6):
+        stage.refresh(adaptive, trust_lastmod=True)
+    asked = stage.site.count("/a")
+    stage.refresh(adaptive, trust_lastmod=True)
+    assert stage.site.count("/a") == asked + 1
+
+
+def test_what_a_page_says_of_its_use_is_kept_while_it_is_unchanged(stage: Stage) -> None:
+    stage.site.pages["/a"] = Page(b'<meta name=robots content="noarchive"><p>words')
+    for _ in range(2):
+        stage.refresh()
+        assert json.loads(stage.row("/a")["consent"])["directives"] == ["noarchive"]
+    headers = {"Content-Type": "text/html", "X-Robots-Tag": "noai"}
+    stage.site.pages["/a"] = Page(b'<meta name=robots content="noarchive"><p>words', headers=headers)
+    stage.refresh()
+    assert json.loads(stage.row("/a")["consent"])["directives"] == ["noai", "noarchive"]
+    stage.site.pages["/a"] = Page(b"<p>other words")
+    stage.refresh()
+    assert stage.row("/a")["consent"] is None
+
+
+def test_a_page_that_turns_noindex_loses_its_bytes(stage: Stage) -> None:
+    stage.refresh()
+    stage.site.pages["/a"] = Page(b'<meta name=robots content="noindex"><p>words')
+    report = stage.refresh()
+    assert (report.rejected["noindex"], report.deleted) == (1, 1)
+    assert stage.row("/a")["sha256"] is None
+
+
+def test_problems_and_hosts_are_reported(stage: Stage) -> None:
+    stage.site.pages["/sitemap.xml"] = Page(b"<urlset><url><loc>", headers={"Content-Type": "text/xml"})
+    report = stage.refresh(sitemap=(f"{stage.site.url}/none.xml",))
+    assert [(row["key"], row["reason"]) for row in report.extra["problems"]] == [
+        (f"{stage.site.url}/none.xml", "not_found")
+    ]
+    (host,) = report.extra["hosts"]
+    assert (host["host"], host["requests"]) == ("127.0.0.1", len(stage.site.hits))

@@ -17,11 +17,10 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.fetch.web.clocks import Stopped
-from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
 from kb_pipeline.fetch.web.turns import Grant, Report
 from kb_pipeline.processes import collect_garbage_rarely, die_with_parent
 
@@ -68,20 +67,21 @@ async def _crawl(job: dict[str, Any]) -> None:
     from kb_pipeline.fetch.web.ledger import Ledger
     from kb_pipeline.fetch.web.walk import Walk
 
-    rules, journal = CrawlRules.from_json(job["rules"]), Path(job["journal"])
-    writer = JournalWriter(journal)
+    rules, files = CrawlRules.from_json(job["rules"]), CrawlFiles.from_json(job["files"])
+    writer = JournalWriter(files.journal)
     ledger = Ledger(writer)
-    exchange = await _Pipe.open()
-    walk = Walk(rules, journal, ledger, KnownPages(Path(job["known"]) if job["known"] else None), exchange)
+    walk = Walk(rules, files, ledger, KnownPages(files.known), await _Pipe.open())
     ticker = asyncio.create_task(_tick(walk, ledger, rules))
     _stop_on_signals(walk)
     try:
-        finished = await _run_phases(walk, rules, knows_pages=bool(job["known"]))
+        async with walk.renderer or contextlib.nullcontext():
+            finished = await _run_phases(walk, rules, knows_pages=files.known is not None)
     finally:
         ticker.cancel()
         writer.close()
     engines = tuple(name for name in ("aiohttp", "scrapy") if name in sys.modules)
-    summary = ledger.summary(walk.client.requests, walk.client.body_bytes, finished=finished, engines=engines)
+    client, hosts = walk.client, walk.clocks.figures()
+    summary = ledger.summary(client.requests, client.body_bytes, finished=finished, engines=engines, hosts=hosts)
     _print({"summary": asdict(summary)})
 
 

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from time import monotonic
 
 from kb_pipeline.fetch.web.clocks import LONGEST_WAIT_S, AskedToWait, HostClock, HostClocks, Stopped
-from kb_pipeline.fetch.web.links import media_type
+from kb_pipeline.fetch.web.media import media_type
 from kb_pipeline.fetch.web.reasons import is_transient, is_transient_status
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.turns import LONGEST_RETRY_AFTER_S
@@ -157,12 +157,14 @@ def _given_up(last: Answer | NoAnswer) -> Answer:
 def header_texts(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by name in lower case, several values joined by a comma, as text that can be stored.
 
-    Servers send any bytes; what is not UTF-8 is replaced, since one odd header must not end a crawl.
+    Servers send any bytes; what is not UTF-8 is replaced, since one odd header must not end a crawl. Lines of
+    X-Robots-Tag stay lines: an agent that one of them names is not addressed by the next.
     """
     headers: dict[str, str] = {}
     for raw_name, raw_value in fields:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
+        joint = "\n" if name == "x-robots-tag" else ","
+        headers[name] = f"{headers[name]}{joint}{value}" if name in headers else value
     return headers
 
 

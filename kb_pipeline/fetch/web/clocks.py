@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from time import monotonic
 
+from kb_pipeline.fetch.web.rules import HostFigures
 from kb_pipeline.fetch.web.turns import HOLDING_S, Grant, Report
 
 DOWN_AFTER = 10
@@ -17,6 +18,7 @@ _SLOW_START = 4
 """Requests at once to a host that has not answered yet; each answer makes room for one more. Many servers queue five
 connections and let the others wait a second."""
 _RENEW_BEFORE_S = 0.3
+_HOSTS_TOLD = 10
 
 Exchange = Callable[[Mapping[str, Report]], Awaitable[Mapping[str, Grant]]]
 """Reports on hosts against grants, as turns.Turns does it, from wherever that is."""
@@ -270,3 +272,8 @@ class HostClocks:
     async def settle(self) -> None:
         """Report what has not been reported: a Retry-After of the last answer holds for the next crawl too."""
         await asyncio.gather(*(self._desk.exchange(clock.host, clock) for clock in self if clock.has_news))
+
+    def figures(self) -> tuple[HostFigures, ...]:
+        """What the hosts that were asked most cost."""
+        busiest = sorted(self, key=lambda clock: -clock.requests)[:_HOSTS_TOLD]
+        return tuple(HostFigures(clock.host, clock.requests, round(clock.waited_s, 1)) for clock in busiest)

@@ -11,11 +11,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import IO, Any
 
 from kb_pipeline.errors import ChildCrashed
-from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
+from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, HostFigures, Problem
 from kb_pipeline.fetch.web.turns import Report, Turns
 from kb_pipeline.model import ReportProgress
 
@@ -23,14 +22,12 @@ STOP_SECONDS = 20.0
 _TAIL_BYTES = 4000
 
 
-def crawl(rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress, turns: Turns) -> CrawlSummary:
+def crawl(rules: CrawlRules, files: CrawlFiles, progress: ReportProgress, turns: Turns) -> CrawlSummary:
     """Crawl by the rules into the journal and go on from what the journal already holds.
 
     Args:
         rules: what the source asks of the crawl.
-        journal: the folder of its rows; see journal.py.
-        known: a Parquet file with the columns of known.COLUMNS: keys of an earlier refresh, of which those with a hash
-            are asked for conditionally, before and apart from discovery.
+        files: where it reads and writes.
         progress: told how many pages are kept.
         turns: decides when a host may be asked.
 
@@ -38,8 +35,8 @@ def crawl(rules: CrawlRules, journal: Path, known: Path | None, progress: Report
         ChildCrashed: the child died. An exception in the caller (a cancelled run) lets the child finish its requests
             in flight and flush, and is raised again.
     """
-    with Crawler(knows_pages=known is not None) as crawler:
-        return crawler.run(rules, journal, known, progress, turns)
+    with Crawler(knows_pages=files.known is not None) as crawler:
+        return crawler.run(rules, files, progress, turns)
 
 
 class Crawler:
@@ -58,12 +55,11 @@ class Crawler:
         _close_pipes(self._child)
         self._errors.close()
 
-    def run(
-        self, rules: CrawlRules, journal: Path, known: Path | None, progress: ReportProgress, turns: Turns
-    ) -> CrawlSummary:
+    def run(self, rules: CrawlRules, files: CrawlFiles, progress: ReportProgress, turns: Turns) -> CrawlSummary:
         """Crawl, as `crawl` says; once only."""
-        journal.mkdir(parents=True, exist_ok=True)
-        _send_job(self._child, rules, journal, known)
+        files.journal.mkdir(parents=True, exist_ok=True)
+        files.notes.mkdir(parents=True, exist_ok=True)
+        _send(self._child, {"rules": rules.as_json(), "files": files.as_json()})
         try:
             summary = _listen(self._child, progress, turns)
             returncode = self._child.wait()
@@ -87,15 +83,6 @@ def _start(errors: IO[bytes], knows_pages: bool) -> subprocess.Popen[str]:
     )
 
 
-def _send_job(child: subprocess.Popen[str], rules: CrawlRules, journal: Path, known: Path | None) -> None:
-    job = {
-        "rules": rules.as_json(),
-        "journal": str(journal.absolute()),
-        "known": str(known.absolute()) if known else None,
-    }
-    _send(child, job)
-
-
 def _send(child: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
     stdin = _pipe(child.stdin)
     with contextlib.suppress(BrokenPipeError):  # it died; its status and stderr tell why
@@ -116,8 +103,9 @@ def _listen(child: subprocess.Popen[str], progress: ReportProgress, turns: Turns
             progress(message["done"], message["total"])
     if summary is None:
         return None
-    lists = {name: tuple(summary[name]) for name in ("warnings", "engines")}
-    return CrawlSummary(**{**summary, **lists})
+    problems = tuple(Problem(**fields) for fields in summary["problems"])
+    hosts = tuple(HostFigures(**fields) for fields in summary["hosts"])
+    return CrawlSummary(**{**summary, "engines": tuple(summary["engines"]), "problems": problems, "hosts": hosts})
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

@@ -63,6 +63,8 @@ class Row(msgspec.Struct, array_like=True):
     """What the page, its headers and its robots.txt say of indexing and AI use; see consent.py."""
     rendered: bool = False
     """Whether the body is what a browser made of the page's scripts."""
+    links: tuple[str, ...] | None = None
+    """Where a page leads that is not kept itself, but whose links are followed."""
 
 
 @lru_cache(maxsize=1)
@@ -90,6 +92,7 @@ def schema() -> pa.Schema:
             ("lastmod", pa.string()),
             ("consent", pa.string()),
             ("rendered", pa.bool_()),
+            ("links", pa.list_(pa.string())),
         ]
     )
 

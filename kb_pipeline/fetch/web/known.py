@@ -10,28 +10,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("key", "depth", "etag", "last_modified", "sha256", "lastmod")
+COLUMNS = (
+    "key", "depth", "etag", "last_modified", "sha256", "lastmod", "rendered", "waits", "reason", "message", "consent",
+)  # fmt: skip
 _BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class KnownPage:
-    """The validators and the hash of a page as it was last kept."""
+    """A page as it was last kept, or a key whose newest try failed."""
 
     key: str
     depth: int
     etag: str | None
     last_modified: str | None
-    sha256: str
+    sha256: str | None
+    """Of the stored bytes; None when there are none."""
     lastmod: str | None
     """What the sitemap said when the page was asked for; None if that try failed."""
+    rendered: bool | None
+    waits: bool | None
+    """Whether this refresh does not ask for it: it is not due, or failed too recently or too often."""
+    reason: str | None
+    message: str | None
+    """Why the newest try failed; None when it did not."""
+    consent: str | None
+    """What it said of its use; see consent.py."""
 
 
 class KnownPages:
     """A table of known keys, looked up by key; costs about 16 bytes a key beside its Arrow columns.
 
-    A key without a hash has been met but gave no page (a redirect, an error, an image): it is no page to ask
-    after, yet nothing new either when it is discovered again.
+    A key without a hash has been met but gave no page. One that failed has a reason and is asked for again; the others
+    (a redirect, an image) are no pages to ask after, yet nothing new either when they are discovered again.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -48,7 +59,7 @@ class KnownPages:
         return self._table.num_rows if self._table is not None else 0
 
     def pages(self, is_urgent: Callable[[KnownPage], bool]) -> Iterator[KnownPage]:
-        """Every page with stored bytes, the urgent ones first; else in the order of the file."""
+        """Every page to ask after, the urgent ones first; else in the order of the file."""
         others = 0
         for page in self._pages():
             if is_urgent(page):
@@ -69,19 +80,20 @@ class KnownPages:
         return row is not None and bool(self._has_bytes[row])
 
     def get(self, key: str) -> KnownPage | None:
-        """The stored page of a key."""
+        """The page of a key, if it is one to ask after."""
         row = self._row(key)
         if row is None or self._table is None:
             return None
-        fields = self._table.slice(row, 1).to_pylist()[0]
-        return KnownPage(**fields) if fields["sha256"] else None
+        page = KnownPage(**self._table.slice(row, 1).to_pylist()[0])
+        return page if page.sha256 or page.reason else None
 
     def _pages(self) -> Iterator[KnownPage]:
         for batch in self._table.to_batches(max_chunksize=_BATCH) if self._table is not None else ():
             columns = (column.to_pylist() for column in batch.columns)
             for fields in zip(*columns, strict=True):
-                if fields[4]:
-                    yield KnownPage(*fields)
+                page = KnownPage(*fields)
+                if page.sha256 or page.reason:
+                    yield page
 
     def _column(self, number: int) -> Iterator[str | None]:
         for batch in self._table.to_batches(max_chunksize=_BATCH) if self._table is not None else ():

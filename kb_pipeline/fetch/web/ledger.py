@@ -7,10 +7,10 @@ from collections import Counter
 from time import monotonic
 
 from kb_pipeline.fetch.web.journal import JournalWriter, Row
-from kb_pipeline.fetch.web.rules import CrawlSummary
+from kb_pipeline.fetch.web.rules import CrawlSummary, HostFigures, Problem
 
 KEPT = frozenset({"fetched", "unchanged"})
-_MAX_WARNINGS = 20
+_MAX_PROBLEMS = 1000
 
 
 class Ledger:
@@ -21,8 +21,9 @@ class Ledger:
         self._began = monotonic()
         self._outcomes: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._skipped = 0
-        self._warnings: list[str] = []
+        self._skipped = self._rendered = 0
+        self._problems: dict[str, Problem] = {}
+        """By URL."""
         self._outside: set[int] = set()
         self._unrecorded: set[int] = set()
 
@@ -42,6 +43,7 @@ class Ledger:
         if row.reason:
             self._reasons[row.reason] += 1
         self._skipped += row.outcome == "unchanged" and row.attempts == 0
+        self._rendered += row.rendered
 
     def count_outside(self, url: str) -> None:
         """Count a link out of scope, once."""
@@ -51,12 +53,20 @@ class Ledger:
         """Count a link in scope that gets no row, once."""
         self._unrecorded.add(hash(url))
 
-    def warn(self, warning: str) -> None:
-        """Keep what an operator should know."""
-        if len(self._warnings) < _MAX_WARNINGS and warning not in self._warnings:
-            self._warnings.append(warning)
+    def note_problem(self, url: str, reason: str, message: str) -> None:
+        """Keep what an operator should know of a URL, the first thing of each."""
+        if len(self._problems) < _MAX_PROBLEMS:
+            self._problems.setdefault(url, Problem(url, reason, message))
 
-    def summary(self, requests: int, body_bytes: int, *, finished: bool, engines: tuple[str, ...]) -> CrawlSummary:
+    def summary(
+        self,
+        requests: int,
+        body_bytes: int,
+        *,
+        finished: bool,
+        engines: tuple[str, ...],
+        hosts: tuple[HostFigures, ...] = (),
+    ) -> CrawlSummary:
         """The totals so far."""
         return CrawlSummary(
             outcomes=dict(self._outcomes),
@@ -67,8 +77,10 @@ class Ledger:
             body_bytes=body_bytes,
             seconds=monotonic() - self._began,
             finished=finished,
-            warnings=tuple(self._warnings),
+            problems=tuple(self._problems.values()),
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            skipped_by_lastmod=self._skipped,
+            not_asked=self._skipped,
             engines=engines,
+            rendered=self._rendered,
+            hosts=hosts,
         )

@@ -7,6 +7,8 @@ redirects, cookies and the environment's proxies are ignored, time and size are 
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +17,7 @@ from time import monotonic
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from kb_pipeline.fetch.web.bodies import ACCEPT_ENCODING, decoded
@@ -22,12 +25,31 @@ from kb_pipeline.fetch.web.client import ACCEPT, Answer, Get, NoAnswer, Transpor
 from kb_pipeline.fetch.web.guard import refusal
 from kb_pipeline.fetch.web.rules import CrawlRules
 
-_MAX_HEADER_BYTES = 64 * 1024
+_CONNECTIONS = 64
+_MAX_HEADERS = 256
+_MOST_ANSWERS = 16
+_TOO_LARGE = ("Got more than", "Too many headers")
+"""How aiohttp says that a limit on headers was passed; it has no exception of its own that reaches us."""
 _NO_BODY = frozenset({204, 304})
 
 
 class _Blocked(OSError):
     """The address must not be connected to."""
+
+
+class _EndlessAnswers(aiohttp.ClientError):
+    """One request got answer after answer: interim ones (1xx), of which aiohttp would read as many as come."""
+
+
+class _Responses(ResponseHandler):
+    """aiohttp's reader of answers, with a bound on those that wait to be read."""
+
+    def data_received(self, data: bytes) -> None:
+        """Give up where more answers come than there are requests."""
+        super().data_received(data)
+        if len(self) > _MOST_ANSWERS and self.transport is not None:
+            self.transport.abort()
+            self.set_exception(_EndlessAnswers(f"more than {_MOST_ANSWERS} answers to one request"))
 
 
 class _GuardedResolver(AbstractResolver):
@@ -64,11 +86,13 @@ async def transport(rules: CrawlRules) -> AsyncIterator[Transport]:
         return socket.socket(family, kind, protocol)
 
     connector = aiohttp.TCPConnector(
-        limit=0,  # the walk and its clocks decide how much is in flight
+        limit=_CONNECTIONS,
         resolver=_GuardedResolver(rules.allowed_networks),
         ttl_dns_cache=None,  # resolved once
         socket_factory=judged_socket,
     )
+    # aiohttp has no place to name the reader of answers.
+    connector._factory = functools.partial(_Responses, loop=asyncio.get_running_loop())  # type: ignore[assignment]
     async with aiohttp.ClientSession(
         connector=connector,
         headers={"User-Agent": rules.user_agent, "Accept": ACCEPT, "Accept-Encoding": ACCEPT_ENCODING},
@@ -82,8 +106,9 @@ async def transport(rules: CrawlRules) -> AsyncIterator[Transport]:
             # aiohttp rounds longer limits up to whole seconds of its own choice.
             ceil_threshold=rules.deadline_s + 1,
         ),
-        max_line_size=_MAX_HEADER_BYTES,
-        max_field_size=_MAX_HEADER_BYTES,
+        max_line_size=rules.max_header_bytes,
+        max_field_size=rules.max_header_bytes,
+        max_headers=_MAX_HEADERS,
     ) as session:
         yield _Getter(session, rules).get
 
@@ -145,7 +170,11 @@ def _no_answer(error: Exception) -> NoAnswer:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "timeout"
+        return "timeout" if isinstance(error, aiohttp.ServerTimeoutError) else "too_slow"
+    if isinstance(error, _EndlessAnswers):
+        return "headers_too_large"
+    if isinstance(error, aiohttp.ClientResponseError) and error.message.startswith(_TOO_LARGE):
+        return "headers_too_large"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "truncated"
     if isinstance(error, aiohttp.ClientConnectorDNSError):

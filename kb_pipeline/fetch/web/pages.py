@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
+from kb_pipeline.fetch.web import consent
 from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer
 from kb_pipeline.fetch.web.frontier import Visit
 from kb_pipeline.fetch.web.guard import url_refusal
 from kb_pipeline.fetch.web.journal import Row
 from kb_pipeline.fetch.web.known import KnownPage
-from kb_pipeline.fetch.web.links import PAGE_TYPES, media_type, says_nofollow
+from kb_pipeline.fetch.web.media import PAGE_TYPES, media_type
 from kb_pipeline.fetch.web.reasons import REJECTED, explain
-from kb_pipeline.fetch.web.urls import canonical_url
+from kb_pipeline.fetch.web.urls import absolute_url, canonical_url
 
-NOFOLLOW = "links not followed: X-Robots-Tag"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 GONE = frozenset({404, 410})
 _KEPT = frozenset({200, 203})
@@ -25,8 +25,9 @@ _SNIFFED_BYTES = 1024
 
 def page_request(visit: Visit, known: KnownPage | None) -> Get:
     """The GET for a visit, conditional when the page is known."""
+    # What scripts fill in may change while the bytes that a condition is about do not.
     headers = {}
-    if known is not None:
+    if known is not None and known.sha256 and not known.rendered:
         if known.etag:
             headers["If-None-Match"] = known.etag
         if known.last_modified:
@@ -54,10 +55,15 @@ def unanswered(visit: Visit, failure: NoAnswer) -> Row:
     return refused(visit, failure.reason, str(failure) or None, failure.attempts)
 
 
-def answered(visit: Visit, answer: Answer, known: KnownPage | None) -> Row:
-    """The row of a visit that got an answer other than a redirect."""
-    if answer.status == 304 and known is not None:
-        return _unchanged(visit, answer, known, known.sha256)
+def answered(visit: Visit, answer: Answer, known: KnownPage | None, said: str | None) -> Row:
+    """The row of a visit that got an answer other than a redirect; `said` is what its headers say of its use.
+
+    A page is `fetched` even when its headers forbid keeping it: its links may be followed all the same.
+    """
+    is_forbidden = consent.forbids(said, "noindex")
+    if answer.status == 304 and known is not None and known.sha256:
+        row = _unchanged(visit, answer, known, known.sha256, said)
+        return not_to_be_kept(visit, row) if is_forbidden else row
     if answer.status in GONE:
         return _with_status(refused(visit, "not_found", f"status {answer.status}", answer.attempts), answer)
     if answer.status not in _KEPT:
@@ -67,9 +73,36 @@ def answered(visit: Visit, answer: Answer, known: KnownPage | None) -> Row:
         message = f"Content-Type {content_type!r} is not kept"
         return _with_status(refused(visit, "content_type", message, answer.attempts), answer)
     sha256 = hashlib.sha256(answer.body).hexdigest()
-    if known is not None and known.sha256 == sha256:
-        return _unchanged(visit, answer, known, sha256)
-    return _fetched(visit, answer, sha256)
+    if known is not None and known.sha256 == sha256 and not is_forbidden:
+        return _unchanged(visit, answer, known, sha256, said)
+    row = _base(visit, answer, "fetched", said)
+    row.sha256, row.body = sha256, answer.body
+    return row
+
+
+def rendered(row: Row, html: str) -> Row:
+    """The row of a fetched page with what its scripts made of it in place of the bytes that the server sent."""
+    body = html.encode("utf-8", "replace")
+    content_type, sha256 = "text/html; charset=utf-8", hashlib.sha256(body).hexdigest()
+    return replace(row, body=body, sha256=sha256, content_type=content_type, rendered=True)
+
+
+def compared(row: Row, known: KnownPage | None) -> Row:
+    """The row of a rendered page, unchanged if an earlier refresh stored the same."""
+    is_same = known is not None and known.sha256 == row.sha256
+    return replace(row, outcome="unchanged", body=None) if is_same else row
+
+
+def not_to_be_kept(visit: Visit, row: Row) -> Row:
+    """The row of a page that asks not to be indexed: the evidence without the body."""
+    refusal = refused(visit, "noindex", None, row.attempts)
+    return replace(refusal, url=row.url, status=row.status, content_type=row.content_type, consent=row.consent)
+
+
+def postponed(visit: Visit, known: KnownPage) -> Row:
+    """The row of a page that failed before and is not asked for in this refresh."""
+    row = refused(visit, known.reason or "", known.message)
+    return replace(row, outcome="failed")
 
 
 def skipped(visit: Visit, known: KnownPage) -> Row:
@@ -81,7 +114,17 @@ def skipped(visit: Visit, known: KnownPage) -> Row:
         fetched_at=datetime.now(UTC),
         depth=visit.depth,
         sha256=known.sha256,
+        consent=known.consent,
     )
+
+
+def own_redirect(visit: Visit, answer: Answer) -> str | None:
+    """The spelling under which a redirect asks for the very page that was asked for; None when it leads elsewhere."""
+    location = answer.headers.get("location", "") if answer.status in REDIRECTS else ""
+    spelled = absolute_url(location, answer.url) if location else None
+    if spelled is None or spelled == answer.url or canonical_url(spelled) != visit.url or url_refusal(spelled):
+        return None
+    return spelled
 
 
 def redirect_target(answer: Answer) -> tuple[str | None, str]:
@@ -100,11 +143,6 @@ def redirected(visit: Visit, answer: Answer, target: str, reason: str | None = N
     return replace(_with_status(row, answer), redirect_to=target)
 
 
-def links_may_be_followed(row: Row) -> bool:
-    """Whether the response's own headers let a crawler follow the links of this fetched page."""
-    return row.message != NOFOLLOW
-
-
 def _is_page(content_type: str, body: bytes) -> bool:
     if kind := media_type(content_type):
         return kind in PAGE_TYPES
@@ -112,7 +150,7 @@ def _is_page(content_type: str, body: bytes) -> bool:
     return b"<html" in start or b"<!doctype html" in start
 
 
-def _base(visit: Visit, answer: Answer, outcome: str) -> Row:
+def _base(visit: Visit, answer: Answer, outcome: str, said: str | None = None) -> Row:
     return Row(
         key=visit.url,
         url=answer.url,
@@ -124,24 +162,18 @@ def _base(visit: Visit, answer: Answer, outcome: str) -> Row:
         etag=answer.headers.get("etag"),
         last_modified=answer.headers.get("last-modified"),
         content_type=answer.headers.get("content-type", ""),
+        consent=said,
     )
 
 
-def _unchanged(visit: Visit, answer: Answer, known: KnownPage, sha256: str) -> Row:
-    row = _base(visit, answer, "unchanged")
+def _unchanged(visit: Visit, answer: Answer, known: KnownPage, sha256: str, said: str | None) -> Row:
+    row = _base(visit, answer, "unchanged", said)
     # A 304 repeats validators only when they changed.
     row.etag = row.etag or (known.etag if answer.status == 304 else None)
     row.last_modified = row.last_modified or (known.last_modified if answer.status == 304 else None)
     row.content_type = row.content_type or None
     row.sha256 = sha256
-    return row
-
-
-def _fetched(visit: Visit, answer: Answer, sha256: str) -> Row:
-    row = _base(visit, answer, "fetched")
-    row.sha256, row.body = sha256, answer.body
-    if says_nofollow(answer.headers.get("x-robots-tag", "")):
-        row.message = NOFOLLOW
+    row.consent = consent.renewed(known.consent, said, row.fetched_at)
     return row
 
 

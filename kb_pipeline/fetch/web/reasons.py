@@ -15,12 +15,23 @@ REJECTED: dict[str, str] = {
     "redirect_out_of_scope": "it redirects to where the scope does not reach",
     "redirect_loop": "it redirects in a circle or too many times",
     "invalid_url": "not an http(s) URL that can be asked for",
+    "noindex": "its response or its meta element asks to keep it out of any index",
+    "path_too_long": "its path has more segments than limits.path_segments",
+    "path_repetition": "its path has the same folders three times in a row",
+    "directory_limit": "links lead to more URLs of its folder than limits.per_directory",
+    "query_limit": "links lead to more URLs of its path and parameters than limits.per_query_pattern",
+    "repetitive": "known only through pages that say nothing new, of which limits.repetitive_pages were visited",
     "erased": "it was erased; kb erase --lift lets it be fetched again",
 }
 """The answer is known and asking again gives the same: what a deletion may be concluded from."""
 
 FAILED: dict[str, str] = {
-    "timeout": "no byte for timeout_s, or not complete within deadline_s",
+    "timeout": "no byte for timeout_s",
+    "too_slow": "not complete within deadline_s",
+    "render_timeout": "its scripts did not come to rest within render_timeout_s",
+    "render_memory": "its scripts took more memory than the browser may have",
+    "render_failed": "the browser could not open it",
+    "headers_too_large": "the response's headers exceed max_header_bytes",
     "connection": "refused, reset or not HTTP",
     "dns": "the host name does not resolve",
     "tls": "the certificate or the handshake is not acceptable",
@@ -33,7 +44,16 @@ FAILED: dict[str, str] = {
 }
 """It should have worked: nothing is proven, and the last good document must be kept."""
 
-_TRANSIENT = {"timeout", "connection", "dns", "truncated", "robots_unreachable", "start_failed"}
+PROBLEMS: dict[str, str] = {
+    "too_many_links": "the links of a page beyond limits.links_per_page are not followed",
+    "sitemap_invalid": "the file is no sitemap or feed",
+    "sitemap_too_large": "the entries beyond the limits of a sitemap, or of all of them, are not read",
+    "sitemap_too_deep": "sitemaps nested deeper than three are not read",
+    "sitemap_loop": "a sitemap names itself, or one that leads to it",
+}
+"""What an operator should know of a URL though the crawl goes on."""
+
+_TRANSIENT = {"timeout", "too_slow", "connection", "dns", "truncated", "robots_unreachable", "start_failed"}
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 
 
@@ -49,5 +69,5 @@ def is_transient_status(status: int) -> bool:
 
 def explain(reason: str) -> str:
     """The one line of a reason code."""
-    known = REJECTED.get(reason) or FAILED.get(reason)
+    known = REJECTED.get(reason) or FAILED.get(reason) or PROBLEMS.get(reason)
     return known or FAILED["http_<status>"]

@@ -27,7 +27,7 @@ class Past:
     def start_row(self, url: str) -> Row | None:
         """The row of a start URL that needs no second visit."""
         for row in self.rows():
-            if row.key == url and not _is_tried_again(row) and row.reason != "excluded":
+            if row.key == url and not _is_tried_again(row):
                 return row
         self._starts.add(url)
         return None

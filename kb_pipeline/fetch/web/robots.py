@@ -19,6 +19,7 @@ _MAX_LINE = 2083 * 8
 _AGENT_KEYS = {"user-agent", "useragent", "user agent"}
 _DISALLOW_KEYS = {"disallow", "dissallow", "dissalow", "disalow", "diasllow", "disallaw"}
 _SITEMAP_KEYS = {"sitemap", "site-map"}
+_SIGNAL_KEYS = {"content-signal", "content-usage"}
 _NON_ASCII = re.compile(rb"[\x80-\xff]")
 
 
@@ -27,6 +28,7 @@ class _Group:
     allow: list[str] = field(default_factory=list)
     disallow: list[str] = field(default_factory=list)
     delay_s: float | None = None
+    signals: list[str] = field(default_factory=list)
     found: bool = False
 
 
@@ -51,6 +53,11 @@ class RobotsPolicy:
             else:
                 in_agents &= not _apply(key, value, current)
         self._group = own if own.found else everyone
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What the host says of the use of its content: the lines of Content-Signal and Content-Usage."""
+        return tuple(self._group.signals)
 
     @property
     def crawl_delay(self) -> float | None:
@@ -88,6 +95,10 @@ def _apply(key: str, value: str, groups: list[_Group]) -> bool:
     if key == "crawl-delay":
         for group in groups:
             group.delay_s = _delay(value, group.delay_s)
+        return False
+    if key in _SIGNAL_KEYS:
+        for group in groups:
+            group.signals.append(value)
         return False
     if key != "allow" and key not in _DISALLOW_KEYS:
         return False

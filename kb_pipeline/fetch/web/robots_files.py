@@ -36,7 +36,6 @@ class RobotsCopies:
     def keep(self, origin: str, body: bytes) -> None:
         """Remember what was just fetched."""
         path = self._path(origin)
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".tmp")
         beside.write_bytes(body)
         beside.replace(path)
@@ -50,7 +49,7 @@ class RobotsCopies:
             return None
 
     def _path(self, origin: str) -> Path:
-        return self._folder / f"{digest('robots', origin)}.txt"
+        return self._folder / f"robots-{digest(origin)}.txt"
 
 
 class RobotsFiles:
@@ -66,6 +65,12 @@ class RobotsFiles:
         if isinstance(policy, Refusal):
             return policy
         return None if policy.allowed(url) else Refusal("robots", "robots.txt of this host forbids it")
+
+    def signals(self, url: str) -> tuple[str, ...]:
+        """What the host says of the use of its content, where its policy is at hand."""
+        _, task = self._policies.get(origin_of(url), (0.0, None))
+        policy = task.result() if task is not None and task.done() else None
+        return policy.signals if isinstance(policy, RobotsPolicy) else ()
 
     async def policy(self, origin: str) -> RobotsPolicy | Refusal:
         """What the origin's robots.txt says; the first caller fetches it, the others wait."""

@@ -5,11 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from kb_pipeline.model import digest
 
 AUTO, OFF = "auto", "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a site is too much; what goes beyond has a reason code of its own."""
+
+    links_per_page: int = 10_000
+    per_directory: int = 10_000
+    """URLs found by links in one folder, where folders that differ in numbers count as one."""
+    per_query_pattern: int = 1_000
+    """URLs of one path with the same names in their query."""
+    path_segments: int = 20
+    repetitive_pages: int = 100
+    """Pages of one host that are known only through pages that say nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +54,19 @@ class CrawlRules:
     retries: int = 2
     backoff_s: float = 1.0
     """First wait before a retry; doubles each time, with jitter. Retry-After wins when longer."""
+    max_header_bytes: int = 64 * 1024
     max_redirects: int = 10
     concurrency: int = 16
     """Most requests in flight at one host without a delay; with a delay it is one."""
     trust_lastmod: bool = False
     """Whether a known page whose sitemap lastmod is the stored one is not asked for at all."""
+    render: str = "never"
+    """`never`, `auto` (pages that show nothing without their scripts) or `always`."""
+    render_timeout_s: float = 60.0
+    """Longest time for the scripts of one page, with all that they fetch."""
+    browser: str = ""
+    """The executable of Chromium, where pages are rendered."""
+    limits: Limits = Limits()
     erased: tuple[str, ...] = ()
     """Ids (model.document_id) of documents that must never be fetched again."""
 
@@ -55,11 +78,53 @@ class CrawlRules:
     def from_json(cls, fields: Mapping[str, Any]) -> CrawlRules:
         """The inverse of as_json."""
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return cls(**given)
+        return cls(**{**given, "limits": Limits(**given["limits"])})
 
     def fingerprint(self) -> str:
         """Changes when any rule does."""
         return digest("crawl-rules", json.dumps(self.as_json(), sort_keys=True))
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlFiles:
+    """Where a crawl reads and writes."""
+
+    journal: Path
+    """The folder of its rows; see journal.py. A crawl goes on from what it already holds."""
+    notes: Path
+    """The folder of what is remembered of the sites from one crawl to the next."""
+    known: Path | None = None
+    """A Parquet file with the columns of known.COLUMNS: keys of an earlier refresh, of which those with a hash are
+    asked for conditionally, before and apart from discovery."""
+
+    def as_json(self) -> dict[str, str | None]:
+        """The absolute paths as plain JSON values."""
+        known = str(self.known.absolute()) if self.known else None
+        return {"journal": str(self.journal.absolute()), "notes": str(self.notes.absolute()), "known": known}
+
+    @classmethod
+    def from_json(cls, paths: Mapping[str, str | None]) -> CrawlFiles:
+        """The inverse of as_json."""
+        return cls(Path(paths["journal"] or ""), Path(paths["notes"] or ""), Path(k) if (k := paths["known"]) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an operator should know of a URL, though the crawl went on: a sitemap that could not be read, say."""
+
+    url: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostFigures:
+    """What one host cost."""
+
+    host: str
+    requests: int
+    waited_s: float
+    """Time that visits spent waiting for the host's turns, all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +144,13 @@ class CrawlSummary:
     seconds: float
     finished: bool
     """False when it was cancelled: calling again with the same journal goes on from there."""
-    warnings: tuple[str, ...] = ()
-    """What an operator should know, such as a sitemap that could not be read."""
+    problems: tuple[Problem, ...] = ()
     peak_rss_bytes: int = 0
-    skipped_by_lastmod: int = 0
-    """Unchanged pages that were not asked for, because the sitemap says so and `trust_lastmod` believes it."""
+    not_asked: int = 0
+    """Unchanged pages that were not asked for: the sitemap says so and is trusted, or they are not due."""
+    rendered: int = 0
+    """Pages whose scripts were run in a browser."""
+    hosts: tuple[HostFigures, ...] = ()
+    """The hosts with the most requests."""
     engines: tuple[str, ...] = ()
     """The HTTP libraries the crawl loaded: aiohttp for pages it knew, scrapy where something new was found."""

@@ -1,4 +1,4 @@
-"""Reads sitemap files and sitemap indexes, plain or gzipped, XML or text, within fixed limits."""
+"""Reads sitemap files, sitemap indexes and feeds (RSS, Atom), plain or gzipped, XML or text, within fixed limits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 50_000
 MAX_BYTES = 50 * 1024 * 1024
+"""Both from sitemaps.org's protocol."""
 MAX_NESTING = 3
-
-
+_ROOTS = frozenset({"urlset", "sitemapindex", "rss", "feed", "rdf"})
+_ENTRIES = frozenset({"url", "sitemap", "item", "entry"})
+_DATES = ("lastmod", "updated", "pubdate", "date")
 _DAY_ANYWHERE = timedelta(hours=24 + 12)
 """A date without a zone may end as late as this after it began in UTC."""
 _MOMENT = timedelta(minutes=1)
@@ -24,6 +27,10 @@ _MOMENT = timedelta(minutes=1)
 
 class UnreadableSitemap(ValueError):
     """The file is no sitemap."""
+
+
+class TooManyEntries(UnreadableSitemap):
+    """The file has more entries than the protocol allows; those within it have been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,10 @@ def is_past(lastmod: str, now: datetime) -> bool:
 
 
 def read_sitemap(body: bytes) -> Iterator[SitemapEntry]:
-    """Yield at most 50,000 entries; raises UnreadableSitemap for what is neither XML nor a list of URLs."""
+    """Yield at most 50,000 entries; raises UnreadableSitemap for what is neither XML nor a list of URLs.
+
+    Of a file that is larger than 50 MiB or has more entries, the first ones are read before TooManyEntries is raised.
+    """
     content = _unzipped(body)
     start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"<"):
@@ -58,6 +68,8 @@ def read_sitemap(body: bytes) -> Iterator[SitemapEntry]:
         yield from _read_lines(content)
     elif start:
         raise UnreadableSitemap("neither XML nor a list of URLs")
+    if len(content) >= MAX_BYTES:
+        raise TooManyEntries(f"what is beyond {MAX_BYTES >> 20} MiB is not read")
 
 
 def _unzipped(body: bytes) -> bytes:
@@ -71,8 +83,15 @@ def _unzipped(body: bytes) -> bytes:
 
 
 def _read_lines(content: bytes) -> Iterator[SitemapEntry]:
-    for line in content.decode("utf-8", "replace").split()[:MAX_ENTRIES]:
+    lines = content.decode("utf-8", "replace").split()
+    for line in lines[:MAX_ENTRIES]:
         yield SitemapEntry(line, None, is_sitemap=False)
+    if len(lines) > MAX_ENTRIES:
+        raise TooManyEntries(_too_many())
+
+
+def _too_many() -> str:
+    return f"the entries beyond {MAX_ENTRIES:,} are not read"
 
 
 def _read_xml(content: bytes) -> Iterator[SitemapEntry]:
@@ -91,19 +110,19 @@ def _read_xml(content: bytes) -> Iterator[SitemapEntry]:
     try:
         for _, element in parser:
             name = _local_name(element)
-            if name in ("url", "sitemap"):
+            if name in _ENTRIES:
+                if entries == MAX_ENTRIES:
+                    raise TooManyEntries(_too_many())
                 if (entry := _entry(element, is_sitemap=name == "sitemap")) is not None:
                     yield entry
                     entries += 1
                 _forget(element)
             root = name
-            if entries >= MAX_ENTRIES:
-                return
     except etree.XMLSyntaxError as error:
         if not entries:
             raise UnreadableSitemap(f"broken XML: {error}") from error
-    if not entries and root not in ("urlset", "sitemapindex"):
-        raise UnreadableSitemap("XML, but not a sitemap")
+    if not entries and root not in _ROOTS:
+        raise UnreadableSitemap("XML, but neither a sitemap nor a feed")
 
 
 def _local_name(element: etree._Element) -> str:
@@ -111,10 +130,30 @@ def _local_name(element: etree._Element) -> str:
 
 
 def _entry(element: etree._Element, *, is_sitemap: bool) -> SitemapEntry | None:
-    texts = {_local_name(child): (child.text or "").strip() for child in element}
-    if not texts.get("loc"):
+    texts: dict[str, str] = {}
+    for child in element:
+        name = _local_name(child)
+        texts.setdefault(name, (child.text or "").strip())
+        if name == "link" and child.get("href") and child.get("rel", "alternate") == "alternate":
+            texts["link"] = child.get("href", "").strip()  # Atom
+    url = texts.get("loc") or texts.get("link") or _permanent(texts.get("guid", ""))
+    if not url:
         return None
-    return SitemapEntry(texts["loc"], texts.get("lastmod") or None, is_sitemap)
+    return SitemapEntry(url, _lastmod(texts), is_sitemap)
+
+
+def _permanent(guid: str) -> str:
+    return guid if guid.startswith(("http://", "https://")) else ""
+
+
+def _lastmod(texts: dict[str, str]) -> str | None:
+    written = next((texts[name] for name in _DATES if texts.get(name)), None)
+    if written is None or "lastmod" in texts or "updated" in texts:
+        return written
+    try:
+        return parsedate_to_datetime(written).isoformat()  # RSS
+    except ValueError:
+        return written
 
 
 def _forget(element: etree._Element) -> None:

@@ -19,7 +19,11 @@ from typing import Any, cast
 import scrapy
 from OpenSSL import SSL
 from scrapy import signals
-from scrapy.core.downloader.handlers.http11 import HTTP11DownloadHandler
+from scrapy.core.downloader.handlers.http11 import (
+    HTTP11DownloadHandler,
+    _LenientHTTP11ClientFactory,
+    _LenientHTTP11ClientProtocol,
+)
 from scrapy.crawler import AsyncCrawlerRunner, Crawler
 from scrapy.exceptions import (
     CannotResolveHostError,
@@ -34,8 +38,13 @@ from scrapy.resolver import CachingHostnameResolver
 from scrapy.utils.defer import maybe_deferred_to_future
 from scrapy.utils.reactor import install_reactor
 from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred
 from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
+from twisted.python.failure import Failure
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
+from twisted.web._newclient import Request as TxRequest
+from twisted.web.iweb import IResponse
 
 from kb_pipeline.fetch.web.bodies import ACCEPT_ENCODING, decoded
 from kb_pipeline.fetch.web.client import ACCEPT, Answer, Get, NoAnswer, Transport, header_texts
@@ -90,8 +99,48 @@ class GuardedResolver(CachingHostnameResolver):
         return super().resolveHostName(judge, hostName, portNumber, addressTypes, transportSemantics)
 
 
+class HeadersTooLarge(Exception):
+    """The headers of a response, with those of all interim ones before it, exceed the limit."""
+
+
+class _Silence(DownloadTimeoutError):
+    """No byte came for too long, though the deadline is not over."""
+
+
+class _BoundedProtocol(_LenientHTTP11ClientProtocol):
+    """Gives up on headers without an end: Twisted bounds a line of them, not their number."""
+
+    max_header_bytes = 0
+
+    def request(self, request: TxRequest) -> Deferred[IResponse]:
+        """Count the headers of each response anew."""
+        self._header_bytes = 0
+        answer = super().request(request)
+        if self._parser is not None:
+            self._parser.MAX_LENGTH = self.max_header_bytes
+        return answer
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        """Count what came while the headers have not ended."""
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self._parser is not None and self._parser.state in (STATUS, HEADER):
+            self._header_bytes += len(data)
+            if self._header_bytes > self.max_header_bytes:
+                too_large = Failure(HeadersTooLarge(f"more than {self.max_header_bytes} bytes"))  # type: ignore[no-untyped-call]
+                self._giveUp(too_large)  # type: ignore[no-untyped-call]
+
+
+class _BoundedFactory(_LenientHTTP11ClientFactory):
+    def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:  # noqa: N802
+        return _BoundedProtocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
+
+
 class PatientHandler(HTTP11DownloadHandler):
     """Gives up on a server that stays silent; Scrapy's own timeout is the deadline of the whole response."""
+
+    def __init__(self, crawler: Crawler) -> None:
+        super().__init__(crawler)
+        self._pool._factory = _BoundedFactory
 
     async def download_request(self, request: Request) -> Response:
         """Download, watching that bytes keep coming."""
@@ -102,7 +151,7 @@ class PatientHandler(HTTP11DownloadHandler):
             while not download.done():
                 left_s = silence_s - (monotonic() - request.meta["heard"])
                 if left_s <= 0:
-                    raise DownloadTimeoutError(f"no byte for {silence_s:g} s")
+                    raise _Silence(f"no byte for {silence_s:g} s")
                 await asyncio.wait({download}, timeout=left_s)
             return download.result()
         finally:
@@ -183,13 +232,15 @@ def _running_reactor(rules: CrawlRules) -> Iterator[None]:
 
     reactor = cast("ReactorBase", installed)
     GuardedResolver.allowed_networks = rules.allowed_networks
+    _BoundedProtocol.max_header_bytes = rules.max_header_bytes
     GuardedResolver(reactor, _DNS_CACHE_SIZE).install_on_reactor()
     reactor.getThreadPool().adjustPoolsize(maxthreads=_RESOLVER_THREADS)
     reactor.startRunning(installSignalHandlers=False)
     try:
         yield
     finally:
-        reactor.fireSystemEvent("shutdown")  # its threads would keep the process alive
+        # Its threads would keep the process alive. The event "shutdown" would end them too, and the loop with them.
+        reactor.getThreadPool().stop()
 
 
 def settings(rules: CrawlRules) -> dict[str, Any]:
@@ -277,11 +328,13 @@ def _no_answer(error: Exception, request: Request) -> NoAnswer:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, DownloadTimeoutError):
-        return "timeout"
+        return "timeout" if isinstance(error, _Silence) else "too_slow"
     if isinstance(error, ResponseDataLossError):
         return "truncated"
     if isinstance(error, DownloadCancelledError):
         return "too_large"
+    if any(isinstance(cause, HeadersTooLarge) for cause in _causes(error)):
+        return "headers_too_large"
     return "tls" if any(isinstance(cause, (SSL.Error, VerifyError)) for cause in _causes(error)) else "connection"
 
 

@@ -1,7 +1,7 @@
 """One spelling for each URL, by the WHATWG rules browsers use.
 
-`canonical_url` lowercases scheme and host, punycodes the host, drops default port, fragment, empty query and
-known tracking parameters, resolves dot segments, decodes percent-encoded unreserved characters and uppercases
+`canonical_url` lowercases scheme and host, punycodes the host, drops default port, fragment, empty query, session ids
+and known tracking parameters, resolves dot segments, decodes percent-encoded unreserved characters and uppercases
 the other escapes. It does not sort query parameters: order carries meaning to some servers, and a site links
 its own pages in one order anyway. It is idempotent.
 """
@@ -39,6 +39,13 @@ _TRACKERS = frozenset(
         "_openstat",
     ]
 )
+_SESSIONS = frozenset(
+    ["phpsessid", "jsessionid", "sessionid", "session_id", "sessid", "cfid", "cftoken", "zenid", "oscsid"]
+)
+"""Parameters that name a visit, not a page."""
+_SESSION_SEGMENT = re.compile(r";(?:jsessionid|phpsessid)=[^/?;]*", re.IGNORECASE)
+_RANDOM = re.compile(r"(?=[^/]*\d)[0-9a-zA-Z]{20,}|[0-9a-f]{16,}")
+"""Values of `sid` that are no name of a story."""
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -55,9 +62,19 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
     if parsed.username or parsed.password or not parsed.hostname:
         return None
     path = normal_escapes(parsed.pathname)
+    if ";" in path:
+        path = _SESSION_SEGMENT.sub("", path)
     query = _without_trackers(normal_escapes(parsed.search))
     spelled = f"{parsed.protocol}//{parsed.host}{path}{query}"
     return spelled if len(spelled) <= MAX_URL_CHARS else None
+
+
+def absolute_url(url: str, base: str) -> str | None:
+    """A URL as a server wrote it, absolute and without its fragment, its parameters as they are; None if it is none."""
+    parsed = _parse(url.strip(), base)
+    if parsed is None or parsed.protocol not in ("http:", "https:"):
+        return None
+    return str(parsed.href).partition("#")[0]
 
 
 def _parse(url: str, base: str | None) -> ada_url.URL | None:
@@ -80,13 +97,18 @@ def _normal_escape(match: re.Match[str]) -> str:
 def _without_trackers(search: str) -> str:
     if len(search) < 2:
         return ""
-    kept = [pair for pair in search[1:].split("&") if not _is_tracker(pair.partition("=")[0].lower())]
+    kept = [pair for pair in search[1:].split("&") if not _is_noise(pair)]
     query = "&".join(kept)
     return f"?{query}" if query else ""
 
 
-def _is_tracker(name: str) -> bool:
-    return name.startswith("utm_") or name in _TRACKERS
+def _is_noise(pair: str) -> bool:
+    """Whether a parameter says who came from where, and not which page is meant."""
+    name, _, value = pair.partition("=")
+    name = name.lower()
+    if name.startswith(("utm_", "aspsessionid")) or name in _TRACKERS or name in _SESSIONS:
+        return True
+    return name == "sid" and _RANDOM.fullmatch(value) is not None
 
 
 @lru_cache(maxsize=4096)

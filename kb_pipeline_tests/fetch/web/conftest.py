@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from kb_pipeline.fetch.web.crawl import crawl
 from kb_pipeline.fetch.web.journal import read_outcomes, read_rows
 from kb_pipeline.fetch.web.known import COLUMNS
-from kb_pipeline.fetch.web.rules import CrawlRules, CrawlSummary
+from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, Limits
 from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline_tests.fetch.web.site import Site, running_site
 
@@ -41,7 +42,8 @@ def rules_for(*start_urls: str, **changes: Any) -> CrawlRules:
     return CrawlRules(**{**given, **changes})
 
 
-_KNOWN = pa.schema([(name, pa.int32() if name == "depth" else pa.string()) for name in COLUMNS])
+_TYPES = {"depth": pa.int32(), "rendered": pa.bool_(), "waits": pa.bool_()}
+_KNOWN = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
 
 
 def known_file(path: Path, *pages: dict[str, Any]) -> Path:
@@ -56,6 +58,11 @@ def child_of(pid: int) -> int:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     (child,) = (int(c) for c in children if b"kb_pipeline.fetch.web.child" in Path(f"/proc/{c}/cmdline").read_bytes())
     return child
+
+
+def files_at(journal: Path, known: Path | None = None) -> CrawlFiles:
+    """What is remembered of the sites lies beside the journal."""
+    return CrawlFiles(journal, journal.with_name(f"{journal.name}-notes"), known)
 
 
 class Crawled:
@@ -75,18 +82,30 @@ class Crawled:
 
 
 class Crawler:
-    """Crawls into one journal."""
+    """Crawls into one journal, and goes on with it until it is forgotten."""
 
     def __init__(self, folder: Path) -> None:
         self.journal = folder / "journal"
+        self.notes = files_at(self.journal).notes
         self.progress: list[tuple[int, int | None]] = []
 
     def __call__(self, *start_urls: str, known: Path | None = None, **changes: Any) -> Crawled:
         rules = rules_for(*start_urls, **changes)
-        summary = crawl(
-            rules, self.journal, known, lambda done, total: self.progress.append((done, total)), UnsharedTurns()
-        )
+
+        def progress(done: int, total: int | None) -> None:
+            self.progress.append((done, total))
+
+        summary = crawl(rules, files_at(self.journal, known), progress, UnsharedTurns())
         return Crawled(self.journal, summary)
+
+    @staticmethod
+    def limits(**changes: int) -> Limits:
+        """The limits of a crawl, some of them changed."""
+        return Limits(**changes)
+
+    def forget(self) -> None:
+        """Begin anew with the next crawl; what is remembered of the sites stays."""
+        shutil.rmtree(self.journal)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from kb_pipeline.fetch.web.crawl import crawl
 from kb_pipeline.fetch.web.journal import JournalWriter, read_outcomes
 from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline.model import document_id
-from kb_pipeline_tests.fetch.web.conftest import Crawled, Crawler, child_of, known_file, rules_for
+from kb_pipeline_tests.fetch.web.conftest import Crawled, Crawler, child_of, files_at, known_file, rules_for
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site, running_site
 
 LIGHT, BOTH, SCRAPY = ("aiohttp",), ("aiohttp", "scrapy"), ("scrapy",)
@@ -140,7 +140,7 @@ OUTCOMES = {
     "/403": (Page(HTML, 403), "failed http_403"),
     "/404": (Page(HTML, 404), "rejected not_found"),
     "/silent": (Page(HTML, hang_s=30), "failed timeout"),
-    "/slow": (Page(b"y" * 1000, chunk_pause_s=0.2), "failed timeout"),
+    "/slow": (Page(b"y" * 1000, chunk_pause_s=0.2), "failed too_slow"),
     "/image": (Page(b"x" * 30_000, headers={"Content-Type": "image/png"}), "rejected content_type"),
     "/302": (Page(status=302, headers={"Location": "http://127.0.0.1:9/"}), "rejected redirect_out_of_scope"),
 }
@@ -257,12 +257,12 @@ def test_killed_while_asking_for_known_pages_then_resumed(site: Site, tmp_path: 
             os.kill(child_of(os.getpid()), signal.SIGKILL)
 
     with pytest.raises(ChildCrashed):
-        crawl(rules_for(site.url + "/p0"), journal, known, kill, UnsharedTurns())
+        crawl(rules_for(site.url + "/p0"), files_at(journal, known), kill, UnsharedTurns())
     JournalWriter(journal).close()
     kept = set(read_outcomes(journal).column("key").to_pylist())
     asked = Counter(site.paths())
     assert 20 < len(kept) < len(paths)
-    summary = crawl(rules_for(site.url + "/p0"), journal, known, lambda done, total: None, UnsharedTurns())
+    summary = crawl(rules_for(site.url + "/p0"), files_at(journal, known), lambda done, total: None, UnsharedTurns())
     assert summary.outcomes == {"unchanged": len(paths)}
     again = Counter(site.paths()) - asked
     assert not kept & {site.url + path for path in again}, "what was kept is not asked for again"
@@ -286,7 +286,7 @@ def test_pages_whose_lastmod_is_new_are_asked_for_first(site: Site, crawled: Cra
     found = crawled(site.url + "/", known=known, sitemap="auto", concurrency=1)
     assert site.paths() == ["/robots.txt", "/", "/sitemap.xml", "/other", "/unsaid", "/dropped", "/same"]
     assert found.summary.outcomes == {"unchanged": 5}
-    assert found.summary.skipped_by_lastmod == 0
+    assert found.summary.not_asked == 0
     assert found.rows[site.url + "/other"]["lastmod"] == "2026-02-03"
 
 
@@ -295,7 +295,7 @@ def test_a_trusted_lastmod_saves_the_request(site: Site, crawled: Crawler, tmp_p
     _sitemap(site, ("/same", PAST), ("/other", "2026-02-03"), ("/unsaid", PAST))
     found = crawled(site.url + "/", known=known, sitemap="auto", trust_lastmod=True)
     assert found.summary.outcomes == {"unchanged": 4}
-    assert found.summary.skipped_by_lastmod == 1
+    assert found.summary.not_asked == 1
     assert (site.count("/same"), site.count("/other"), site.count("/unsaid"), site.count("/")) == (0, 1, 1, 1)
     assert found.rows[site.url + "/same"]["sha256"] == _sha256(site, "/same")
 

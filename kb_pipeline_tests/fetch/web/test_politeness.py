@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from itertools import pairwise
 
+from kb_pipeline.fetch.web.sitemap_files import WELL_KNOWN
 from kb_pipeline_tests.fetch.web.conftest import Crawler
-from kb_pipeline_tests.fetch.web.site import Hit, Page, Site, running_site
+from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
 
 TEXT = {"Content-Type": "text/plain"}
 EPSILON_S = 0.01
@@ -24,7 +24,7 @@ def test_no_two_requests_are_closer_than_the_delay(site: Site, crawled: Crawler)
     site.redirect("/c", "/b")
     found = crawled(site.url + "/", delay_s=0.2, sitemap="auto")
     assert len(found.rows) == 5
-    assert len(site.hits) == 7
+    assert len(site.hits) == 6 + len(WELL_KNOWN)
     assert min(_gaps(site)) >= 0.2 - EPSILON_S
 
 
@@ -36,40 +36,6 @@ def test_a_longer_crawl_delay_wins(site: Site, crawled: Crawler) -> None:
     crawled(site.url + "/", delay_s=0.1)
     assert len(site.hits) == 4
     assert min(_gaps(site)) >= 0.3 - EPSILON_S
-
-
-ABSENT = [
-    (Page(status=503), "failed robots_unreachable"),
-    (Page(b"User-agent: *\nDisallow: /", content_length=99, headers=TEXT), "failed robots_unreachable"),
-    (Page(hang_s=9), "failed robots_unreachable"),
-    (Page(status=403), "fetched"),
-    (Page(status=429), "fetched"),
-    (Page(b"User-agent: *\nDisallow: /\n" + b"#" * 2_000_000, headers=TEXT), "rejected robots"),
-]
-
-
-def test_what_an_absent_robots_txt_means(crawled: Crawler) -> None:
-    with ExitStack() as stack:
-        sites = [stack.enter_context(running_site()) for _ in ABSENT]
-        for site, (robots, _) in zip(sites, ABSENT, strict=True):
-            site.link("/")
-            site.pages["/robots.txt"] = robots
-        found = crawled(*(site.url + "/" for site in sites), retries=0, timeout_s=1.0)
-        assert [found.outcome(site.url + "/") for site in sites] == [outcome for _, outcome in ABSENT]
-        assert [site.count("/") for site in sites] == [outcome == "fetched" for _, outcome in ABSENT]
-
-
-def test_robots_redirects_are_followed_five_times(site: Site, crawled: Crawler) -> None:
-    with running_site() as other:
-        for server, hops in ((site, 5), (other, 6)):
-            names = ["/robots.txt", *(f"/r{hop}" for hop in range(1, hops + 1))]
-            for name, target in pairwise(names):
-                server.redirect(name, target)
-            server.pages[names[-1]] = Page(b"User-agent: *\nDisallow: /", headers=TEXT)
-            server.link("/")
-        found = crawled(site.url + "/", other.url + "/")
-        assert found.outcome(site.url + "/") == "rejected robots"
-        assert found.outcome(other.url + "/") == "fetched", "more redirects count as no robots.txt"
 
 
 def test_retry_after_holds_the_whole_host(site: Site, crawled: Crawler) -> None:
@@ -112,4 +78,4 @@ def test_a_sitemap_that_cannot_be_read_is_a_warning(site: Site, crawled: Crawler
     site.pages["/bad.xml"] = Page(b"<html>", headers={"Content-Type": "text/html"})
     found = crawled(site.url + "/", sitemap=(site.url + "/bad.xml", site.url + "/none.xml"))
     assert found.outcome(site.url + "/") == "fetched"
-    assert len(found.summary.warnings) == 2
+    assert len(found.summary.problems) == 2

@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kb_pipeline.fetch.web.sitemaps import MAX_ENTRIES, SitemapEntry, UnreadableSitemap, is_past, read_sitemap
+from kb_pipeline.fetch.web.sitemaps import (
+    MAX_ENTRIES,
+    SitemapEntry,
+    TooManyEntries,
+    UnreadableSitemap,
+    is_past,
+    read_sitemap,
+)
 
 XMLNS = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
@@ -48,7 +55,27 @@ def test_a_broken_end_keeps_what_came_before() -> None:
 
 def test_entries_are_limited() -> None:
     body = b"<urlset>" + b"<url><loc>https://example.com/</loc></url>" * (MAX_ENTRIES + 5) + b"</urlset>"
-    assert sum(1 for _ in read_sitemap(body)) == MAX_ENTRIES
+    entries: list[SitemapEntry] = []
+    with pytest.raises(TooManyEntries, match="50,000"):
+        entries.extend(read_sitemap(body))
+    assert len(entries) == MAX_ENTRIES
+
+
+def test_rss_and_atom_are_read_as_sitemaps() -> None:
+    rss = b"""<rss version="2.0"><channel><title>News</title><link>https://example.com/</link>
+        <item><title>A</title><link> https://example.com/a </link>
+        <pubDate>Fri, 02 Jan 2026 10:00:00 GMT</pubDate></item>
+        <item><guid isPermaLink="true">https://example.com/b</guid></item><item><guid>not-a-url</guid></item>
+        </channel></rss>"""
+    assert [(entry.url, entry.lastmod) for entry in read_sitemap(rss)] == [
+        ("https://example.com/a", "2026-01-02T10:00:00+00:00"),
+        ("https://example.com/b", None),
+    ]
+    atom = b"""<feed xmlns="http://www.w3.org/2005/Atom"><link href="https://example.com/"/>
+        <entry><link rel="edit" href="/edit"/><link rel="alternate" href="/c"/>
+        <updated>2026-01-03T00:00:00Z</updated></entry>
+        </feed>"""
+    assert [(entry.url, entry.lastmod) for entry in read_sitemap(atom)] == [("/c", "2026-01-03T00:00:00Z")]
 
 
 NOW = datetime(2026, 1, 2, 13, tzinfo=UTC)

@@ -42,7 +42,7 @@ def test_no_detour_leads_to_a_private_address(site: Site, honeypot: Site, crawle
     site.pages["/index.xml"] = Page(index.encode(), headers={"Content-Type": "text/xml"})
     found = crawled(site.url + "/", allowed_networks=OPEN, sitemap="auto", retries=0)
     assert found.outcome(site.url + "/redirect") == "rejected redirect_out_of_scope"
-    assert len(found.summary.warnings) == 2
+    assert len(found.summary.problems) == 2
     assert honeypot.hits == []
 
 

@@ -1,0 +1,20 @@
+"""Finds the browser that runs the scripts of pages, without loading anything of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+
+from kb_pipeline.errors import BrowserMissing
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+
+
+def find_browser(named: str) -> str:
+    """The browser's executable, `named` by the operator or the first of BROWSERS; raises BrowserMissing."""
+    if importlib.util.find_spec("playwright") is None:
+        raise BrowserMissing("the Python package playwright is not installed: pip install 'kb-pipeline[js]'")
+    found = shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        raise BrowserMissing(f"there is no {named or 'Chromium'}; install it (Debian: chromium) or set KB_BROWSER")
+    return found

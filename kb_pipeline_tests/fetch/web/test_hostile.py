@@ -1,0 +1,204 @@
+"""Servers that answer with too much, too slowly or brokenly: one failure each, and everybody else is served."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import brotli
+import pytest
+from backports import zstd
+
+from kb_pipeline_tests.fetch.web.conftest import Crawler, known_file
+
+MB = 1 << 20
+GROWTH = 100 * MB
+"""What a crawl of hostile servers may take beyond one of a friendly site."""
+Answer = Callable[[], Iterable[bytes]]
+
+
+class RawServer:
+    """Sends the bytes that a path stands for, as they are; it closes each connection after its answer."""
+
+    def __init__(self, answers: dict[str, Answer]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                request = connection.recv(65536)
+                path = request.split(b" ", 2)[1].decode() if request else ""
+                self.asked.append(path)
+                for piece in self.answers.get(path, lambda: [b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"])():
+                    connection.sendall(piece)
+            except OSError:
+                return
+
+
+def _ok(body: bytes, *headers: str, kind: str = "text/html") -> bytes:
+    lines = [f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
+    return ("HTTP/1.1 200 OK\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def _encoded(encoding: str, body: bytes) -> Answer:
+    answer = _ok(body, f"Content-Encoding: {encoding}")
+    return lambda: [answer]
+
+
+def _gzip_bomb(megabytes: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join(packer.compress(b"\0" * MB) for _ in range(megabytes)) + packer.flush()
+
+
+def _brotli_bomb(megabytes: int) -> bytes:
+    packer = brotli.Compressor(quality=5)
+    return b"".join(packer.process(b"\0" * MB) for _ in range(megabytes)) + bytes(packer.finish())
+
+
+def _zstd_bomb(megabytes: int) -> bytes:
+    packer = zstd.ZstdCompressor()
+    return b"".join(packer.compress(b"\0" * MB) for _ in range(megabytes)) + packer.flush()
+
+
+def _five_gigabytes(announced: bool) -> Answer:
+    def answer() -> Iterator[bytes]:
+        length = f"Content-Length: {5 << 30}" if announced else "Transfer-Encoding: chunked"
+        yield f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{length}\r\n\r\n".encode()
+        piece = b"x" * MB
+        yield from itertools.repeat(piece if announced else b"%x\r\n%s\r\n" % (MB, piece), 5 << 10)
+
+    return answer
+
+
+def _drip() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 100000\r\n\r\n"
+    while True:
+        yield b"x"
+        time.sleep(0.3)
+
+
+def _endless_headers() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\n"
+    for number in itertools.count():
+        yield f"X-{number}: {'y' * 1000}\r\n".encode()
+
+
+def _endless_header_line() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nX: "
+    yield from itertools.repeat(b"y" * 10_000)
+
+
+def _endless_interim() -> Iterator[bytes]:
+    yield from itertools.repeat(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 100)
+
+
+def _broken_chunks() -> list[bytes]:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return [head, b"5\r\nhello\r\nzz\r\n!"]
+
+
+def _silence() -> Iterator[bytes]:
+    time.sleep(6)
+    yield b""
+
+
+HOSTILE: dict[str, tuple[Answer, str]] = {
+    "/gzip": (_encoded("gzip", _gzip_bomb(2000)), "rejected too_large"),
+    "/brotli": (_encoded("br", _brotli_bomb(2000)), "rejected too_large"),
+    "/zstd": (_encoded("zstd", _zstd_bomb(2000)), "rejected too_large"),
+    "/nested": (_encoded("gzip, br", brotli.compress(gzip.compress(_gzip_bomb(2000)), quality=5)), "fetched"),
+    "/nested-bomb": (_encoded("gzip, gzip", gzip.compress(_gzip_bomb(2000))), "rejected too_large"),
+    "/layers": (_encoded("gzip, gzip, gzip, gzip", b"x"), "failed decoding"),
+    "/no-gzip": (_encoded("gzip", b"this is no gzip"), "failed decoding"),
+    "/five-gigabytes": (_five_gigabytes(announced=True), "rejected too_large"),
+    "/five-gigabytes-chunked": (_five_gigabytes(announced=False), "rejected too_large"),
+    "/drip": (_drip, "failed too_slow"),
+    "/headers": (_endless_headers, "failed headers_too_large"),
+    "/header-line": (_endless_header_line, "failed headers_too_large"),
+    "/interim": (_endless_interim, "failed headers_too_large"),
+    "/short": (lambda: [_ok(b"x" * 100)[:-50]], "failed truncated"),
+    "/chunks": (_broken_chunks, "failed"),
+    "/silence": (_silence, "failed timeout"),
+    "/garbage": (lambda: [b"\x00\xff\xfe not HTTP at all\r\n\r\n"], "failed connection"),
+    "/nothing": (lambda: [], "failed connection"),
+}
+
+
+@contextmanager
+def _serving(answers: dict[str, Answer]) -> Iterator[RawServer]:
+    server = RawServer(answers)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def _page(*links: str) -> Answer:
+    body = "".join(f'<p><a href="{link}">to {link}</a></p>' for link in links).encode()
+    return lambda: [_ok(body)]
+
+
+NEIGHBOURS = [f"/good{number}" for number in range(40)]
+
+
+@pytest.mark.parametrize("engine", ["scrapy", "aiohttp"])
+def test_hostile_answers_are_one_failure_each_in_bounded_memory(crawled: Crawler, tmp_path: Path, engine: str) -> None:
+    good = {path: _page() for path in NEIGHBOURS}
+    with _serving({"/": _page(*NEIGHBOURS), **good}) as friendly:
+        plain = crawled(friendly.url + "/").summary.peak_rss_bytes
+    crawled.forget()
+    answers = {path: answer for path, (answer, _) in HOSTILE.items()} | good
+    with _serving({"/": _page(*HOSTILE, *NEIGHBOURS), **answers}) as server:
+        pages = ({"key": server.url + path} for path in [*HOSTILE, *NEIGHBOURS])
+        known = known_file(tmp_path / "known.parquet", *pages) if engine == "aiohttp" else None
+        found = crawled(server.url + "/", known=known, retries=0, timeout_s=3.0, deadline_s=9.0)
+    assert engine in found.summary.engines
+    outcomes = {path: found.outcome(server.url + path) for path in HOSTILE}
+    assert {path: outcomes[path] for path, (_, said) in HOSTILE.items() if not outcomes[path].startswith(said)} == {}
+    assert all(found.outcome(server.url + path) == "fetched" for path in NEIGHBOURS)
+    assert found.summary.peak_rss_bytes - plain < GROWTH
+
+
+def test_a_page_of_100_000_links_and_sitemaps_without_an_end(crawled: Crawler) -> None:
+    links = b"".join(b'<a href="/l%d">x</a>' % number for number in range(100_000))
+    urls = b"".join(b"<url><loc>http://127.0.0.1/u%d</loc></url>" % number for number in range(1_000_000))
+    with _serving({}) as server:
+        origin = server.url.encode()
+        loop = b"<sitemapindex><sitemap><loc>%s/loop.xml</loc></sitemap></sitemapindex>" % origin
+        server.answers |= {
+            "/": lambda: [_ok(b"<p>start</p>" + links)],
+            "/million.xml": lambda: [_ok(b"<urlset>" + urls + b"</urlset>", kind="text/xml")],
+            "/loop.xml": lambda: [_ok(loop, kind="text/xml")],
+        }
+        sitemaps = (server.url + "/loop.xml", server.url + "/million.xml")
+        plain = crawled(server.url + "/none").summary.peak_rss_bytes
+        crawled.forget()
+        found = crawled(server.url + "/", sitemap=sitemaps, max_pages=20, max_depth=0)
+    assert found.outcome(server.url + "/") == "fetched"
+    assert {problem.url.removeprefix(server.url): problem.reason for problem in found.summary.problems} == {
+        "/": "too_many_links", "/million.xml": "sitemap_too_large", "/loop.xml": "sitemap_loop",
+    }  # fmt: skip
+    assert found.summary.peak_rss_bytes - plain < GROWTH
