@@ -173,7 +173,7 @@ def test_a_page_that_stays_broken_fails_and_nothing_else_does(site: Site, crawle
     site.pages["/slow"] = Page(b"y" * 1000, chunk_pause_s=0.2)
     found = crawled(site.url + "/", retries=1, timeout_s=0.7, deadline_s=1.5)
     assert found.outcome(site.url + "/broken") == "failed http_502"
-    assert found.outcome(site.url + "/silent") == "failed too_slow"
+    assert found.outcome(site.url + "/silent") == "failed timeout"
     assert found.outcome(site.url + "/slow") == "failed too_slow"
     assert found.outcome(site.url + "/fine") == "fetched"
     assert [site.count(path) for path in ("/broken", "/silent", "/slow")] == [2, 2, 2]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +15,7 @@ from kb_pipeline_tests.fetch.web.conftest import Crawler
 from kb_pipeline_tests.fetch.web.site import Page, Site, running_site
 
 OPEN = ("127.0.0.1/32",)
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 @pytest.fixture
@@ -68,6 +73,42 @@ def test_a_proxy_of_the_environment_is_not_used(
     site.link("/")
     assert crawled(site.url + "/", allowed_networks=OPEN).outcome(site.url + "/") == "fetched"
     assert honeypot.hits == []
+
+
+@pytest.fixture(scope="module")
+def namespace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What happened in a network with honeypots on private addresses; see namespace.py."""
+    enter = ["unshare", "--net", "--mount", "--propagation", "private"]
+    try:
+        subprocess.run([*enter, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no rights to make a network namespace")
+    folder = tmp_path_factory.mktemp("namespace")
+    command = [*enter, sys.executable, "-m", "kb_pipeline_tests.fetch.web.namespace", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["hits_once_opened"], "the honeypots notice who comes"
+    return found
+
+
+def test_no_way_leads_to_a_honeypot(namespace: dict[str, Any]) -> None:
+    assert namespace["hits"] == []
+    refused = [url for url, outcome in namespace["led"].items() if outcome == "rejected blocked_address"]
+    ways = ["/start", "/refreshed", "/canonical", "/named", "/iframe", *(f"/redirected-{n}" for n in REDIRECTS)]
+    assert all(any(url.endswith(f"trap.site-test.com{way}") for url in refused) for way in ways)
+    assert {"six", "mapped", "nat64"} <= {url.split("/")[2].partition(".")[0] for url in refused}
+    assert namespace["led"]["http://www.site-test.com/shell"] == "fetched"
+    assert namespace["asked"].get("www/to-trap", 0) >= 1 or not namespace["rendered"], "its scripts have run"
+
+
+def test_a_name_that_turns_private_is_never_followed(namespace: dict[str, Any]) -> None:
+    known = [outcome for url, outcome in namespace["rebound"].items() if url.endswith("/known")]
+    new = [outcome for url, outcome in namespace["rebound"].items() if url.endswith("/new")]
+    assert known == ["fetched"] * 40, "over http and https, while the name was public"
+    assert new == ["rejected blocked_address"] * 40
+    assert set(namespace["lookups"].values()) == {2}, "the second lookup gave the private address"
+    assert namespace["hits"] == []
 
 
 def test_an_ipv6_literal_is_judged(crawled: Crawler) -> None:
