@@ -71,6 +71,10 @@ class Document:
     modified: str | None
     raw_sha256: str
     links: int = 0
+    translations: tuple[tuple[str, str], ...] = ()
+    """Pairs of hreflang and address: the page in other languages, as it names them."""
+    sketch: int = 0
+    """64 bits, of which nearly equal texts share most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from kb_pipeline.clean import metadata
 from kb_pipeline.clean.charset import decode
 from kb_pipeline.clean.language import detect_language
+from kb_pipeline.clean.likeness import sketch
 from kb_pipeline.clean.markdown import write_markdown
 from kb_pipeline.clean.prose import Article, keep_article
 from kb_pipeline.clean.regions import documentation_content, main_content, strip_boilerplate
@@ -95,6 +96,7 @@ def _read_page(raw: RawDocument, text: str, rules: CleaningRules) -> Document | 
     declared = metadata.language_of(tree)
     published, modified = metadata.dates_of(tree)
     title, canonical = metadata.title_of(tree, raw.url or raw.key), metadata.canonical_of(tree, base_url)
+    translations = metadata.translations_of(tree, base_url)
     is_shell = _is_shell(tree)
     markdown, links = write_markdown(_content(tree, raw.url), base_url)
     words = len(_WORD.findall(markdown))
@@ -112,12 +114,13 @@ def _read_page(raw: RawDocument, text: str, rules: CleaningRules) -> Document | 
         published=published,
         modified=modified,
         links=links,
+        translations=translations,
     )
 
 
 def _document(raw: RawDocument, **found: Any) -> Document:  # noqa: ANN401 - fields of Document
     known = {"canonical_url": None, "published": None, "modified": None, **found}
-    return Document(source=raw.source, key=raw.key, raw_sha256=raw.sha256, **known)
+    return Document(source=raw.source, key=raw.key, raw_sha256=raw.sha256, sketch=sketch(found["markdown"]), **known)
 
 
 def _rejected(raw: RawDocument, reason: str, message: str) -> Rejected:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from kb_pipeline.clean.inline import Element, flat_text
+from kb_pipeline.urls import canonical_url
 
 _PUBLISHED = (
     "article:published_time", "datepublished", "date", "dc.date", "dcterms.created", "dcterms.issued",
@@ -25,6 +26,8 @@ _MODIFIED = (
 )
 _ISO_DATE = re.compile(r"\s*(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?!\d)")
 _LONGEST_TITLE = 500
+_LONGEST_TAG = 35
+_MOST_TRANSLATIONS = 200
 _LONGEST_JSON = 500_000
 
 
@@ -63,16 +66,23 @@ def base_of(tree: Element, url: str) -> str:
 
 
 def canonical_of(tree: Element, base_url: str) -> str | None:
-    """What the page says its address is, absolute; None when it says nothing usable."""
+    """What the page says its address is, spelled as keys are; None when it says nothing usable."""
     for link in tree.iter("link"):
         if "canonical" in (link.get("rel") or "").lower().split() and (href := (link.get("href") or "").strip()):
-            try:
-                url = urljoin(base_url, href)
-                parts = urlsplit(url)
-            except ValueError:
-                return None
-            return str(url) if parts.scheme in ("http", "https") and parts.netloc else None
+            return canonical_url(href, base_url)
     return None
+
+
+def translations_of(tree: Element, base_url: str) -> tuple[tuple[str, str], ...]:
+    """The page in other languages, as it names them: pairs of hreflang (in lower case) and address, by hreflang."""
+    found: dict[str, str] = {}
+    for link in tree.iter("link"):
+        language = (link.get("hreflang") or "").strip().lower()
+        if language and len(language) <= _LONGEST_TAG and "alternate" in (link.get("rel") or "").lower().split():
+            url = canonical_url((link.get("href") or "").strip(), base_url)
+            if url is not None and len(found) < _MOST_TRANSLATIONS:
+                found.setdefault(language, url)
+    return tuple(sorted(found.items()))
 
 
 def dates_of(tree: Element) -> tuple[str | None, str | None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from kb_pipeline.clean.likeness import ALIKE_BITS
 from kb_pipeline.clean.pool import clean_documents
 from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.model import (
@@ -56,12 +58,14 @@ def documents_schema() -> pa.Schema:
             ("rules", pa.string()),
             ("fetched_at", pa.timestamp("us", tz="UTC")),
             ("run_id", pa.string()),
+            ("translations", pa.string()),  # JSON: hreflang to address
+            ("sketch", pa.int64()),
         ]
     )
 
 
 def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progress: ReportProgress) -> StageReport:
-    """Clean the raw documents whose bytes or rules changed, drop those that are gone, mark exact duplicates."""
+    """Clean the raw documents whose bytes or rules changed, drop those that are gone, mark duplicates."""
     import polars as pl
 
     report, started = StageReport("clean"), time.monotonic()
@@ -218,27 +222,51 @@ def _row(result: Document | Rejected, fingerprint: str, run_id: str, fetched_at:
         "canonical_url": result.canonical_url,
         "published": result.published,
         "modified": result.modified,
+        "translations": json.dumps(dict(result.translations)) if result.translations else None,
+        "sketch": result.sketch,
         "content_sha256": digest("content", " ".join(result.markdown.split())),
         "document_hash": digest("document", result.title, result.language, result.markdown),
     }
 
 
 def _mark_duplicates(documents: LanceTable) -> None:
-    """Of documents with the same text one stays; the others name it. Writes only what changed."""
+    """Of documents with the same text one stays; the others name it. Writes only what changed.
+
+    A document that says that its canonical address is another's is that one's duplicate too, if their texts are alike.
+    The word of a page alone is not enough: some sites call their home page canonical on every page.
+    """
     import polars as pl
 
-    columns = ["document_id", "key", "canonical_url", "content_sha256", "duplicate_of"]
+    columns = ["document_id", "source", "key", "canonical_url", "content_sha256", "sketch", "duplicate_of"]
     rows = documents.narrow(columns, "outcome = 'document'")
     is_canonical = (pl.col("canonical_url") == pl.col("key")).fill_null(value=False)
-    # The page that calls itself canonical stays, else the shortest key, else the first by name:
-    # a choice that does not depend on the order of fetching.
-    ranked = rows.sort(~is_canonical, pl.col("key").str.len_bytes(), pl.col("key"))
-    first = pl.col("document_id").first().over("content_sha256")
-    wanted = pl.when(first == pl.col("document_id")).then(None).otherwise(first)
-    changed = ranked.with_columns(new=wanted).filter(~pl.col("new").eq_missing(pl.col("duplicate_of")))
+    is_named = pl.col("key").is_in(rows["canonical_url"].drop_nulls().unique().implode())
+    # The page that calls itself canonical stays, else one that others call so, else the shortest key, else the first by
+    # name: a choice that does not depend on the order of fetching.
+    ranked = rows.sort(~is_canonical, ~is_named, pl.col("key").str.len_bytes(), pl.col("key"))
+    first = ranked.with_columns(first=pl.col("document_id").first().over("content_sha256"))
+    wanted = first.join(_canonical_twins(first), on="document_id", how="left").with_columns(
+        new=pl.coalesce("twin", pl.when(pl.col("first") != pl.col("document_id")).then("first"))
+    )
+    changed = wanted.filter(~pl.col("new").eq_missing(pl.col("duplicate_of")))
     if not changed.is_empty():
         update = changed.select("document_id", pl.col("new").alias("duplicate_of"))
         documents.upsert("document_id", update.to_arrow().cast(_some_columns("duplicate_of")))
+
+
+def _canonical_twins(rows: pl.DataFrame) -> pl.DataFrame:
+    """`document_id` and `twin`: what stands for a document by its own word, and by the likeness of both texts."""
+    import polars as pl
+
+    says = rows.filter(pl.col("canonical_url") != pl.col("key"))
+    target = rows.filter(pl.col("canonical_url").is_null() | (pl.col("canonical_url") == pl.col("key")))
+    pairs = says.join(target, left_on=["source", "canonical_url"], right_on=["source", "key"], suffix="_target")
+    differing = (pl.col("sketch") ^ pl.col("sketch_target")).bitwise_count_ones()
+    alike = pairs.filter((differing <= ALIKE_BITS) & (pl.col("content_sha256") != pl.col("content_sha256_target")))
+    # A document that stands for others of the same text names the canonical one for all of them.
+    heads = alike.filter(pl.col("first") == pl.col("document_id")).select("first", twin="first_target")
+    heads = heads.filter(~pl.col("twin").is_in(heads["first"].implode()))  # whoever stands for others stands itself
+    return rows.join(heads, on="first").select("document_id", "twin")
 
 
 def _some_columns(*names: str) -> pa.Schema:

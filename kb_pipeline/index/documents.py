@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ KEPT = "outcome = 'document' AND duplicate_of IS NULL"
 """The rows of `documents` that a reader of a version sees."""
 VALIDATORS = ("etag", "last_modified", "content_type")
 """What the server said of the bytes, beside them."""
+_MOST_HOPS = 10
+"""Redirects on the way from an alias to its document, as many as a crawl follows."""
 _LISTED = ("document_id", "source", "key", "title", "language", "raw_sha256", "fetched_at", "run_id")
 
 
@@ -26,6 +29,7 @@ def open_table(store: KbStore, manifest: Mapping[str, Any], role: str) -> LanceT
 
 def list_documents(store: KbStore, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every document of the version, as the command line prints it."""
+    aliases = _aliases(store, manifest)
     counts = open_table(store, manifest, "chunks").narrow(["document_id"])["document_id"].value_counts()
     chunks = dict(counts.iter_rows())
     for batch in open_table(store, manifest, "documents").stream(_LISTED, KEPT):
@@ -40,23 +44,70 @@ def list_documents(store: KbStore, manifest: Mapping[str, Any]) -> Iterator[dict
                 "chunks": chunks.get(row["document_id"], 0),
                 "fetched_at": row["fetched_at"].isoformat(),
                 "run_id": row["run_id"],
+                "aliases": aliases.get(row["document_id"], []),
             }
 
 
 def read_document(store: KbStore, manifest: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """One document with its Markdown and provenance; raises UnknownDocument.
+    """One document with its Markdown and provenance, by its key or that of a page that redirects to it.
 
-    `duplicate_of` names the document that stands for it in the index, when another has the same text.
+    `duplicate_of` names the document that stands for it in the index, when another has the same text; `translations`
+    maps languages to addresses, and `consent` is what its page says of its use.
+
+    Raises:
+        UnknownDocument: the version has none such.
     """
-    columns = [*_LISTED, "markdown", "canonical_url", "published", "modified", "rules", "duplicate_of"]
-    where = sql_in("key", [key]) + " AND outcome = 'document'"
-    rows = open_table(store, manifest, "documents").head(columns, 1, where)
-    if not rows:
+    row = _document_row(store, manifest, _redirected(store, manifest, key))
+    if row is None:
         raise UnknownDocument(store.key, key)
-    row, page = rows[0], _page(store, manifest, rows[0]["document_id"])
+    page = _page(store, manifest, row["document_id"])
     document = row | _provenance(row, page, manifest) | {"version": manifest["version"]}
+    document["translations"] = json.loads(row["translations"] or "{}")
+    document["consent"] = json.loads(page["consent"] or "null")
+    document["rendered"] = bool(page["rendered"])
     del document["raw_sha256"]
     return document
+
+
+def _document_row(store: KbStore, manifest: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+    columns = [
+        *_LISTED, "markdown", "canonical_url", "published", "modified", "rules", "duplicate_of", "translations",
+    ]  # fmt: skip
+    where = sql_in("key", [key]) + " AND outcome = 'document'"
+    rows = _head(open_table(store, manifest, "documents"), columns, 1, where)
+    return rows[0] if rows else None
+
+
+def _redirected(store: KbStore, manifest: Mapping[str, Any], key: str) -> str:
+    """Where the page of that key leads, when it leads elsewhere."""
+    pages = open_table(store, manifest, "pages")
+    for _ in range(_MOST_HOPS):
+        rows = pages.head(["redirect_to"], 1, sql_in("key", [key]) + " AND outcome = 'redirected'")
+        if not rows or rows[0]["redirect_to"] is None:
+            break
+        key = rows[0]["redirect_to"]
+    return key
+
+
+def _aliases(store: KbStore, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By document, the keys under which it can be found as well: what redirects to it, and what has its text."""
+    pages = open_table(store, manifest, "pages").narrow(["source", "key", "redirect_to"], "outcome = 'redirected'")
+    leads = {(source, key): target for source, key, target in pages.iter_rows() if target}
+    same = open_table(store, manifest, "documents").narrow(
+        ["document_id", "source", "key", "duplicate_of"], "outcome = 'document'"
+    )
+    stands = {(source, key): twin or document for document, source, key, twin in same.iter_rows()}
+    found: dict[str, list[str]] = {}
+    for document, _, key, twin in same.iter_rows():
+        if twin and document != twin:
+            found.setdefault(twin, []).append(key)
+    for source, key in leads:
+        target, hops = leads[source, key], 0
+        while (source, target) in leads and hops < _MOST_HOPS:
+            target, hops = leads[source, target], hops + 1
+        if document := stands.get((source, target)):
+            found.setdefault(document, []).append(key)
+    return {document: sorted(keys) for document, keys in found.items()}
 
 
 def provenance_of(store: KbStore, manifest: Mapping[str, Any], hits: Sequence[Hit]) -> list[dict[str, Any]]:
@@ -85,7 +136,7 @@ def read_raw_document(store: KbStore, manifest: Mapping[str, Any], key: str) -> 
     for _, _, row in read_bodies(store.paths.raw, {segment: [position]}):
         return RawDocument(
             source=document["source"],
-            key=key,
+            key=document["key"],
             url=row["url"],
             body=bytes(row["body"]),
             sha256=row["sha256"],
@@ -117,7 +168,7 @@ def _rows_by_id(
     if not ids:
         return {}
     table = open_table(store, manifest, role)
-    rows = table.head([id_column, *columns], len(ids), sql_in(id_column, ids))
+    rows = _head(table, [id_column, *columns], len(ids), sql_in(id_column, ids))
     found = {row[id_column]: row for row in rows}
     if missing := set(ids) - set(found):
         raise DamagedStore(str(table.path), f"no row of {', '.join(sorted(missing))}")
@@ -125,8 +176,14 @@ def _rows_by_id(
 
 
 def _page(store: KbStore, manifest: Mapping[str, Any], page_id: str) -> dict[str, Any]:
-    columns = ["url", "sha256", "segment", "position", *VALIDATORS]
+    columns = ["url", "sha256", "segment", "position", "consent", "rendered", *VALIDATORS]
     return _rows_by_id(store, manifest, "pages", "page_id", [page_id], columns)[page_id]
+
+
+def _head(table: LanceTable, columns: Sequence[str], limit: int, where: str) -> list[dict[str, Any]]:
+    """Rows; what a version of an earlier release does not have is None."""
+    present = [name for name in columns if name in table.schema.names]
+    return [dict.fromkeys(columns) | row for row in table.head(present, limit, where)]
 
 
 def _place(store: KbStore, manifest: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, int]:

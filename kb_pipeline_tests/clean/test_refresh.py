@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kb_pipeline.clean.likeness import ALIKE_BITS, sketch
 from kb_pipeline.clean.refresh import failed_documents, refresh_documents
 from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.fetch.refresh import refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.turns import UnsharedTurns
-from kb_pipeline.model import KbKey, StageReport
+from kb_pipeline.model import KbKey, StageReport, document_id
 from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import DOCUMENTS, KbStore
 from kb_pipeline_tests.site import Site, serve_site
@@ -94,3 +96,58 @@ def test_a_page_that_is_gone_takes_its_document_with_it(stages: Stages) -> None:
     assert report.deleted == 1
     assert set(stages.documents()) == {"/", "/plums"}
     assert stages.documents()["/plums"][1] is None  # its twin stood for it; now it stands for itself
+
+
+TEXT = " ".join(f"The {word} is kept in the cellar until the frost is over." for word in (
+    "apple", "pear", "plum", "quince", "medlar", "cherry", "sloe", "fig", "peach", "grape", "currant", "walnut",
+))  # fmt: skip
+
+
+def _says_canonical(site: Site, path: str, canonical: str, text: str, links: tuple[str, ...] = ()) -> None:
+    site.put(path, "Fruit", text, links)
+    head = f'<link rel="canonical" href="{canonical}"><link rel=alternate hreflang=DE href="/de{path}">'
+    site.pages[path] = site.pages[path].replace("<title>", f"{head}<title>")
+
+
+def test_a_page_whose_canonical_address_has_nearly_its_text_is_that_page(stages: Stages) -> None:
+    site = stages.site
+    site.put("/", "Start", "Where it all begins.", ("/fruit?sort=a", "/fruit?page=2", "/home"))
+    _says_canonical(site, "/fruit", "/fruit", TEXT)
+    _says_canonical(site, "/fruit?sort=a", "/fruit#top", TEXT + " Sorted by name.")
+    _says_canonical(site, "/fruit?page=2", "/fruit", "Of nuts there are hazels, almonds and pecans on the second page.")
+    _says_canonical(site, "/home", "/", "A page that calls the home page its own address, as a careless template does.")
+    stages.refresh()
+    twins = {path: twin for path, (_, twin) in stages.documents().items()}
+    assert twins == {
+        "/": None, "/fruit": None, "/fruit?page=2": None, "/home": None,
+        "/fruit?sort=a": document_id("site", site.url + "/fruit"),
+    }  # fmt: skip
+    site.put("/fruit?sort=a", "Fruit", "Something else entirely is written on this page now, of bees and of hives.")
+    stages.refresh()
+    assert stages.documents()["/fruit?sort=a"][1] is None
+
+
+def test_of_equal_pages_the_one_that_the_others_call_canonical_stays(stages: Stages) -> None:
+    site = stages.site
+    site.put("/", "Start", "Where it all begins.", ("/a", "/a/long/name"))
+    _says_canonical(site, "/a", "/a/long/name", TEXT)
+    site.put("/a/long/name", "Fruit", TEXT)
+    stages.refresh()
+    assert stages.documents()["/a"][1] == document_id("site", site.url + "/a/long/name")
+
+
+def test_translations_that_a_page_names_are_kept(stages: Stages) -> None:
+    _says_canonical(stages.site, "/", "/", TEXT)
+    stages.refresh()
+    rows = stages.store.tables.open(DOCUMENTS).narrow(["key", "translations"], "translations IS NOT NULL")
+    assert {key: json.loads(names) for key, names in rows.iter_rows()} == {
+        stages.site.url + "/": {"de": stages.site.url + "/de/"}
+    }
+
+
+def test_sketches_of_nearly_equal_texts_are_alike_and_of_others_are_not() -> None:
+    other = TEXT.replace("cellar", "attic").replace("frost", "summer")
+    assert (sketch(TEXT) ^ sketch(TEXT + " One more sentence.")).bit_count() <= ALIKE_BITS
+    assert (sketch(TEXT) ^ sketch(other)).bit_count() > 2 * ALIKE_BITS
+    assert sketch("") == 0
+    assert sketch("word") == sketch("Word!")

@@ -15,7 +15,7 @@ from kb_pipeline.fetch.web.media import media_type
 from kb_pipeline.fetch.web.reasons import is_transient, is_transient_status
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.turns import LONGEST_RETRY_AFTER_S
-from kb_pipeline.fetch.web.urls import hostname_of
+from kb_pipeline.urls import hostname_of
 
 MAX_BACKOFF_S = 60.0
 ACCEPT = "text/html,application/xhtml+xml,text/plain,text/markdown;q=0.9,*/*;q=0.5"

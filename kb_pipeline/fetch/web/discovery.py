@@ -15,7 +15,7 @@ from kb_pipeline.fetch.web.ledger import Ledger
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.fetch.web.scope import PathFilter, Scope
 from kb_pipeline.fetch.web.traps import Memory, Shapes
-from kb_pipeline.fetch.web.urls import hostname_of
+from kb_pipeline.urls import hostname_of
 
 MAX_LEFTOVER_ROWS = 10_000
 _SEED_BATCH = 1000

@@ -12,7 +12,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from kb_pipeline.fetch.web.consent import says_nofollow
 from kb_pipeline.fetch.web.media import media_type
-from kb_pipeline.fetch.web.urls import canonical_url
+from kb_pipeline.urls import canonical_url
 
 _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 _PRESCAN_BYTES = 1024

@@ -15,7 +15,7 @@ from kb_pipeline.fetch.web.journal import Row
 from kb_pipeline.fetch.web.known import KnownPage
 from kb_pipeline.fetch.web.media import PAGE_TYPES, media_type
 from kb_pipeline.fetch.web.reasons import REJECTED, explain
-from kb_pipeline.fetch.web.urls import absolute_url, canonical_url
+from kb_pipeline.urls import absolute_url, canonical_url
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 GONE = frozenset({404, 410})

@@ -21,7 +21,7 @@ from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer, PoliteClient
 from kb_pipeline.fetch.web.clocks import Stopped
 from kb_pipeline.fetch.web.robots_files import RobotsFiles
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.fetch.web.urls import canonical_url
+from kb_pipeline.urls import canonical_url
 
 if TYPE_CHECKING:
     import psutil

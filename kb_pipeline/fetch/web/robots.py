@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from kb_pipeline.fetch.web.urls import normal_escapes
+from kb_pipeline.urls import normal_escapes
 
 MAX_BYTES = 500 * 1024
 _MAX_LINE = 2083 * 8

@@ -11,8 +11,8 @@ from kb_pipeline.fetch.web import robots
 from kb_pipeline.fetch.web.client import Answer, Get, NoAnswer, PoliteClient
 from kb_pipeline.fetch.web.clocks import LONGEST_WAIT_S, HostClocks
 from kb_pipeline.fetch.web.robots import RobotsPolicy
-from kb_pipeline.fetch.web.urls import canonical_url, hostname_of, origin_of
 from kb_pipeline.model import digest
+from kb_pipeline.urls import canonical_url, hostname_of, origin_of
 
 MAX_HOPS = 5
 MAX_AGE_S = 24 * 3600.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.fetch.web.urls import canonical_url, hostname_of, netloc_of, normal_escapes, path_of
+from kb_pipeline.urls import canonical_url, hostname_of, netloc_of, normal_escapes, path_of
 
 if TYPE_CHECKING:
     import tldextract

@@ -19,7 +19,7 @@ from kb_pipeline.fetch.web.sitemaps import (
     UnreadableSitemap,
     read_sitemap,
 )
-from kb_pipeline.fetch.web.urls import canonical_url, origin_of
+from kb_pipeline.urls import canonical_url, origin_of
 
 MAX_FILES = 500
 WELL_KNOWN = ("/sitemap.xml", "/sitemap_index.xml", "/sitemap-index.xml", "/sitemap.xml.gz")

@@ -50,7 +50,7 @@ from kb_pipeline.fetch.web.bodies import ACCEPT_ENCODING, decoded
 from kb_pipeline.fetch.web.client import ACCEPT, Answer, Get, NoAnswer, Transport, header_texts
 from kb_pipeline.fetch.web.guard import refusal
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.fetch.web.urls import hostname_of
+from kb_pipeline.urls import hostname_of
 
 Work = Callable[[Transport], Awaitable[None]]
 _TOTAL_CONCURRENCY = 64

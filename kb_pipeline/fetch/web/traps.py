@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kb_pipeline.fetch.web.rules import Limits
-from kb_pipeline.fetch.web.urls import hostname_of, netloc_of, path_of
+from kb_pipeline.urls import hostname_of, netloc_of, path_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,8 +27,8 @@ from kb_pipeline.fetch.web.robots_files import RobotsCopies, RobotsFiles
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
 from kb_pipeline.fetch.web.sitemap_files import SitemapFiles, SitemapNotes
 from kb_pipeline.fetch.web.sitemaps import is_past
-from kb_pipeline.fetch.web.urls import canonical_url
 from kb_pipeline.fetch.web.visitor import Visited, Visitor
+from kb_pipeline.urls import canonical_url
 
 if TYPE_CHECKING:
     from kb_pipeline.fetch.web.render import Renderer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kb_pipeline.fetch.web.urls import canonical_url, hostname_of, netloc_of, origin_of, path_of
+from kb_pipeline.urls import canonical_url, hostname_of, netloc_of, origin_of, path_of
 
 
 @pytest.mark.parametrize(

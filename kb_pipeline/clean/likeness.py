@@ -1,0 +1,30 @@
+"""A sketch of a text, 64 bits, of which two nearly equal texts share most: Charikar's simhash over word triples.
+
+M. Charikar, Similarity estimation techniques from rounding algorithms, STOC 2002; for the web: G. Manku and others,
+Detecting near-duplicates for web crawling, WWW 2007, who call texts alike that differ in three bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import numpy as np
+
+ALIKE_BITS = 8
+"""Texts that differ in so many bits at most are alike, if one of them says itself that the other is the same."""
+_WORD = re.compile(r"\w+")
+_SHINGLE = 3
+_MOST_WORDS = 20_000
+
+
+def sketch(text: str) -> int:
+    """The sketch of a text, as a signed number; 0 for one without words."""
+    words = [match[0].lower() for match, _ in zip(_WORD.finditer(text), range(_MOST_WORDS), strict=False)]
+    shingles = {" ".join(words[at : at + _SHINGLE]) for at in range(max(1, len(words) - _SHINGLE + 1))} if words else ()
+    if not shingles:
+        return 0
+    hashes = b"".join(hashlib.blake2b(shingle.encode(), digest_size=8).digest() for shingle in shingles)
+    bits = np.unpackbits(np.frombuffer(hashes, np.uint8)).reshape(-1, 64)
+    majority = bits.sum(axis=0, dtype=np.int64) * 2 > len(bits)
+    return int(np.packbits(majority).view(">i8")[0])

@@ -1,0 +1,47 @@
+"""What the command line shows of a crawl: other names of a document, what it says of its use, failures and retries."""
+
+from __future__ import annotations
+
+from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.site import Site
+
+
+def test_a_document_is_found_under_the_names_that_lead_to_it(kb: Kb, site: Site) -> None:
+    site.redirects["/old-pears"] = "/older-pears"
+    site.redirects["/older-pears"] = "/pears"
+    home = site.pages["/"].replace("<ul>", '<ul><li><a href="/old-pears">pears, long ago</a></li>')
+    site.pages["/"] = home
+    site.pages["/pears-copy"] = site.pages["/pears"]
+    site.pages["/plums"] = site.pages["/plums"].replace("<ul>", '<ul><li><a href="/pears-copy">copy</a></li>')
+    head = '<link rel=alternate hreflang=fr href="/fr/pears"><meta name=robots content="noai, noarchive">'
+    for path in ("/pears", "/pears-copy"):
+        site.pages[path] = site.pages[path].replace("<title>", f"{head}<title>")
+    assert kb.apply(site).status == 0
+    assert kb.build().json["status"] == "ready"
+    listed = {row["key"].removeprefix(site.url): row["aliases"] for row in kb("documents", "acme/docs", "--json").lines}
+    aliases = [site.url + path for path in ("/old-pears", "/older-pears", "/pears-copy")]
+    assert listed == {"/": [], "/apples": [], "/pears": aliases, "/plums": [], "/quinces": []}
+    page = kb("page", "acme/docs", site.url + "/old-pears", "--json").json
+    assert page["key"] == site.url + "/pears"
+    assert page["translations"] == {"fr": site.url + "/fr/pears"}
+    assert page["consent"]["directives"] == ["noai", "noarchive"]
+    assert kb("page", "acme/docs", site.url + "/older-pears", "--raw").out == site.pages["/pears"]
+    assert kb("page", "acme/docs", site.url + "/no-such-page").status == 2
+
+
+def test_failures_say_when_they_are_tried_again_and_retry_tries_at_once(kb: Kb, site: Site) -> None:
+    site.status["/pears"] = 500
+    assert kb.apply(site).status == 0
+    for attempts in (1, 2, 3):
+        kb.build()
+        (failure,) = kb("failures", "acme/docs", "--json").json
+        assert (failure["reason"], failure["attempts"], failure["recoverable"]) == ("http_500", attempts, True)
+    assert "not asked for before" in failure["message"]
+    asked = site.asked["/pears"]
+    kb.build()
+    (waiting,) = kb("failures", "acme/docs", "--json").json
+    assert (site.asked["/pears"], waiting["attempts"], waiting["last_seen"]) == (asked, 3, failure["last_seen"])
+    site.status.clear()
+    retried = kb("retry", "acme/docs", "--json")
+    assert (retried.status, retried.json) == (0, [])
+    assert kb("failures", "acme/docs", "--json").json == []
