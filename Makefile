@@ -35,7 +35,8 @@ ui: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.embedding
-	$(BIN)/python -m benchmarks.revalidation
+	$(BIN)/python -m benchmarks.crawl
+	$(BIN)/python -m benchmarks.politeness
 	$(BIN)/python -m benchmarks.disk
 	$(BIN)/python -m benchmarks.versions
 	$(BIN)/python -m benchmarks.refresh --pages 2000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from kb_pipeline import __version__
 from kb_pipeline.errors import InvalidSetting
 
+_PROXY = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/?")
 _LOG_FORMATS: dict[str, Literal["text", "json"]] = {"text": "text", "json": "json"}
 
 
@@ -30,6 +32,10 @@ class Settings:
     log_format: Literal["text", "json"]
     browser: str = ""
     """`KB_BROWSER`: the executable of Chromium for pages that need their scripts; empty for the first one found."""
+
+    proxy: str = ""
+    """`KB_PROXY`: the HTTP proxy through which everything is fetched; empty for none. Those that the environment names
+    for other programs are ignored."""
 
     @property
     def models_dir(self) -> Path:
@@ -63,6 +69,7 @@ def load_settings() -> Settings:
         allowed_networks=_networks(os.environ.get("KB_ALLOW_PRIVATE_NETWORKS", "")),
         log_format=_log_format(os.environ.get("KB_LOG_FORMAT") or "text"),
         browser=os.environ.get("KB_BROWSER", "").strip(),
+        proxy=_proxy(os.environ.get("KB_PROXY", "").strip()),
     )
 
 
@@ -103,6 +110,13 @@ def _networks(given: str) -> tuple[str, ...]:
                 "KB_ALLOW_PRIVATE_NETWORKS", f"comma-separated CIDRs such as 127.0.0.0/8,10.1.0.0/16; {error}"
             ) from None
     return tuple(networks)
+
+
+def _proxy(given: str) -> str:
+    if given and not _PROXY.fullmatch(given):
+        # The value may hold a password: it is not repeated.
+        raise InvalidSetting("KB_PROXY", "allowed is http://HOST:PORT, without a user name")
+    return given.rstrip("/")
 
 
 def _log_format(given: str) -> Literal["text", "json"]:

@@ -12,7 +12,7 @@ from kb_pipeline.settings import load_settings
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("HOME_", "DATABASE_URL", "STORAGE_URI", "CONTACT", "ALLOW_PRIVATE_NETWORKS", "LOG_FORMAT"):
+    for name in ("HOME_", "DATABASE_URL", "STORAGE_URI", "CONTACT", "ALLOW_PRIVATE_NETWORKS", "LOG_FORMAT", "PROXY"):
         monkeypatch.delenv(f"KB_{name}", raising=False)
     monkeypatch.setenv("KB_HOME", str(tmp_path))
 
@@ -39,6 +39,8 @@ def test_our_own_driver_is_psycopg_3_whatever_was_named(monkeypatch: pytest.Monk
         ("KB_ALLOW_PRIVATE_NETWORKS", "10.0.0.0/8,hunter2"),
         ("KB_LOG_FORMAT", "xml"),
         ("KB_CONTACT", "a@b.example\nEvil: header"),
+        ("KB_PROXY", "http://user:hunter2@proxy:3128"),
+        ("KB_PROXY", "socks5://proxy:1080"),
     ],
 )
 def test_impossible_values_name_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

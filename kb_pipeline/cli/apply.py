@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from kb_pipeline.cli.output import warn
 from kb_pipeline.control.catalogue import apply_spec
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.workspace import check_spec, language_warnings
-from kb_pipeline.errors import InvalidSpec, NoLiveVersion, Problem
+from kb_pipeline.errors import BrowserMissing, InvalidSpec, NoLiveVersion, Problem
+from kb_pipeline.fetch.web.browser import find_browser
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec import KbSpec, load_spec
@@ -27,7 +28,18 @@ def apply_files(settings: Settings, db: Database, files: Sequence[Path]) -> list
     for spec, _ in loaded:
         for message in language_warnings(spec.embedding.model, [*spec.languages, *_found_languages(db, spec.key)]):
             warn(f"{spec.key}: {message}")
+        for message in _browser_warnings(settings, spec):
+            warn(f"{spec.key}: {message}")
     return applied
+
+
+def _browser_warnings(settings: Settings, spec: KbSpec) -> Iterator[str]:
+    """Not an error: the refresh may run on another machine."""
+    if any(source.render != "never" for source in spec.sources):
+        try:
+            find_browser(settings.browser)
+        except BrowserMissing as missing:
+            yield str(missing)
 
 
 def _check_distinct(files: Sequence[Path], specs: Sequence[KbSpec]) -> None:

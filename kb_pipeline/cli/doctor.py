@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from kb_pipeline.errors import BrowserMissing
 from kb_pipeline.settings import Settings, load_settings
 
 _PACKAGES = ("dagster", "scrapy", "trafilatura", "openvino", "lancedb", "pylance", "polars", "sqlalchemy")
@@ -27,6 +28,7 @@ def examine() -> list[dict[str, Any]]:
         "dagster": _dagster,
         "embedding": _embedding,
         "network": _network,
+        "browser": _browser,
     }
     return [_run(name, check, settings) for name, check in checks.items()]
 
@@ -88,4 +90,17 @@ def _embedding(settings: Settings) -> str:
 
 def _network(settings: Settings) -> str:
     opened = ", ".join(settings.allowed_networks)
-    return f"private networks opened to fetching: {opened}" if opened else "private networks are closed to fetching"
+    through = f"; everything is fetched through {settings.proxy}" if settings.proxy else ""
+    told = f"private networks opened to fetching: {opened}" if opened else "private networks are closed to fetching"
+    return told + through
+
+
+def _browser(settings: Settings) -> str:
+    from kb_pipeline.fetch.web.browser import find_browser
+
+    try:
+        return f"{find_browser(settings.browser)} renders pages"
+    except BrowserMissing as missing:
+        if settings.browser:
+            raise
+        return f"none, which only sources with render: auto or always need; {missing}"

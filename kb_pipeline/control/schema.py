@@ -152,6 +152,7 @@ class HostClock(Base):
     held_until: Mapped[float] = mapped_column(Float, default=0.0)
     retry_at: Mapped[float] = mapped_column(Float, default=0.0)
     slowdown_s: Mapped[float] = mapped_column(Float, default=0.0)
+    busy_in_a_row: Mapped[int] = mapped_column(Integer, default=0)
     latency_s: Mapped[float] = mapped_column(Float, default=0.0)
     usual_s: Mapped[float] = mapped_column(Float, default=0.0)
     answers: Mapped[int] = mapped_column(Integer, default=0)

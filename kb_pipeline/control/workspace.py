@@ -96,7 +96,7 @@ class Workspace:
             report = self._stage(
                 "fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p, self._turns, self._recheck)
             )
-            problems = [{"outcome": "rejected", **problem} for problem in report.extra.get("problems", ())]
+            problems = report.extra.get("problems", [])
         finally:
             self._keep_failures("fetch", chain(failed_pages(self.store), problems))
         return report
@@ -367,6 +367,7 @@ def crawl_rules(source: WebSource, settings: Settings, erased: tuple[str, ...] =
         allowed_networks=settings.allowed_networks,
         erased=erased,
         trust_lastmod=source.trust_lastmod,
+        proxy=settings.proxy,
         render=source.render,
         browser=find_browser(settings.browser) if source.render != "never" else "",
         max_body_bytes=round(source.limits.body_mb * (1 << 20)),

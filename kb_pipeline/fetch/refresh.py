@@ -235,8 +235,7 @@ def _count(report: StageReport, source: str, outcomes: pl.DataFrame, summary: Cr
     for name, figure in (figures | {name: figure for name, figure in optional.items() if figure}).items():
         report.extra[name] = report.extra.get(name, 0) + figure
     if summary.problems:
-        rows = ({"source": source, "key": p.url, "reason": p.reason, "message": p.message} for p in summary.problems)
-        report.extra.setdefault("problems", []).extend(rows)
+        report.extra.setdefault("problems", []).extend({"source": source, **asdict(p)} for p in summary.problems)
     report.extra.setdefault("hosts", []).extend(asdict(host) for host in summary.hosts)
     for outcome, reason, keys in outcomes.group_by("outcome", "reason").agg(pl.len()).iter_rows():
         report.entered += keys

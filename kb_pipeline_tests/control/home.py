@@ -106,17 +106,17 @@ class Home:
         catalogue.apply_spec(self.db, parse_spec(yaml, "test"), yaml)
 
     @contextmanager
-    def begun(self, key: KbKey = KEY, *, force: bool = False) -> Iterator[Workspace]:
+    def begun(self, key: KbKey = KEY, **wishes: bool) -> Iterator[Workspace]:
         """A run whose candidate is yet to be built."""
-        with open_workspace(self.settings, self.db, key, f"run-{uuid.uuid4().hex[:12]}", force=force) as kb:
+        with open_workspace(self.settings, self.db, key, f"run-{uuid.uuid4().hex[:12]}", **wishes) as kb:
             for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
                 stage()
             yield kb
 
-    def refresh(self, key: KbKey = KEY, *, force: bool = False) -> Refreshed:
+    def refresh(self, key: KbKey = KEY, *, force: bool = False, retry: bool = False) -> Refreshed:
         """A whole run; one that fails is told by its row as well."""
         try:
-            with self.begun(key, force=force) as kb:
+            with self.begun(key, force=force, retry=retry) as kb:
                 if kb.build_candidate().status == "candidate" or force:
                     kb.publish()
         except KbError:

@@ -14,6 +14,7 @@ import pytest
 from kb_pipeline.chunk import rules as chunk_rules
 from kb_pipeline.clean import rules as clean_rules
 from kb_pipeline.control.approval import approve_version
+from kb_pipeline.control.failures import list_failures
 from kb_pipeline.control.rollback import rollback_kb
 from kb_pipeline.model import KbKey
 from kb_pipeline.tables import DOCUMENTS, INDEX_PREFIX
@@ -242,6 +243,22 @@ def test_pages_that_answer_503_are_kept_and_named(home: Home, site: Site) -> Non
     check_recovered(home, site, before)
 
 
+def test_a_page_that_keeps_failing_waits_and_says_until_when(home: Home, site: Site) -> None:
+    site.status["/pear"] = 500
+    for attempts in (1, 2, 3):
+        home.refresh()
+        (failure,) = list_failures(home.db, KEY)
+        assert (failure["reason"], failure["attempts"]) == ("http_500", attempts)
+    assert "not asked for before" in failure["message"]
+    asked = site.asked["/pear"]
+    assert home.refresh().stages["fetch"]["failed"] == 1
+    (waiting,) = list_failures(home.db, KEY)
+    assert (site.asked["/pear"], waiting["attempts"], waiting["last_seen"]) == (asked, 3, failure["last_seen"])
+    assert home.refresh(retry=True).stages["fetch"]["failed"] == 1
+    (retried,) = list_failures(home.db, KEY)
+    assert (site.asked["/pear"], retried["attempts"]) == (asked + 1, 4)
+
+
 def test_an_empty_sitemap_ends_no_page(home: Home, site: Site) -> None:
     site.put("/", "Orchard", prose("orchard"))  # the sitemap alone leads to the other pages
     site.pages["/sitemap.xml"] = sitemap(f"{site.url}/{fruit}" for fruit in FRUITS)
@@ -252,7 +269,9 @@ def test_an_empty_sitemap_ends_no_page(home: Home, site: Site) -> None:
         refreshed = home.refresh()
         assert (refreshed.ended, refreshed.worked) == (("unchanged", 2), (0, 0, 0))
         assert len(home.keys()) == 10
-    assert refreshed.stages["fetch"]["warnings"] == [f"sitemap {site.url}/sitemap.xml: status 503"]
+    (problem,) = refreshed.stages["fetch"]["problems"]
+    assert (problem["key"], problem["message"]) == (f"{site.url}/sitemap.xml", "sitemap: status 503")
+    assert home.failures() == {"/sitemap.xml": "http_503"}
     site.status.clear()
     site.pages["/sitemap.xml"] = sitemap(f"{site.url}/{fruit}" for fruit in FRUITS)
     assert home.refresh().ended == ("unchanged", 2)

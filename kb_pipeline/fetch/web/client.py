@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from time import monotonic
 
 from kb_pipeline.fetch.web.clocks import LONGEST_WAIT_S, AskedToWait, HostClock, HostClocks, Stopped
+from kb_pipeline.fetch.web.guard import refusal
 from kb_pipeline.fetch.web.media import media_type
 from kb_pipeline.fetch.web.reasons import is_transient, is_transient_status
 from kb_pipeline.fetch.web.rules import CrawlRules
@@ -111,6 +113,8 @@ class PoliteClient:
             attempt += 1
 
     async def _once(self, request: Get, clock: HostClock, read: Callable[[Answer], None] | None) -> Answer:
+        if self._rules.proxy:
+            await self._judge(hostname_of(request.url))
         try:
             await clock.begin()
         except AskedToWait as asked:
@@ -130,6 +134,17 @@ class PoliteClient:
             clock.end(began_at, heard_at, busy=answer is not None and answer.status in _BUSY)
         self.body_bytes += len(answer.body)
         return answer
+
+    async def _judge(self, host: str) -> None:
+        """Judge every address of a host that a proxy is going to be sent to: its own look-up is beyond our reach."""
+        name = host.strip("[]")
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise NoAnswer("dns", f"{name} does not resolve: {error}", attempts=0) from error
+        for address in {str(place[0]) for *_, place in found}:
+            if why := refusal(address, self._rules.allowed_networks):
+                raise NoAnswer("blocked_address", f"{name}: {why}", attempts=0)
 
     def _may_retry(self, attempt: int, clock: HostClock) -> bool:
         return attempt <= self._rules.retries and not clock.is_down and not self._stopped.is_set()

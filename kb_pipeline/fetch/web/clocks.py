@@ -216,11 +216,11 @@ class Desk:
 
     async def exchange(self, host: str, clock: HostClock) -> Grant:
         """Report on a host; what the crawl may do there next."""
-        answer: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
-        self._asked[host] = clock, answer
+        if host not in self._asked:
+            self._asked[host] = clock, asyncio.get_running_loop().create_future()
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve())
-        return await answer
+        return await self._asked[host][1]
 
     async def _serve(self) -> None:
         try:

@@ -24,6 +24,7 @@ from kb_pipeline.fetch.web.bodies import ACCEPT_ENCODING, decoded
 from kb_pipeline.fetch.web.client import ACCEPT, Answer, Get, NoAnswer, Transport, header_texts
 from kb_pipeline.fetch.web.guard import refusal
 from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.urls import hostname_of
 
 _CONNECTIONS = 64
 _MAX_HEADERS = 256
@@ -55,8 +56,9 @@ class _Responses(ResponseHandler):
 class _GuardedResolver(AbstractResolver):
     """Resolves a name and lets only judged addresses through to the connection."""
 
-    def __init__(self, allowed_networks: tuple[str, ...]) -> None:
-        self._allowed_networks = allowed_networks
+    def __init__(self, allowed_networks: tuple[str, ...], proxy: str) -> None:
+        self._allowed_networks, self._proxy = allowed_networks, hostname_of(proxy) if proxy else ""
+        self.proxy_addresses: set[str] = set()
         self._threaded = aiohttp.ThreadedResolver()
 
     async def resolve(
@@ -64,6 +66,9 @@ class _GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The addresses that may be fetched."""
         found = await self._threaded.resolve(host, port, family)
+        if host == self._proxy:
+            self.proxy_addresses.update(address["host"] for address in found)
+            return found
         refusals = [refusal(address["host"], self._allowed_networks) for address in found]
         judged = [address for address, why in zip(found, refusals, strict=True) if why is None]
         if not judged and refusals:
@@ -77,17 +82,23 @@ class _GuardedResolver(AbstractResolver):
 @asynccontextmanager
 async def transport(rules: CrawlRules) -> AsyncIterator[Transport]:
     """Open connections by the rules for as long as the context lasts."""
+    resolver = _GuardedResolver(rules.allowed_networks, rules.proxy)
+    if rules.proxy:
+        resolver.proxy_addresses.add(hostname_of(rules.proxy).strip("[]"))
 
     def judged_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-        # Every connection begins here, also those to IP literals, about which no resolver is asked.
+        # Every connection begins here, also those to IP literals, about which no resolver is asked. Through a proxy,
+        # nothing else is connected to; where it is sent has been judged before.
         family, kind, protocol, _, place = address
+        if str(place[0]) in resolver.proxy_addresses:
+            return socket.socket(family, kind, protocol)
         if why := refusal(str(place[0]), rules.allowed_networks):
             raise _Blocked(f"{place[0]}: {why}")
         return socket.socket(family, kind, protocol)
 
     connector = aiohttp.TCPConnector(
         limit=_CONNECTIONS,
-        resolver=_GuardedResolver(rules.allowed_networks),
+        resolver=resolver,
         ttl_dns_cache=None,  # resolved once
         socket_factory=judged_socket,
     )
@@ -124,7 +135,10 @@ class _Getter:
         try:
             # `encoded`: the key is the canonical spelling and is sent as it is.
             async with self._session.get(
-                URL(get.url, encoded=True), headers=get.headers, allow_redirects=False
+                URL(get.url, encoded=True),
+                headers=get.headers,
+                allow_redirects=False,
+                proxy=self._rules.proxy or None,
             ) as response:
                 heard_at = monotonic()
                 headers = header_texts(response.raw_headers)

@@ -46,6 +46,8 @@ class CrawlRules:
     user_agent: str
     allowed_networks: tuple[str, ...]
     """Private networks the operator opened (KB_ALLOW_PRIVATE_NETWORKS), as CIDRs."""
+    proxy: str = ""
+    """`http://HOST:PORT` of a proxy that the operator trusts to refuse private addresses too; empty for none."""
     timeout_s: float = 30.0
     """Longest silence of a server."""
     deadline_s: float = 120.0
@@ -112,7 +114,10 @@ class CrawlFiles:
 class Problem:
     """What an operator should know of a URL, though the crawl went on: a sitemap that could not be read, say."""
 
-    url: str
+    key: str
+    """Its URL."""
+    outcome: str
+    """`failed` when asking again later can help, else `rejected`."""
     reason: str
     message: str
 

@@ -70,7 +70,9 @@ class _Judge:
         self._receiver.resolutionBegan(resolution)
 
     def addressResolved(self, address: IAddress) -> None:  # noqa: N802
-        why = refusal(getattr(address, "host", ""), self._resolver.allowed_networks)
+        # Through a proxy, nothing else is connected to; where it is sent has been judged before.
+        is_proxy = self._host == self._resolver.proxy
+        why = None if is_proxy else refusal(getattr(address, "host", ""), self._resolver.allowed_networks)
         if why is None:
             self._receiver.addressResolved(address)
         else:
@@ -84,6 +86,8 @@ class GuardedResolver(CachingHostnameResolver):
     """Resolves a name once and lets only judged addresses through to the connection."""
 
     allowed_networks: tuple[str, ...] = ()
+    proxy = ""
+    """Its host name."""
     refused: dict[str, str] = {}  # noqa: RUF012 - one resolver a process, read by the transport
 
     def resolveHostName(  # noqa: N802
@@ -206,6 +210,7 @@ class CrawlSpider(scrapy.Spider):
             "limit": get.max_bytes or self._rules.max_body_bytes,
             # A cut body is stopped by _on_bytes; 0 is no limit of Scrapy's.
             "download_maxsize": 0 if get.cut else get.max_bytes or self._rules.max_body_bytes,
+            **({"proxy": self._rules.proxy} if self._rules.proxy else {}),
         }
         return Request(get.url, headers=dict(get.headers), meta=meta, dont_filter=True)
 
@@ -232,6 +237,7 @@ def _running_reactor(rules: CrawlRules) -> Iterator[None]:
 
     reactor = cast("ReactorBase", installed)
     GuardedResolver.allowed_networks = rules.allowed_networks
+    GuardedResolver.proxy = hostname_of(rules.proxy).strip("[]") if rules.proxy else ""
     _BoundedProtocol.max_header_bytes = rules.max_header_bytes
     GuardedResolver(reactor, _DNS_CACHE_SIZE).install_on_reactor()
     reactor.getThreadPool().adjustPoolsize(maxthreads=_RESOLVER_THREADS)

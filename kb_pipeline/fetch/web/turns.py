@@ -29,9 +29,10 @@ _LATE_S = 0.1
 _LOOK_AGAIN_S = (0.02, 0.25)
 """The least and the longest wait before looking again whether another's request has ended."""
 _LONGEST_SLOWDOWN_S = 60.0
-_FIRST_SLOWDOWN_S = 1.0
-_RECOVERY = 0.8
-"""What is left of a slowdown after each good answer: thirteen of them take one second below the least."""
+_LEAST_DELAY_S = 0.25
+"""What a slowdown doubles where no delay is kept: a first 429 or 503 makes it half a second, the next in a row one."""
+_RECOVERY = 0.5
+"""What is left of a slowdown after each good answer."""
 _LEAST_SLOWDOWN_S = 0.05
 _NEWEST = 0.2
 _USUAL = 0.02
@@ -99,6 +100,8 @@ class HostState(Protocol):
     retry_at: float
     """When it may be asked again, by its own Retry-After."""
     slowdown_s: float
+    busy_in_a_row: int
+    """Reports of nothing but 429 and 503."""
     latency_s: float
     """Of now, as a moving mean."""
     usual_s: float
@@ -163,11 +166,17 @@ def _note(host: HostState, me: GuestState, report: Report, now: float) -> None:
 
 
 def _adapt(host: HostState, me: GuestState, report: Report) -> None:
-    """Slow down at once where the host is busy or slower than usual, and come back answer by answer."""
+    """Slow down at once where the host is busy or slower than usual, and come back answer by answer.
+
+    Doubled with each busy answer in a row: a few broken pages among good ones slow a host down a little, a host that
+    cannot answer at all is soon left alone for a minute.
+    """
     if report.busy:
-        gap = max(host.slowdown_s, me.delay_s, _FIRST_SLOWDOWN_S / 2)
-        host.slowdown_s = min(_LONGEST_SLOWDOWN_S, 2 * gap)
+        host.busy_in_a_row = host.busy_in_a_row + 1 if report.busy == report.answers else 1
+        wanted = max(me.delay_s, _LEAST_DELAY_S) * 2.0 ** min(host.busy_in_a_row, 20)
+        host.slowdown_s = max(host.slowdown_s, min(wanted, _LONGEST_SLOWDOWN_S))
         return
+    host.busy_in_a_row = 0
     host.slowdown_s *= _RECOVERY**report.answers
     host.answers = min(host.answers + report.answers, round(1 / _USUAL))
     host.usual_s += min(1.0, report.answers / host.answers) * (report.latency_s - host.usual_s)
@@ -214,6 +223,7 @@ class _Host:
     held_until: float = 0.0
     retry_at: float = 0.0
     slowdown_s: float = 0.0
+    busy_in_a_row: int = 0
     latency_s: float = 0.0
     usual_s: float = 0.0
     answers: int = 0

@@ -149,7 +149,7 @@ def test_sitemaps_that_are_too_much_or_wrong_are_problems_and_the_crawl_goes_on(
     site.pages["/html.xml"] = Page(b"<html><p>no sitemap")
     site.pages["/busy.xml"] = Page(b"", 503)
     found = crawled(site.url + "/", sitemap=tuple(site.url + name for name in names), retries=0, max_pages=10_000)
-    assert {problem.url.removeprefix(site.url): problem.reason for problem in found.summary.problems} == {
+    assert {problem.key.removeprefix(site.url): problem.reason for problem in found.summary.problems} == {
         "/self.xml": "sitemap_loop",
         "/huge.xml": "sitemap_too_large",
         "/deep4.xml": "sitemap_too_deep",
@@ -171,5 +171,5 @@ def test_links_beyond_the_limit_are_a_problem_of_their_page(site: Site, crawled:
     found = crawled(site.url + "/", limits=crawled.limits(links_per_page=20))
     assert found.summary.outcomes == {"fetched": 21}
     (problem,) = found.summary.problems
-    assert (problem.url, problem.reason) == (site.url + "/", "too_many_links")
+    assert (problem.key, problem.reason) == (site.url + "/", "too_many_links")
     assert problem.message.startswith("10 links beyond 20")

@@ -198,7 +198,7 @@ def test_a_page_of_100_000_links_and_sitemaps_without_an_end(crawled: Crawler) -
         crawled.forget()
         found = crawled(server.url + "/", sitemap=sitemaps, max_pages=20, max_depth=0)
     assert found.outcome(server.url + "/") == "fetched"
-    assert {problem.url.removeprefix(server.url): problem.reason for problem in found.summary.problems} == {
+    assert {problem.key.removeprefix(server.url): problem.reason for problem in found.summary.problems} == {
         "/": "too_many_links", "/million.xml": "sitemap_too_large", "/loop.xml": "sitemap_loop",
     }  # fmt: skip
     assert found.summary.peak_rss_bytes - plain < GROWTH

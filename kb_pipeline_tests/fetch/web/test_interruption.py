@@ -132,14 +132,14 @@ def test_killed_twenty_times_no_page_is_fetched_twice_but_those_in_flight(site: 
     pages, kills, chance = 600, 20, random.Random(4)
     for number in range(pages):
         site.link(f"/p{number}", *(f"/p{n}" for n in range(number * 4 + 1, number * 4 + 5) if n < pages))
-        site.pages[f"/p{number}"] = replace(site.pages[f"/p{number}"], hang_s=0.3)  # type: ignore[type-var]
+        site.pages[f"/p{number}"] = replace(site.pages[f"/p{number}"], hang_s=0.2)  # type: ignore[type-var]
     killed = 0
     while killed < kills:
         moment: list[float] = []
 
         def kill(done: int, total: int | None, moment: list[float] = moment) -> None:
             if not moment:
-                moment.append(time.monotonic() + chance.uniform(0, 0.8))
+                moment.append(time.monotonic() + chance.uniform(0, 0.4))
             elif time.monotonic() > moment[0]:
                 os.kill(child_of(os.getpid()), signal.SIGKILL)
 

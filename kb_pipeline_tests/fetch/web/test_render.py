@@ -171,7 +171,7 @@ def test_hostile_scripts_end_and_their_neighbours_are_unharmed(shop: Site, crawl
     shop.link("/", *HOSTILE, "/item/1")
     for path, (script, _) in HOSTILE.items():
         shop.pages[path] = Page(b"<!doctype html><div id=root></div><script>" + script + b"</script>")
-    found = _crawl(crawled, shop.url + "/", render_timeout_s=4.0)
+    found = _crawl(crawled, shop.url + "/", render_timeout_s=3.0)
     assert {path: found.outcome(shop.url + path) for path in HOSTILE} == {
         path: outcome for path, (_, outcome) in HOSTILE.items()
     }

@@ -107,15 +107,26 @@ def test_retry_after_closes_a_host_for_everybody() -> None:
 def test_a_busy_host_is_slowed_down_at_once_and_recovers_answer_by_answer() -> None:
     host = Host("a")
     host.open()
-    for wanted in (1.0, 2.0, 4.0):
+    for wanted in (0.5, 1.0, 2.0, 4.0):
         host.ask("a", 101, answers=1, busy=1)
         assert host.state.slowdown_s == wanted
     answers = 0
     while host.state.slowdown_s:
         host.ask("a", 200, answers=1, latency_s=0.01)
         answers += 1
-    assert 15 < answers < 25
+    assert 5 < answers < 10
     assert host.ask("a", 300).free_s
+    for _ in range(20):
+        host.ask("a", 400, GAP, answers=1, busy=1)
+    assert host.state.slowdown_s == 60.0
+
+
+def test_busy_answers_among_good_ones_slow_a_host_down_a_little() -> None:
+    host = Host("a")
+    host.open()
+    for _ in range(50):
+        host.ask("a", 101, answers=4, busy=2)
+    assert host.state.slowdown_s == 0.5
 
 
 def test_a_host_that_answers_slower_than_usual_is_slowed_down() -> None:
