@@ -180,7 +180,7 @@ def _known(journal: Path) -> Path:
     from kb_pipeline.fetch.web.journal import segments
     from kb_pipeline.fetch.web.known import COLUMNS
 
-    rows = pl.concat([pl.read_parquet(path, columns=[*COLUMNS[:6], "rendered"]) for path in segments(journal)])
+    rows = pl.concat([pl.read_parquet(path, columns=[*COLUMNS[:6], "rendered", "shell"]) for path in segments(journal)])
     none = pl.lit(None, pl.String)
     path = journal.with_suffix(".known.parquet")
     rows.with_columns(waits=pl.lit(value=False), reason=none, message=none, consent=none).write_parquet(path)

@@ -30,6 +30,8 @@ OWNERS = {
     "scrapy": {"fetch/web/spider"},
     "twisted": {"fetch/web"},
     "aiohttp": {"fetch/web/light"},
+    "playwright": {"fetch/web/render"},
+    "selectolax": {"fetch/web/facts"},
     "trafilatura": {"clean/html"},
     "lancedb": {"tables"},
     "lance": {"tables"},

@@ -215,8 +215,9 @@ def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ["stage", "key", "reason", "recoverable", "attempts", "message"]
-    print_table(columns, ([row[name] for name in columns] for row in rows))
+    columns = ["stage", "key", "reason", "recoverable", "attempts", "first_seen", "last_seen", "message"]
+    times = ("first_seen", "last_seen")
+    print_table(columns, ([row[name][:16] if name in times else row[name] for name in columns] for row in rows))
 
 
 @app.command()

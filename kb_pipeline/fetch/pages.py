@@ -52,6 +52,7 @@ def pages_schema() -> pa.Schema:
             ("lastmod", pa.string()),
             ("consent", pa.string()),
             ("rendered", pa.bool_()),
+            ("shell", pa.bool_()),
             ("failures", pa.int32()),
             ("tried_at", pa.timestamp("us", tz="UTC")),
             ("changes", pa.int32()),
@@ -84,7 +85,7 @@ def merge_outcomes(
     )
     # What a redirect says of itself is nothing about the bytes that are kept.
     keeps_validators = pl.col("outcome").is_in(["failed", "rejected", "redirected"])
-    kept = (*_STORED, "status", *_HINTS, "consent", "failures", "tried_at", "changes", "first_at")
+    kept = (*_STORED, "status", *_HINTS, "consent", "shell", "failures", "tried_at", "changes", "first_at")
     before = {name: pl.col(f"{name}_old") for name in kept}
     new = new.with_columns(body_run_id=pl.lit(run_id))
     joined = new.join(old.select("key", pl.col(kept).name.suffix("_old")), on="key", how="left")
@@ -102,6 +103,7 @@ def merge_outcomes(
     consents = fetched | pl.col("outcome").eq("unchanged") | (pl.col("reason") == "noindex").fill_null(value=False)
     merged = joined.with_columns(
         *stored, *validators, *_history(before, fetched=fetched, gone=gone), status=status, source=pl.lit(source),
+        shell=pl.when(gone).then(None).otherwise(pl.coalesce("shell", before["shell"])),
         consent=pl.when(consents).then("consent").when(gone).then(None).otherwise(before["consent"]),
     )  # fmt: skip
     changed = _differing(merged, old, ["depth"] if keep_lastmod else ["depth", "lastmod"])

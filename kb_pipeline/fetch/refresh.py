@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 _OUTCOME_COLUMNS = [
     "key", "url", "outcome", "reason", "message", "status", "redirect_to", "etag", "last_modified", "content_type",
-    "sha256", "fetched_at", "depth", "lastmod", "attempts", "consent", "rendered",
+    "sha256", "fetched_at", "depth", "lastmod", "attempts", "consent", "rendered", "shell",
 ]  # fmt: skip
 TurnsOf = Callable[[str], Turns]
 """The turns at hosts of the crawl of a source, by its name."""
 _KNOWN_COLUMNS = [
     "source", "key", "depth", "etag", "last_modified", "sha256", "lastmod", "outcome", "reason", "message", "consent",
-    "rendered", "failures", "tried_at", "changes", "first_at",
+    "rendered", "shell", "failures", "tried_at", "changes", "first_at",
 ]  # fmt: skip
 _FAILURE_COLUMNS = ["source", "key", "outcome", "reason", "message", "failures", "tried_at"]
 _RESUME_WITHIN_S = 24 * 3600

@@ -63,6 +63,8 @@ class Row(msgspec.Struct, array_like=True):
     """What the page, its headers and its robots.txt say of indexing and AI use; see consent.py."""
     rendered: bool = False
     """Whether the body is what a browser made of the page's scripts."""
+    shell: bool | None = None
+    """Whether the server sent a page that is nothing without its scripts; None when it was not read."""
     links: tuple[str, ...] | None = None
     """Where a page leads that is not kept itself, but whose links are followed."""
 
@@ -92,6 +94,7 @@ def schema() -> pa.Schema:
             ("lastmod", pa.string()),
             ("consent", pa.string()),
             ("rendered", pa.bool_()),
+            ("shell", pa.bool_()),
             ("links", pa.list_(pa.string())),
         ]
     )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "key", "depth", "etag", "last_modified", "sha256", "lastmod", "rendered", "waits", "reason", "message", "consent",
+    "shell",
 )  # fmt: skip
 _BATCH = 1024
 
@@ -29,6 +30,7 @@ class KnownPage:
     lastmod: str | None
     """What the sitemap said when the page was asked for; None if that try failed."""
     rendered: bool | None
+    """Whether the stored bytes are what a browser made of it."""
     waits: bool | None
     """Whether this refresh does not ask for it: it is not due, or failed too recently or too often."""
     reason: str | None
@@ -36,6 +38,8 @@ class KnownPage:
     """Why the newest try failed; None when it did not."""
     consent: str | None
     """What it said of its use; see consent.py."""
+    shell: bool | None
+    """Whether the server sent a page that is nothing without its scripts; None where nobody looked."""
 
 
 class KnownPages:

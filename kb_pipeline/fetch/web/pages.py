@@ -24,10 +24,9 @@ _SNIFFED_BYTES = 1024
 
 
 def page_request(visit: Visit, known: KnownPage | None) -> Get:
-    """The GET for a visit, conditional when the page is known."""
-    # What scripts fill in may change while the bytes that a condition is about do not.
+    """The GET for a visit, conditional when what is known of the page may stay as it is."""
     headers = {}
-    if known is not None and known.sha256 and not known.rendered:
+    if known is not None and known.sha256:
         if known.etag:
             headers["If-None-Match"] = known.etag
         if known.last_modified:
@@ -88,7 +87,7 @@ def rendered(row: Row, html: str) -> Row:
 
 
 def compared(row: Row, known: KnownPage | None) -> Row:
-    """The row of a rendered page, unchanged if an earlier refresh stored the same."""
+    """The row of a page that was looked into first: unchanged if an earlier refresh stored the same."""
     is_same = known is not None and known.sha256 == row.sha256
     return replace(row, outcome="unchanged", body=None) if is_same else row
 

@@ -92,7 +92,10 @@ class Visitor:
         return pages.refused(visit, "repetitive") if discovery.is_repetitive_enough(visit) else None
 
     async def _ask(self, visit: Visit, known: KnownPage | None) -> Visited:
-        request = pages.page_request(visit, known)
+        # A page that scripts may have to fill is looked into before it is called unchanged: what they fill in may
+        # change while the bytes that the server sends do not.
+        comparable = None if known is not None and self._may_need_rendering(known) else known
+        request = pages.page_request(visit, comparable)
         try:
             answer = await self._client.get(request)
             if known is not None and known.sha256 and answer.status in pages.GONE:
@@ -106,28 +109,36 @@ class Visitor:
         if answer.status in pages.REDIRECTS:
             return Visited(self._redirect(visit, answer))
         said = consent.of_response(answer.headers, self._robots.signals(visit.url), datetime.now(UTC))
-        row = pages.answered(visit, answer, known, said)
+        row = pages.answered(visit, answer, comparable, said)
         if row.outcome != "fetched":
             return Visited(row)
         facts = self._read(row) if is_html(row.content_type) else None
         if facts is not None and self._renderer is not None and self._needs_rendering(facts):
             try:
-                row, facts = await self._render(self._renderer, row, known)
+                row, facts = await self._render(self._renderer, row)
             except NoAnswer as failure:
                 return Visited(pages.unanswered(visit, failure))
         followed = None if consent.forbids(row.consent, "nofollow") else facts
-        return Visited(pages.not_to_be_kept(visit, row) if consent.forbids(row.consent, "noindex") else row, followed)
+        if consent.forbids(row.consent, "noindex"):
+            return Visited(pages.not_to_be_kept(visit, row), followed)
+        return Visited(pages.compared(row, known), followed)
 
     def _read(self, row: Row) -> PageFacts:
         """What a fetched page says; what it says of its use is added to the row."""
         facts = read_page(row.body or b"", row.content_type or "", row.url, self._rules.limits.links_per_page)
         row.consent = consent.with_page(row.consent, facts.metas, datetime.now(UTC))
+        row.shell = facts.is_shell if row.shell is None else row.shell
         return facts
+
+    def _may_need_rendering(self, known: KnownPage) -> bool:
+        if self._rules.render == "always":
+            return True
+        return self._rules.render == "auto" and (known.shell is not False or bool(known.rendered))
 
     def _needs_rendering(self, facts: PageFacts) -> bool:
         return self._rules.render == "always" or facts.is_shell
 
-    async def _render(self, renderer: Renderer, row: Row, known: KnownPage | None) -> tuple[Row, PageFacts]:
+    async def _render(self, renderer: Renderer, row: Row) -> tuple[Row, PageFacts]:
         """The page as its scripts made it, read as if the server had sent it so."""
         html = await renderer.render(row.url, row.body or b"", row.content_type or "")
         if len(html) > self._rules.max_body_bytes:
@@ -135,8 +146,7 @@ class Visitor:
                 "too_large", f"more than {self._rules.max_body_bytes} characters when rendered", row.attempts
             )
         filled = pages.rendered(row, html)
-        facts = self._read(filled)
-        return pages.compared(filled, known), facts
+        return filled, self._read(filled)
 
     def _redirect(self, visit: Visit, answer: Answer) -> Row:
         target, why = pages.redirect_target(answer)

@@ -42,7 +42,7 @@ def rules_for(*start_urls: str, **changes: Any) -> CrawlRules:
     return CrawlRules(**{**given, **changes})
 
 
-_TYPES = {"depth": pa.int32(), "rendered": pa.bool_(), "waits": pa.bool_()}
+_TYPES = {"depth": pa.int32(), "rendered": pa.bool_(), "waits": pa.bool_(), "shell": pa.bool_()}
 _KNOWN = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
 
 
