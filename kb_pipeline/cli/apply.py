@@ -9,7 +9,8 @@ from typing import Any
 from kb_pipeline.cli.output import warn
 from kb_pipeline.control.catalogue import apply_spec
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.workspace import check_spec, language_warnings
+from kb_pipeline.control.sources import check_spec
+from kb_pipeline.control.workspace import language_warnings
 from kb_pipeline.errors import BrowserMissing, InvalidSpec, NoLiveVersion, Problem
 from kb_pipeline.fetch.web.browser import find_browser
 from kb_pipeline.model import KbKey

@@ -15,8 +15,8 @@ from kb_pipeline.cli.output import err, out, print_stages
 from kb_pipeline.cli.search import print_hits, search_kb
 from kb_pipeline.control.catalogue import apply_spec
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.sources import check_spec
 from kb_pipeline.control.versions import live_manifest
-from kb_pipeline.control.workspace import check_spec
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings, load_settings

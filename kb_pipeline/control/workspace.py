@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cache, cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,27 +20,22 @@ from kb_pipeline.control.erasures import erased_ids
 from kb_pipeline.control.host_clocks import SharedTurns
 from kb_pipeline.control.housekeeping import tidy_kb
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
-from kb_pipeline.control.schedule import next_tick
+from kb_pipeline.control.sources import crawl_rules, recheck_rules
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
 from kb_pipeline.embed.texts import Embedder
 from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.embed.windows import WholeTexts
-from kb_pipeline.errors import DamagedStore, GateFailed, InvalidSpec, KbError, NoLiveVersion, Problem, UnknownModel
+from kb_pipeline.errors import DamagedStore, GateFailed, KbError, NoLiveVersion, UnknownModel
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.fetch.recheck import Recheck
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
-from kb_pipeline.fetch.web.browser import find_browser
-from kb_pipeline.fetch.web.rules import CrawlRules, Limits
-from kb_pipeline.fetch.web.scope import glob_problem
 from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, verify_version
 from kb_pipeline.index.gates import failed_gates
 from kb_pipeline.index.repair import repair_heads, reset_heads
 from kb_pipeline.index.upkeep import tidy_tables
 from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.settings import Settings
-from kb_pipeline.spec import KbSpec, WebSource
 from kb_pipeline.storage import KbPaths, folder_bytes
 from kb_pipeline.tables import KbStore
 
@@ -91,10 +85,11 @@ class Workspace:
         """Bring pages and raw segments up to the sources."""
         erased = erased_ids(self.db, self.key)
         rules = [crawl_rules(source, self.settings, erased) for source in self.spec.sources]
+        recheck = recheck_rules(self.spec.schedule, retry=self._retry)
         problems: list[dict[str, Any]] = []
         try:
             report = self._stage(
-                "fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p, self._turns, self._recheck)
+                "fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p, self._turns, recheck)
             )
             problems = report.extra.get("problems", [])
         finally:
@@ -183,15 +178,6 @@ class Workspace:
         repaired = {what: None for report in stages.values() for what in report.get("repaired", [])}
         found += [f"damaged data was set aside and made again: {what}" for what in repaired]
         return found + language_warnings(self.spec.embedding.model, stages.get("clean", {}).get("languages", {}))
-
-    @property
-    def _recheck(self) -> Recheck:
-        schedule = self.spec.schedule
-        if schedule is None or not schedule.adaptive:
-            return Recheck(self._retry)
-        now = datetime.now(UTC)
-        due = next_tick(schedule.cron, schedule.timezone, now)
-        return Recheck(self._retry, schedule.max_age, (due - now).total_seconds())
 
     def _turns(self, source: str) -> SharedTurns:
         return SharedTurns(self.db, self.key.tenant, f"{self.run_id} {source}")
@@ -349,44 +335,6 @@ class Workspace:
     def _end(self, status: refreshes.RefreshStatus, version: int | None, message: str | None) -> None:
         refreshes.end_refresh(self.db, self.key, self.run_id, status, version, message)
         release_lease(self.db, self.lease)
-
-
-def crawl_rules(source: WebSource, settings: Settings, erased: tuple[str, ...] = ()) -> CrawlRules:
-    """What a source of the KB file and the operator's settings ask of the crawler."""
-    return CrawlRules(
-        source=source.name,
-        start_urls=tuple(source.start_urls),
-        sitemap=source.sitemap if isinstance(source.sitemap, str) else tuple(source.sitemap),
-        scope=source.scope,
-        include=tuple(source.include),
-        exclude=tuple(source.exclude),
-        max_pages=source.max_pages,
-        max_depth=source.max_depth,
-        delay_s=source.delay_s,
-        user_agent=settings.user_agent,
-        allowed_networks=settings.allowed_networks,
-        erased=erased,
-        trust_lastmod=source.trust_lastmod,
-        proxy=settings.proxy,
-        render=source.render,
-        browser=find_browser(settings.browser) if source.render != "never" else "",
-        max_body_bytes=round(source.limits.body_mb * (1 << 20)),
-        limits=Limits(**source.limits.model_dump(exclude={"body_mb"})),
-    )
-
-
-def check_spec(spec: KbSpec, file: str) -> None:
-    """Check what needs more than the file: the model and the path globs; raises UnknownModel or InvalidSpec."""
-    describe_model(spec.embedding.model)
-    problems = [
-        Problem(f"sources.{source.name}.{field}", repr(glob), problem)
-        for source in spec.sources
-        for field in ("include", "exclude")
-        for glob in getattr(source, field)
-        if (problem := glob_problem(glob))
-    ]
-    if problems:
-        raise InvalidSpec(file, problems)
 
 
 def language_warnings(model: str, languages: Iterable[str]) -> list[str]:

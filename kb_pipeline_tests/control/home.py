@@ -22,6 +22,7 @@ from kb_pipeline.control.database import Database
 from kb_pipeline.control.failures import list_failures
 from kb_pipeline.control.reading import read_version
 from kb_pipeline.control.refreshes import latest_refresh
+from kb_pipeline.control.sources import crawl_rules
 from kb_pipeline.control.workspace import Workspace, open_workspace
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.errors import KbError
@@ -48,9 +49,8 @@ def quick_refreshes() -> Iterator[None]:
         return (read_html(item, rules) for item in raw)
 
     def ask_once(*arguments: Any) -> Any:
-        return dataclasses.replace(rules_of(*arguments), retries=0)
+        return dataclasses.replace(crawl_rules(*arguments), retries=0)
 
-    rules_of = workspace.crawl_rules
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(workspace, "open_embedder", cache(open_embedder))
         patched.setattr(cleaning, "clean_documents", clean_here)
