@@ -1,7 +1,8 @@
 """Requests of several runs and tenants to one host, as the server saw them arrive, on SQLite and on Postgres.
 
-Four runs of three tenants, each in a process of its own, crawl one server whose robots.txt asks for a Crawl-delay; one
-more run comes without any delay of its own. Both databases are measured at the same time, each with its own server.
+Four runs of three tenants, each in a process of its own, crawl one server whose robots.txt asks for a Crawl-delay; they
+have no delay of their own. Both databases are measured at the same time, each with its own server; then, how many hosts
+a second one crawl can reserve turns at.
 
 Run it with: python -m benchmarks.politeness [--requests N] [--delay S] [--json]
 """
@@ -28,6 +29,7 @@ RUNS = (("acme", "run-1"), ("acme", "run-2"), ("beta", "run-3"), ("coda", "run-4
 SHARE_TOLERANCE = 0.2
 """How far a tenant's share of the requests may be from its fair one, as a share of that."""
 _LINKS = 4
+_HOSTS = 5000
 
 
 class Log:
@@ -99,6 +101,20 @@ def _judged(arrivals: list[tuple[float, str]], delay_s: float) -> dict[str, Any]
     }
 
 
+def reserve(database_url: str) -> float:
+    """Turns that one crawl can reserve a second, at hosts that it has met."""
+    from kb_pipeline.control.database import Database
+    from kb_pipeline.control.host_clocks import SharedTurns
+    from kb_pipeline.fetch.web.turns import Report
+
+    turns = SharedTurns(Database(database_url), "bench", "reserve")
+    reports = {f"h{n}.example": Report(1.0, wants=True, heard_ago_s=0.0, answers=1) for n in range(_HOSTS)}
+    turns.exchange(reports)
+    started = monotonic()
+    turns.exchange(reports)
+    return _HOSTS / (monotonic() - started)
+
+
 def _work(tenant: str, run: str, url: str, database_url: str, folder: str) -> None:
     from kb_pipeline.control.database import Database
     from kb_pipeline.control.host_clocks import SharedTurns
@@ -151,6 +167,8 @@ def main() -> int:
             thread.start()
         for thread in threads:
             thread.join()
+        for name, url in urls.items():
+            found[name]["reserved_per_s"] = round(reserve(url))
     if options.json:
         print(json.dumps(found))
     else:

@@ -24,7 +24,6 @@ def test_runs_of_several_tenants_keep_one_gap_and_share_it_fairly(db: Database, 
     found = measure(url, tmp_path, requests=60, delay_s=0.1)
     assert found["too_short"] == 0
     assert found["farthest_from_fair"] <= SHARE_TOLERANCE
-    assert found["mean_gap_s"] < 0.15
 
 
 def test_a_new_run_waits_for_the_request_of_one_before(db: Database) -> None:
