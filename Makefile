@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 URL ?=
 REAL_SITE ?= /usr/share/doc/postgresql-doc-15/html
-PYTEST_ARGS ?= -n 2 --dist worksteal
+# Three on two cores: many tests wait for servers, clocks and disks.
+PYTEST_ARGS ?= -n 3 --dist worksteal
 
 .PHONY: demo test lint ui bench clean setup
 .DEFAULT_GOAL := demo
@@ -41,7 +42,8 @@ bench: setup
 	$(BIN)/python -m benchmarks.versions
 	$(BIN)/python -m benchmarks.refresh --pages 2000
 	test ! -d $(REAL_SITE) || $(BIN)/python -m benchmarks.refresh --site $(REAL_SITE)
-	KB_TEST_RANDOM_KILLS=50 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/crash -k any_moment
+	KB_TEST_RANDOM_KILLS=50 KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/crash
+	KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/control/test_erase.py -k any_step
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

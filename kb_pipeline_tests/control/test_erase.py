@@ -31,6 +31,7 @@ from kb_pipeline.index.candidate import verify_version
 from kb_pipeline.index.documents import list_documents, read_document, read_raw_bytes
 from kb_pipeline.model import KbKey
 from kb_pipeline_tests.control.home import KEY, MODES, Home
+from kb_pipeline_tests.crash.kills import spread
 from kb_pipeline_tests.site import Site, serve_site
 
 CANARIES = ("zyxquombat", "flummoxite", "grobblewick")
@@ -397,7 +398,7 @@ def test_a_kill_at_any_step_leaves_the_live_version_answering_and_the_same_call_
     steps += ["pages.restore.after:2", "index.delete.after:2", "index.text_index.after"]
     steps += ["raw.blank.before", "model.delete.after"]
     assert {step.split(":")[0] for step in steps} <= set(passed)
-    for number, step in enumerate(steps):
+    for number, step in enumerate(spread(steps)):
         home = copied(grown, tmp_path / f"home-{number}")
         killed = kb(home, "erase", str(KEY), site.url + "/secret", KB_FAILPOINT=step)
         assert killed.returncode == -9, (step, killed.stderr)

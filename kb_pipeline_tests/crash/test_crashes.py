@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kb_pipeline_tests.crash.kills import spread
 from kb_pipeline_tests.crash.orchard import FRUITS, KEY, MODEL, Orchard, grow, plant
 from kb_pipeline_tests.site import Site, serve_site
 
@@ -84,7 +85,7 @@ def test_a_kill_at_any_failpoint_loses_nothing(
     assert len(names) > 40, "a refresh that changes, adds and deletes comes by all kinds of steps"
     # Between the end of one commit and the beginning of the next nothing is written: one kill stands for both.
     distinct = [names[0], *(name for name in names[1:] if not name.endswith(".before") or name == "publish.before")]
-    for name in distinct[part::PARTS]:
+    for name in spread(distinct)[part::PARTS]:
         orchard = planted.copy(tmp_path / name)
         status, _, _ = orchard.refresh("second", KB_FAILPOINT=name)
         assert status != 0, f"{name} was passed and nobody died"
