@@ -48,7 +48,11 @@ class Log:
                 if self.path == "/robots.txt":
                     self._send("text/plain", f"User-agent: *\nCrawl-delay: {delay_s}\n")
                     return
-                number = int(self.path.strip("/") or 0)
+                name = self.path.strip("/") or "0"
+                if not name.isdecimal():
+                    self.send_error(404)
+                    return
+                number = int(name)
                 links = "".join(f"<a href=/{_LINKS * number + n}>next</a>" for n in range(1, _LINKS + 1))
                 self._send("text/html", f"<html><body><p>Page {number} says something. {links}")
 

@@ -205,7 +205,7 @@ def page(
 @app.command()
 def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
     """List what could not be turned into searchable text, at which stage and why."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_failures, print_json
     from kb_pipeline.control.catalogue import get_kb
     from kb_pipeline.control.failures import list_failures
 
@@ -215,9 +215,7 @@ def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    columns = ["stage", "key", "reason", "recoverable", "attempts", "first_seen", "last_seen", "message"]
-    times = ("first_seen", "last_seen")
-    print_table(columns, ([row[name][:16] if name in times else row[name] for name in columns] for row in rows))
+    print_failures(rows)
 
 
 @app.command()

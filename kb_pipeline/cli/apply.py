@@ -54,10 +54,11 @@ def _check_distinct(files: Sequence[Path], specs: Sequence[KbSpec]) -> None:
 
 def _add_partitions(settings: Settings, keys: Sequence[KbKey]) -> None:
     """So that `dagster` commands and the web UI know the KB at once, also where no sensor runs."""
-    from kb_pipeline.defs.instance import open_instance
+    from kb_pipeline.defs.instance import open_instance, prepare_pools
     from kb_pipeline.defs.partitions import add_partition
 
     with open_instance(settings) as instance:
+        prepare_pools(instance)
         for key in keys:
             add_partition(instance, key)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kb_pipeline.cli.build import run_refresh
-from kb_pipeline.cli.output import out, print_table, warn
+from kb_pipeline.cli.output import out, print_failures, warn
 from kb_pipeline.control.catalogue import get_kb
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.failures import list_failures
@@ -42,5 +42,4 @@ def print_left(rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         out.print("no failure is left")
         return
-    columns = ["stage", "key", "reason", "recoverable", "attempts", "message"]
-    print_table(columns, ([row[name] for name in columns] for row in rows))
+    print_failures(rows)

@@ -17,6 +17,7 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from kb_pipeline.defs.partitions import tags_of
 from kb_pipeline.settings import Settings, load_settings
 
+POOLS = frozenset({"crawl", "embed"})
 _PARTITION_TAG = "dagster/partition"
 
 
@@ -65,6 +66,17 @@ def prepare_dagster_home(settings: Settings) -> Path:
     settings.dagster_dir.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).with_name("dagster.yaml"), settings.dagster_dir / "dagster.yaml")
     return settings.dagster_dir
+
+
+def prepare_pools(instance: dg.DagsterInstance) -> None:
+    """Give the pools of the assets their limits before runs need them.
+
+    Of two runs that meet a pool for the first time at once Dagster 1.13 fails one: it reconciles its two tables
+    of limits without a lock.
+    """
+    storage = instance.event_log_storage
+    for pool in POOLS - storage.get_concurrency_keys():
+        storage.initialize_concurrency_limit_to_default(pool)
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,20 @@ SAID = "Medlars are bletted on straw until the first frost has softened them."
 def _quick() -> Iterator[None]:
     with quick_refreshes():
         yield
+
+
+def test_without_the_browser_that_the_operator_names_the_refresh_fails_and_says_so(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    home = Home(tmp_path / "home", models_dir)
+    with serve_site() as site:
+        site.put("/", "Orchard", "The handbook of our orchard: how fruit is picked and stored.")
+        home.apply(site, source={"render": "auto"})
+        home.settings = replace(home.settings, browser="/no/such/browser")
+        refreshed = home.refresh()
+    assert refreshed.status == "failed"
+    assert "there is no /no/such/browser; install it" in refreshed.message
+    assert not site.asked
 
 
 def test_a_page_of_scripts_is_a_failure_until_it_is_rendered(tmp_path: Path, models_dir: Path) -> None:

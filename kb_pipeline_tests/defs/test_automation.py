@@ -16,7 +16,7 @@ from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Kb
 from kb_pipeline.control.status import describe_kb
 from kb_pipeline.definitions import defs
-from kb_pipeline.defs.instance import open_instance
+from kb_pipeline.defs.instance import POOLS, open_instance, prepare_pools
 from kb_pipeline.defs.partitions import add_partition, knowledge_bases, tags_of
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.defs.sensors import catalogue_sync, request_due
@@ -170,3 +170,12 @@ def test_a_lost_workers_lease_runs_out(home: Path) -> None:
     assert leases.current_lease(open_database(), DOCS) is not None
     leases.release_lease(open_database(), lease)
     assert leases.current_lease(open_database(), DOCS) is None
+
+
+def test_the_pools_of_the_assets_have_their_limits_before_runs_meet_them(instance: dg.DagsterInstance) -> None:
+    used = {pool for asset in defs.resolve_asset_graph().assets_defs for pool in [asset.op.pool] if pool}
+    assert used == POOLS
+    for _ in range(2):
+        prepare_pools(instance)
+        storage = instance.event_log_storage
+        assert {pool: storage.get_concurrency_info(pool).slot_count for pool in POOLS} == dict.fromkeys(POOLS, 4)

@@ -103,7 +103,7 @@ class Discovery:
                 self._set_aside(url, depth)
             elif self.new.is_full:
                 self._ledger.count_unrecorded(url)
-            elif not is_named and (reason := self._shapes.refusal(url)):
+            elif not is_named and self.paths.is_included(url) and (reason := self._shapes.refusal(url)):
                 self.new.mark_seen(url)
                 self._leave_out(Visit(url, depth, chain), reason)
             else:

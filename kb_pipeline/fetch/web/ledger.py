@@ -7,7 +7,7 @@ from collections import Counter
 from time import monotonic
 
 from kb_pipeline.fetch.web.journal import JournalWriter, Row
-from kb_pipeline.fetch.web.reasons import is_transient
+from kb_pipeline.fetch.web.reasons import is_proven
 from kb_pipeline.fetch.web.rules import CrawlSummary, HostFigures, Problem
 
 KEPT = frozenset({"fetched", "unchanged"})
@@ -57,7 +57,7 @@ class Ledger:
     def note_problem(self, url: str, reason: str, message: str) -> None:
         """Keep what an operator should know of a URL, the first thing of each."""
         if len(self._problems) < _MAX_PROBLEMS:
-            outcome = "failed" if is_transient(reason) else "rejected"
+            outcome = "rejected" if is_proven(reason) else "failed"
             self._problems.setdefault(url, Problem(url, outcome, reason, message))
 
     def summary(

@@ -121,6 +121,8 @@ async def transport(rules: CrawlRules) -> AsyncIterator[Transport]:
         max_field_size=rules.max_header_bytes,
         max_headers=_MAX_HEADERS,
     ) as session:
+        # A request on a connection that breaks would be sent again at once; every request has to wait for its turn.
+        session._retry_connection = False
         yield _Getter(session, rules).get
 
 

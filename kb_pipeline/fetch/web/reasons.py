@@ -62,6 +62,11 @@ def is_transient(reason: str) -> bool:
     return reason in _TRANSIENT or (reason.startswith("http_") and is_transient_status(int(reason[5:])))
 
 
+def is_proven(reason: str) -> bool:
+    """Whether asking again gives the same."""
+    return reason in REJECTED or reason in PROBLEMS
+
+
 def is_transient_status(status: int) -> bool:
     """Whether asking again soon can help after an answer with this status."""
     return status in _TRANSIENT_STATUS

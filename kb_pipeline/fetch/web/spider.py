@@ -145,6 +145,8 @@ class PatientHandler(HTTP11DownloadHandler):
     def __init__(self, crawler: Crawler) -> None:
         super().__init__(crawler)
         self._pool._factory = _BoundedFactory
+        # A request on a connection that breaks would be sent again at once; every request has to wait for its turn.
+        self._pool.retryAutomatically = False
 
     async def download_request(self, request: Request) -> Response:
         """Download, watching that bytes keep coming."""

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,3 +203,29 @@ def test_a_page_of_100_000_links_and_sitemaps_without_an_end(crawled: Crawler) -
         "/": "too_many_links", "/million.xml": "sitemap_too_large", "/loop.xml": "sitemap_loop",
     }  # fmt: skip
     assert found.summary.peak_rss_bytes - plain < GROWTH
+
+
+class _Leaving(RawServer):
+    """Answers the first request of a connection, and leaves at the second one."""
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            for number in range(2):
+                request = connection.recv(65536)
+                if not request:
+                    return
+                self.asked.append(request.split(b" ", 2)[1].decode())
+                if number == 0:
+                    connection.sendall(_ok(b'<a href="/a">a</a><a href="/b">b</a>'))
+
+
+@pytest.mark.parametrize("engine", ["scrapy", "aiohttp"])
+def test_no_request_is_sent_again_behind_the_back_of_the_clock(crawled: Crawler, tmp_path: Path, engine: str) -> None:
+    server = _Leaving({})
+    pages = ({"key": server.url + path} for path in ("/", "/a", "/b"))
+    known = known_file(tmp_path / "known.parquet", *pages) if engine == "aiohttp" else None
+    found = crawled(server.url + "/", known=known, delay_s=0.05, retries=0)
+    server.close()
+    assert max(Counter(server.asked).values()) == 1
+    assert found.summary.requests == len(server.asked)
+    assert {"failed connection", "failed robots_unreachable"} & {found.outcome(key) for key in found.rows}
