@@ -59,8 +59,8 @@ class RawServer:
                 return
 
 
-def _ok(body: bytes, *headers: str, kind: str = "text/html") -> bytes:
-    lines = [f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
+def _ok(body: bytes, *headers: str, kind: str = "text/html", connection: str = "close") -> bytes:
+    lines = [f"Content-Type: {kind}", f"Content-Length: {len(body)}", f"Connection: {connection}", *headers]
     return ("HTTP/1.1 200 OK\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
@@ -216,7 +216,7 @@ class _Leaving(RawServer):
                     return
                 self.asked.append(request.split(b" ", 2)[1].decode())
                 if number == 0:
-                    connection.sendall(_ok(b'<a href="/a">a</a><a href="/b">b</a>'))
+                    connection.sendall(_ok(b'<a href="/a">a</a><a href="/b">b</a>', connection="keep-alive"))
 
 
 @pytest.mark.parametrize("engine", ["scrapy", "aiohttp"])
