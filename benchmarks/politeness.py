@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from random import Random
+from string import ascii_lowercase
 from time import monotonic
 from typing import Any
 
@@ -54,7 +56,7 @@ class Log:
                     return
                 number = int(name)
                 links = "".join(f"<a href=/{_LINKS * number + n}>next</a>" for n in range(1, _LINKS + 1))
-                self._send("text/html", f"<html><body><p>Page {number} says something. {links}")
+                self._send("text/html", f"<html><body><p>{_words(number)} {links}")
 
             def _send(self, kind: str, body: str) -> None:
                 self.send_response(200)
@@ -72,6 +74,12 @@ class Log:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
+def _words(number: int) -> str:
+    """What no other page says, or the crawl takes the site for a trap and leaves it."""
+    letters = Random(number)
+    return " ".join("".join(letters.choices(ascii_lowercase, k=7)) for _ in range(40))
+
+
 def measure(database_url: str, folder: Path, requests: int, delay_s: float) -> dict[str, Any]:
     """Crawl with every run at once until the server has seen so many requests; what it saw."""
     log = Log(delay_s)
@@ -80,8 +88,8 @@ def measure(database_url: str, folder: Path, requests: int, delay_s: float) -> d
     runs = [subprocess.Popen([*command, *job], stderr=subprocess.DEVNULL) for job in jobs]
     try:
         while len(log.arrivals) < requests:
-            if any(run.poll() for run in runs):
-                raise RuntimeError("a run died")
+            if any(run.poll() is not None for run in runs):
+                raise RuntimeError("a run ended early")
             threading.Event().wait(delay_s)
     finally:
         for run in runs:
