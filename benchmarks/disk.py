@@ -105,7 +105,7 @@ class Home:
         url = f"sqlite:///{folder / 'control.db'}"
         self.settings = Settings(folder, url, folder / "data", "", (), "text")
         self.db, self.spec = Database(url), parse_spec(_SPEC, "benchmark")
-        apply_spec(self.db, self.spec, _SPEC)
+        apply_spec(self.db, self.spec, _SPEC, "benchmark")
         self.store = KbStore(KbPaths(self.settings.data_dir, self.spec.key))
         self.model = EmbeddingModel(_MODEL, model_fingerprint(_MODEL), describe_model(_MODEL).dimension)
         self.embedder = DrawnVectors()

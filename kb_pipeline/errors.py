@@ -5,17 +5,23 @@ KbError
 │   ├── InvalidSpec           a KB file with unknown fields or impossible values
 │   ├── InvalidKey            not a `tenant/kb` key
 │   ├── InvalidSetting        an environment variable with an impossible value
+│   ├── UnknownTenant         no such tenant
+│   ├── TenantExists          there is a tenant of that name already
+│   ├── KeyRetired            the key was that of a deleted tenant or KB
 │   ├── UnknownKb             no such KB has been applied
 │   ├── UnknownModel          no embedder of that name
 │   ├── UnknownDocument       no document of that key
 │   ├── UnknownVersion        the KB has no version of that number
 │   ├── BrowserMissing        pages are to be rendered and there is no browser
 │   └── NoLiveVersion         the KB has not been published yet
+├── TenantInactive            the tenant is suspended, or being deleted
 ├── LeaseHeld                 another run writes this KB (transient)
 ├── LeaseLost                 this run lost its lease; its work must not be published
 ├── SourceFailed              a source gave nothing at all, so nothing may be concluded from it (transient)
 ├── ChildCrashed              a worker process died (transient)
 ├── GateFailed                a candidate version did not pass its checks
+├── OutOfTenant               code reached for what is not its tenant's: a fault of ours
+├── SchemaTooNew              a newer release has migrated the control plane
 ├── DamagedStore              a stored table or segment cannot be read
 └── InvalidVector             an embedder gave a vector that is not finite, unit-norm or of the right dimension
 
@@ -26,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 
 class KbError(Exception):
@@ -78,6 +85,33 @@ class InvalidSetting(UsageError):
         self.name = name
 
 
+class UnknownTenant(UsageError):
+    """This installation has no such tenant."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(f"{tenant}: no such tenant here; create it with: kb tenant create {tenant}")
+        self.tenant = tenant
+
+
+class TenantExists(UsageError):
+    """There is a tenant of that name already."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__(f"{tenant}: there is such a tenant already; look at it with: kb tenant show {tenant}")
+        self.tenant = tenant
+
+
+class KeyRetired(UsageError):
+    """A key that belonged to a deleted tenant or KB: whoever still uses it would meet somebody else's data."""
+
+    def __init__(self, key: str, retired_at: datetime) -> None:
+        super().__init__(
+            f"{key}: was deleted on {retired_at:%Y-%m-%d}, and its key may still be in use somewhere; choose another, "
+            "or take it knowingly with --reuse-key"
+        )
+        self.key, self.retired_at = key, retired_at
+
+
 class UnknownKb(UsageError):
     """No such KB has been applied to this home."""
 
@@ -123,6 +157,15 @@ class BrowserMissing(UsageError):
 
     def __init__(self, remedy: str) -> None:
         super().__init__(f"render: {remedy}, or set render: never")
+
+
+class TenantInactive(KbError):
+    """A tenant's KBs may be neither refreshed nor read at present."""
+
+    def __init__(self, tenant: str, status: str, reason: str) -> None:
+        why = f": {reason}" if reason else ""
+        super().__init__(f"tenant {tenant} is {status}{why}; let it go on with: kb tenant resume {tenant}")
+        self.tenant, self.status, self.reason = tenant, status, reason
 
 
 class LeaseHeld(KbError):
@@ -172,6 +215,25 @@ class GateFailed(KbError):
     def __init__(self, kb: object, failed: Sequence[str]) -> None:
         super().__init__(f"{kb}: not published, the live version is unchanged. " + "; ".join(failed))
         self.kb, self.failed = kb, tuple(failed)
+
+
+class OutOfTenant(KbError):
+    """Code asked a tenant's session for something that is not that tenant's; nothing was read or changed."""
+
+    def __init__(self, tenant: str, what: str) -> None:
+        super().__init__(f"tenant {tenant!r}: {what}; this is a fault of kb_pipeline, please report it")
+        self.tenant = tenant
+
+
+class SchemaTooNew(KbError):
+    """The control plane was migrated by a newer release than this one."""
+
+    def __init__(self, found: str, known: str) -> None:
+        super().__init__(
+            f"the control plane has schema revision {found}, this release knows {known} and nothing newer; "
+            "nothing was changed: run the release that migrated it, or restore a backup from before"
+        )
+        self.found, self.known = found, known
 
 
 class DamagedStore(KbError):

@@ -14,6 +14,13 @@ from kb_pipeline.errors import InvalidKey
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
+def check_slug(name: str) -> str:
+    """The name, if it may be part of a KB's key; raises InvalidKey."""
+    if not _SLUG.fullmatch(name):
+        raise InvalidKey(name)
+    return name
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class KbKey:
     """The name of a KB: `tenant/kb`. Safe as a path, a partition key and a tag."""

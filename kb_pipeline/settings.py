@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import ipaddress
 import os
 import re
@@ -13,6 +14,7 @@ from kb_pipeline import __version__
 from kb_pipeline.errors import InvalidSetting
 
 _PROXY = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/?")
+_LONGEST_ACTOR = 100
 _LOG_FORMATS: dict[str, Literal["text", "json"]] = {"text": "text", "json": "json"}
 
 
@@ -36,6 +38,9 @@ class Settings:
     proxy: str = ""
     """`KB_PROXY`: the HTTP proxy through which everything is fetched; empty for none. Those that the environment names
     for other programs are ignored."""
+
+    actor: str = "unknown"
+    """Who changes something, for the audit log: `KB_ACTOR`, else the user of the machine."""
 
     @property
     def models_dir(self) -> Path:
@@ -69,6 +74,7 @@ def load_settings() -> Settings:
         allowed_networks=_networks(os.environ.get("KB_ALLOW_PRIVATE_NETWORKS", "")),
         log_format=_log_format(os.environ.get("KB_LOG_FORMAT") or "text"),
         browser=os.environ.get("KB_BROWSER", "").strip(),
+        actor=_actor(os.environ.get("KB_ACTOR", "").strip()),
         proxy=_proxy(os.environ.get("KB_PROXY", "").strip()),
     )
 
@@ -110,6 +116,17 @@ def _networks(given: str) -> tuple[str, ...]:
                 "KB_ALLOW_PRIVATE_NETWORKS", f"comma-separated CIDRs such as 127.0.0.0/8,10.1.0.0/16; {error}"
             ) from None
     return tuple(networks)
+
+
+def _actor(given: str) -> str:
+    if len(given) > _LONGEST_ACTOR or not given.isprintable():
+        raise InvalidSetting("KB_ACTOR", f"must be one printable line of at most {_LONGEST_ACTOR} characters")
+    if given:
+        return given
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        return f"uid {os.getuid()}"
 
 
 def _proxy(given: str) -> str:

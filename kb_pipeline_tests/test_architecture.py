@@ -38,6 +38,7 @@ OWNERS = {
     "openvino": {"embed/openvino"},
     "sentence_transformers": {"embed/local_models"},
     "sqlalchemy": {"control"},
+    "alembic": {"control/migrations", "control/schema_revision"},
     "typer": {"cli"},
 }
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from kb_pipeline.cli.audit import audit_app
+from kb_pipeline.cli.session import JsonOption, KbArgument, Session
+from kb_pipeline.cli.tenants import tenant_app
+
 if TYPE_CHECKING:
-    from kb_pipeline.control.database import Database
     from kb_pipeline.index.search import Hit
     from kb_pipeline.model import KbKey
-    from kb_pipeline.settings import Settings
-    from kb_pipeline.tables import KbStore
 
 app = typer.Typer(
     name="kb",
@@ -23,35 +24,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(tenant_app, name="tenant")
+app.add_typer(audit_app, name="audit")
 
-KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout.")]
 VersionArgument = Annotated[int, typer.Argument(metavar="V", help="A version's number.", min=1)]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]
-
-
-class _Session:
-    """Settings and control plane of one command."""
-
-    def __init__(self) -> None:
-        from kb_pipeline.cli.output import configure_logging
-        from kb_pipeline.control.database import Database
-        from kb_pipeline.settings import load_settings
-
-        self.settings: Settings = load_settings()
-        configure_logging(self.settings.log_format)
-        self.db: Database = Database(self.settings.database_url)
-
-    def store(self, key: KbKey) -> KbStore:
-        from kb_pipeline.storage import KbPaths
-        from kb_pipeline.tables import KbStore
-
-        return KbStore(KbPaths(self.settings.data_dir, key))
-
-    def manifest(self, key: KbKey, as_of: str | None) -> dict[str, Any]:
-        from kb_pipeline.control.versions import manifest_as_of
-
-        return manifest_as_of(self.db, key, as_of)
 
 
 def _key(text: str) -> KbKey:
@@ -63,14 +40,15 @@ def _key(text: str) -> KbKey:
 @app.command()
 def apply(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="KB files.")],
+    reuse_key: Annotated[bool, typer.Option("--reuse-key", help="Take the key of a deleted tenant or KB.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Create or update KBs from their files; nothing is applied unless every file is valid."""
     from kb_pipeline.cli.apply import apply_files
     from kb_pipeline.cli.output import out, print_json
 
-    session = _Session()
-    applied = apply_files(session.settings, session.db, files)
+    session = Session()
+    applied = apply_files(session.settings, session.db, files, reuse=reuse_key)
     if as_json:
         print_json(applied)
         return
@@ -89,7 +67,7 @@ def build(
     from kb_pipeline.cli.output import out, print_json, print_stages, warn
     from kb_pipeline.control.catalogue import get_kb
 
-    session = _Session()
+    session = Session()
     key = _key(kb)
     _ = get_kb(session.db, key).spec  # an unknown KB or a missing variable is said before anything starts
     result = run_refresh(session.settings, session.db, key, *["force"] * force)
@@ -114,7 +92,7 @@ def status(kb: KbArgument, as_json: JsonOption = False) -> None:
     from kb_pipeline.cli.output import out, print_json, print_stages
     from kb_pipeline.control.status import describe_kb
 
-    described = describe_kb(_Session().db, _key(kb))
+    described = describe_kb(Session().db, _key(kb))
     if as_json:
         print_json(described)
         return
@@ -144,7 +122,7 @@ def search(
     from kb_pipeline.control.reading import read_version
     from kb_pipeline.index.documents import provenance_of
 
-    session, key = _Session(), _key(kb)
+    session, key = Session(), _key(kb)
     store = session.store(key)
 
     def ask(manifest: dict[str, Any]) -> tuple[list[Hit], list[dict[str, Any]] | None]:
@@ -165,7 +143,7 @@ def documents(kb: KbArgument, as_of: AsOf = None, as_json: JsonOption = False) -
     from kb_pipeline.cli.output import print_json, print_table
     from kb_pipeline.index.documents import list_documents
 
-    session, key = _Session(), _key(kb)
+    session, key = Session(), _key(kb)
     rows = list_documents(session.store(key), session.manifest(key, as_of))
     if as_json:
         for row in rows:
@@ -187,7 +165,7 @@ def page(
     from kb_pipeline.cli.output import err, print_json
     from kb_pipeline.index.documents import read_document, read_raw_bytes
 
-    session, kb_key = _Session(), _key(kb)
+    session, kb_key = Session(), _key(kb)
     store, manifest = session.store(kb_key), session.manifest(kb_key, as_of)
     document = read_document(store, manifest, key)
     if as_json:
@@ -209,7 +187,7 @@ def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
     from kb_pipeline.control.catalogue import get_kb
     from kb_pipeline.control.failures import list_failures
 
-    session, key = _Session(), _key(kb)
+    session, key = Session(), _key(kb)
     get_kb(session.db, key)
     rows = list(list_failures(session.db, key))
     if as_json:
@@ -230,7 +208,7 @@ def retry(
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.cli.retry import print_left, retry_failures
 
-    session = _Session()
+    session = Session()
     left = retry_failures(session.settings, session.db, _key(kb), ids or [])
     (print_json if as_json else print_left)(left)
     raise typer.Exit(1 if left else 0)
@@ -242,7 +220,7 @@ def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
     from kb_pipeline.cli.output import print_json, print_table
     from kb_pipeline.control.versions import list_versions
 
-    rows = list(list_versions(_Session().db, _key(kb)))
+    rows = list(list_versions(Session().db, _key(kb)))
     if as_json:
         print_json(rows)
         return
@@ -265,7 +243,7 @@ def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = Fal
     from kb_pipeline.cli.output import out, print_json
     from kb_pipeline.control.rollback import rollback_kb
 
-    session = _Session()
+    session = Session()
     result = rollback_kb(session.settings, session.db, _key(kb), version)
     if as_json:
         print_json(result)
@@ -279,7 +257,7 @@ def approve(kb: KbArgument, version: VersionArgument, as_json: JsonOption = Fals
     from kb_pipeline.cli.output import out, print_json
     from kb_pipeline.control.approval import approve_version
 
-    session = _Session()
+    session = Session()
     result = approve_version(session.settings, session.db, _key(kb), version)
     if as_json:
         print_json(result)
@@ -300,7 +278,7 @@ def diff(
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.index.diff import change_feed, diff_versions
 
-    session, key = _Session(), _key(kb)
+    session, key = Session(), _key(kb)
     store = session.store(key)
     found = diff_versions(store, session.manifest(key, v1), session.manifest(key, v2))
     if feed:
@@ -321,7 +299,7 @@ def export(
     from kb_pipeline.cli.output import out, print_json
     from kb_pipeline.index.export import export_version
 
-    session, key = _Session(), _key(kb)
+    session, key = Session(), _key(kb)
     exported = export_version(session.store(key), session.manifest(key, as_of), directory)
     if as_json:
         print_json(exported)
@@ -344,7 +322,7 @@ def replay(
     from kb_pipeline.cli.replay import print_replay
     from kb_pipeline.control.replay import replay_document
 
-    session, kb_key = _Session(), _key(kb)
+    session, kb_key = Session(), _key(kb)
     result = replay_document(session.store(kb_key), session.manifest(kb_key, as_of), key)
     (print_json if as_json else print_replay)(result)
     raise typer.Exit(0 if result["matches"] else 1)
@@ -362,7 +340,7 @@ def erase(
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.control.erase import erase_document, lift_erasure
 
-    session, kb_key = _Session(), _key(kb)
+    session, kb_key = Session(), _key(kb)
     if lift:
         receipt = lift_erasure(session.settings, session.db, kb_key, key)
     else:
@@ -402,7 +380,7 @@ def ui(port: Annotated[int, typer.Option(help="Where the web UI listens, on loop
     """Start Dagster's web UI, sensors and schedules on this home."""
     from kb_pipeline.defs.instance import prepare_dagster_home
 
-    session = _Session()
+    session = Session()
     home = prepare_dagster_home(session.settings)
     os.environ.update(DAGSTER_HOME=str(home), KB_HOME=str(session.settings.home))
     command = ["dagster", "dev", "-m", "kb_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]

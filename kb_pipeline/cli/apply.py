@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kb_pipeline.cli.output import warn
-from kb_pipeline.control.catalogue import apply_spec
+from kb_pipeline.control.catalogue import apply_spec, check_owner
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.sources import check_spec
 from kb_pipeline.control.workspace import language_warnings
@@ -18,13 +18,19 @@ from kb_pipeline.settings import Settings
 from kb_pipeline.spec import KbSpec, load_spec
 
 
-def apply_files(settings: Settings, db: Database, files: Sequence[Path]) -> list[dict[str, Any]]:
+def apply_files(
+    settings: Settings, db: Database, files: Sequence[Path], *, reuse: bool = False
+) -> list[dict[str, Any]]:
     """Validate every file, then apply them all; raises InvalidSpec or UnknownModel before anything is applied."""
     loaded = [load_spec(path) for path in files]
     _check_distinct(files, [spec for spec, _ in loaded])
     for path, (spec, _) in zip(files, loaded, strict=True):
         check_spec(spec, str(path))
-    applied = [{"kb": str(spec.key), "action": apply_spec(db, spec, yaml)} for spec, yaml in loaded]
+        check_owner(db, spec.key, reuse=reuse)
+    applied = [
+        {"kb": str(spec.key), "action": apply_spec(db, spec, yaml, settings.actor, reuse=reuse)}
+        for spec, yaml in loaded
+    ]
     _add_partitions(settings, [spec.key for spec, _ in loaded])
     for spec, _ in loaded:
         for message in language_warnings(spec.embedding.model, [*spec.languages, *_found_languages(db, spec.key)]):

@@ -7,60 +7,64 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
-from kb_pipeline.control.schema import Base
+from kb_pipeline.control.schema_revision import upgrade
+from kb_pipeline.control.tenant_session import TenantSession
 
-_SCHEMA_LOCK = 0x6B625F70  # "kb_p": any constant all our processes agree on
 _BUSY_TIMEOUT_MS = 30_000
 
 
 class Database:
-    """A pool of connections to the control plane, its tables made on first use."""
+    """A pool of connections to the control plane, its schema made or brought up to date on first use."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = _sqlite_engine(url, "FULL") if self.is_sqlite else create_engine(url, pool_pre_ping=True)
         self._hasty = _sqlite_engine(url, "NORMAL") if self.is_sqlite else self.engine
-        self._create_tables()
+        upgrade(self.engine)
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
-        """A session for reading; nothing is committed."""
+    def read(self, tenant: str) -> Iterator[Session]:
+        """A session for reading what is one tenant's; nothing is committed."""
+        with TenantSession(self.engine, tenant) as session:
+            yield session
+
+    @contextmanager
+    def write(self, tenant: str) -> Iterator[Session]:
+        """A transaction over what is one tenant's: committed at the end, rolled back by any exception."""
+        with TenantSession(self._writing(durably=True), tenant) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read_all(self) -> Iterator[Session]:
+        """A session for reading across tenants: for what the operator's programs do, never for a tenant's request."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def write(self, *, durably: bool = True) -> Iterator[Session]:
-        """A transaction: committed at the end, rolled back by any exception.
+    def write_all(self, *, durably: bool = True) -> Iterator[Session]:
+        """A transaction across tenants.
 
         What is not written durably may be lost by a power cut, with the transactions before it whole; it saves waiting
         for the disk.
         """
-        # On SQLite the write lock is taken at the start: a lock upgrade half-way could only fail.
-        engine = (self.engine if durably else self._hasty).execution_options(immediate=True)
-        with Session(engine, expire_on_commit=False) as session, session.begin():
+        with Session(self._writing(durably=durably), expire_on_commit=False) as session, session.begin():
             if not (durably or self.is_sqlite):
                 session.execute(text("SET LOCAL synchronous_commit TO OFF"))
             yield session
+
+    def _writing(self, *, durably: bool) -> Engine:
+        # On SQLite the write lock is taken at the start: a lock upgrade half-way could only fail.
+        return (self.engine if durably else self._hasty).execution_options(immediate=True)
 
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
         self._hasty.dispose()
-
-    def _create_tables(self) -> None:
-        with self.engine.connect() as connection:
-            present = set(inspect(connection).get_table_names())
-        if set(Base.metadata.tables) <= present:
-            return
-        with self.engine.execution_options(immediate=True).begin() as connection:
-            if not self.is_sqlite:  # two processes may start at once
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            Base.metadata.create_all(connection)
 
 
 def _sqlite_engine(url: str, synchronous: str) -> Engine:

@@ -77,7 +77,7 @@ def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> 
         with hold_lease(db, key, _owner()) as lease:
             store = KbStore(KbPaths(settings.data_dir, key), lambda: check_lease(db, lease))
             ask_again(store, receipt["document_ids"])
-            erasures.lift_documents(db, lease, receipt["document_ids"])
+            erasures.lift_documents(db, lease, receipt["document_ids"], settings.actor)
             release_lease(db, lease)
     return receipt
 
@@ -113,7 +113,7 @@ class _Erasing:
         resumed = self._is_resumed(kept)
         receipt = self._receipt(kept)
         # First of all: whatever becomes of the rest, no refresh brings the document back.
-        erasures.block_documents(self._db, self._lease, self._ids, receipt)
+        erasures.block_documents(self._db, self._lease, self._ids, receipt, self._settings.actor)
         failpoint("erase.blocked")
         self._give_up_pending()
         failpoint("erase.pending")
@@ -128,7 +128,7 @@ class _Erasing:
         if left := [check for check in checks if check["found"]]:
             raise DamagedStore(f"{self._key}, {self._doc_key}", f"still found after it was erased: {left}")
         receipt |= {"places": self._places, "checks": checks, "status": "erased"}
-        erasures.block_documents(self._db, self._lease, self._ids, receipt)
+        erasures.block_documents(self._db, self._lease, self._ids, receipt, self._settings.actor)
         failpoint("erase.receipt")
         return receipt
 

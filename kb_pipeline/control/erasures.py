@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
+from kb_pipeline.control import audit
 from kb_pipeline.control.catalogue import get_kb
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import HeldLease, verify_lease
@@ -18,7 +20,7 @@ from kb_pipeline.model import KbKey, document_id
 def erased_ids(db: Database, key: KbKey) -> tuple[str, ...]:
     """Ids of the documents that no refresh may fetch, whichever source of today's KB file would."""
     query = select(Erasure).where(Erasure.tenant == key.tenant, Erasure.kb == key.kb, Erasure.lifted_at.is_(None))
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         rows = list(session.scalars(query))
     if not rows:
         return ()
@@ -28,22 +30,29 @@ def erased_ids(db: Database, key: KbKey) -> tuple[str, ...]:
     return tuple(sorted(ids))
 
 
-def block_documents(db: Database, lease: HeldLease, document_ids: Sequence[str], receipt: dict[str, Any]) -> None:
+def block_documents(
+    db: Database, lease: HeldLease, document_ids: Sequence[str], receipt: dict[str, Any], actor: str
+) -> None:
     """From now on the documents are not fetched, whatever becomes of their removal; raises LeaseLost."""
-    with db.write() as session:
+    with db.write(lease.key.tenant) as session:
         verify_lease(session, lease)
+        blocked = []
         for each in document_ids:
             row = session.get(Erasure, (lease.key.tenant, lease.key.kb, each))
+            if row is None or row.lifted_at is not None:
+                blocked.append(each)
             if row is None:
                 row = Erasure(tenant=lease.key.tenant, kb=lease.key.kb, document_id=each)
                 session.add(row)
             row.receipt, row.erased_at, row.lifted_at = receipt, datetime.now(UTC), None
+        if blocked:  # later calls complete the receipt
+            _record(session, lease, actor, "kb.erase", blocked)
 
 
 def record_purge(db: Database, lease: HeldLease, manifests: Sequence[Mapping[str, Any]], doc_key: str) -> int:
     """Point the versions at their tables made again and forget the key's failures; returns how many."""
     key = lease.key
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         verify_lease(session, lease)
         for manifest in manifests:
             session.get_one(Version, (key.tenant, key.kb, manifest["version"])).manifest = dict(manifest)
@@ -54,18 +63,24 @@ def record_purge(db: Database, lease: HeldLease, manifests: Sequence[Mapping[str
 def find_receipt(db: Database, key: KbKey, doc_key: str) -> tuple[dict[str, Any], bool] | None:
     """The kept receipt of a key, and whether it was lifted since; None when it never was erased."""
     query = select(Erasure).where(Erasure.tenant == key.tenant, Erasure.kb == key.kb)
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         for row in session.scalars(query.order_by(Erasure.erased_at.desc())):
             if row.receipt["key"] == doc_key:
                 return row.receipt, row.lifted_at is not None
     return None
 
 
-def lift_documents(db: Database, lease: HeldLease, document_ids: Sequence[str]) -> None:
+def lift_documents(db: Database, lease: HeldLease, document_ids: Sequence[str], actor: str) -> None:
     """From now on the documents may be fetched again; raises LeaseLost."""
-    with db.write() as session:
+    with db.write(lease.key.tenant) as session:
         verify_lease(session, lease)
         for each in document_ids:
             row = session.get(Erasure, (lease.key.tenant, lease.key.kb, each))
             if row is not None and row.lifted_at is None:
                 row.lifted_at = datetime.now(UTC)
+        _record(session, lease, actor, "kb.lift", document_ids)
+
+
+def _record(session: Session, lease: HeldLease, actor: str, action: str, document_ids: Sequence[str]) -> None:
+    after = {"document_ids": list(document_ids)}
+    audit.record(session, lease.key.tenant, actor, action, str(lease.key), None, after)

@@ -34,7 +34,7 @@ class FailedItem:
 def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[FailedItem]) -> None:
     """Make the list of a stage what `items` says; those that are not among them any more are solved."""
     now = datetime.now(UTC)
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         query = select(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb, Failure.stage == stage)
         known = {row.id: row for row in session.scalars(query)}
         for item in items:
@@ -62,7 +62,7 @@ def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[Faile
 def list_failures(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:
     """Every open failure, by stage and key, as the command line prints it."""
     query = select(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb)
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         for row in session.scalars(query.order_by(Failure.stage, Failure.key)):
             yield {
                 "id": row.id,

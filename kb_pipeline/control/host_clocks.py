@@ -41,7 +41,7 @@ class SharedTurns:
     def leave(self) -> None:
         """The crawl is over, or dead: a request of its last turn may have been sent until now."""
         for some in _batches(self._visited):
-            with self._db.write(durably=False) as session:
+            with self._db.write_all(durably=False) as session:
                 now = _now(session, self._db)
                 for clock in session.scalars(_locked(some).where(HostClock.holder == self._guest)):
                     clock.holder, clock.last_at = "", max(clock.last_at, now)
@@ -49,7 +49,7 @@ class SharedTurns:
         self._visited.clear()
 
     def _decide(self, hosts: list[str], reports: Mapping[str, Report]) -> dict[str, Grant]:
-        with self._db.write(durably=False) as session:
+        with self._db.write_all(durably=False) as session:
             clocks = {clock.host: clock for clock in session.scalars(_locked(hosts))}
             guests: dict[str, dict[str, HostGuest]] = {host: {} for host in hosts}
             for guest in session.scalars(select(HostGuest).where(HostGuest.host.in_(hosts))):
@@ -71,7 +71,7 @@ class SharedTurns:
 
 def forget_idle_hosts(db: Database) -> None:
     """Remove hosts that nobody has asked for a month, and guests that never left."""
-    with db.write() as session:
+    with db.write_all() as session:
         now = _now(session, db)
         session.execute(delete(HostGuest).where(HostGuest.seen_until < now - _GUEST_IDLE_S))
         session.execute(delete(HostClock).where(HostClock.last_at < now - _HOST_IDLE_S, HostClock.retry_at < now))

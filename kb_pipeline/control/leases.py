@@ -66,7 +66,7 @@ def acquire_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
 
 def _acquire(db: Database, key: KbKey, owner: str) -> HeldLease:
     now = time.time()
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         row = session.get(Lease, (key.tenant, key.kb), with_for_update=True)
         if row is None:
             row = Lease(tenant=key.tenant, kb=key.kb, owner="", token=0, expires_at=0.0)
@@ -81,7 +81,7 @@ def _acquire(db: Database, key: KbKey, owner: str) -> HeldLease:
 
 def current_lease(db: Database, key: KbKey) -> Lease | None:
     """The lease that is in force, or None."""
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         row = session.get(Lease, (key.tenant, key.kb))
     return row if row is not None and row.expires_at > time.time() else None
 
@@ -104,7 +104,7 @@ def check_lease(db: Database, lease: HeldLease) -> None:
     A process that was stopped for longer than its lease wakes up in the middle of its work: unless it looks, it
     writes beside its heir.
     """
-    with db.read() as session:
+    with db.read(lease.key.tenant) as session:
         row = session.get(Lease, (lease.key.tenant, lease.key.kb))
     is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
     if row is None or not is_ours or row.expires_at <= time.time():
@@ -120,7 +120,7 @@ def _beat(db: Database, lease: HeldLease, stop: threading.Event) -> None:
 
 
 def _set_expiry(db: Database, lease: HeldLease, expires_at: float) -> None:
-    with db.write() as session:
+    with db.write(lease.key.tenant) as session:
         row = session.get(Lease, (lease.key.tenant, lease.key.kb), with_for_update=True)
         is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
         if row is not None and is_ours and row.expires_at > _RELEASED:

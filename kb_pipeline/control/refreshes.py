@@ -18,7 +18,7 @@ _PROGRESS_INTERVAL_S = 0.5
 
 def begin_refresh(db: Database, key: KbKey, run_id: str) -> None:
     """Note that a run works on the KB; a later stage of the same run, or its retry, changes nothing."""
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
         if row is None:
             session.add(
@@ -33,7 +33,7 @@ def begin_refresh(db: Database, key: KbKey, run_id: str) -> None:
 
 def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport) -> None:
     """Keep a stage's report."""
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         row = session.get_one(Refresh, (key.tenant, key.kb, run_id))
         row.stages = {**row.stages, report.stage: report.as_json()}
         row.stage = None
@@ -48,7 +48,7 @@ def end_refresh(
     message: str | None = None,
 ) -> None:
     """Record how the refresh ended."""
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
         if row is not None and (row.status == "running" or status != "failed"):
             row.status, row.version, row.message = status, version, message
@@ -57,14 +57,14 @@ def end_refresh(
 
 def get_refresh(db: Database, key: KbKey, run_id: str) -> Refresh | None:
     """One refresh, or None."""
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         return session.get(Refresh, (key.tenant, key.kb, run_id))
 
 
 def latest_refresh(db: Database, key: KbKey) -> Refresh | None:
     """The newest refresh of the KB, or None."""
     query = select(Refresh).where(Refresh.tenant == key.tenant, Refresh.kb == key.kb)
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         return session.scalars(query.order_by(Refresh.started_at.desc()).limit(1)).first()
 
 
@@ -83,7 +83,7 @@ class StageProgress:
             self._write(done=done, total=total)
 
     def _write(self, **values: Any) -> None:  # noqa: ANN401 - column values
-        with self._db.write() as session:
+        with self._db.write(self._key.tenant) as session:
             session.execute(
                 update(Refresh)
                 .where(

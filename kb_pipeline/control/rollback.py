@@ -31,7 +31,7 @@ def rollback_kb(settings: Settings, db: Database, key: KbKey, number: int) -> di
         raise UnknownVersion(key, number)
     _open_tables(KbStore(KbPaths(settings.data_dir, key)), manifest)
     with hold_lease(db, key, f"rollback-{uuid.uuid4().hex[:12]}") as lease:
-        before = versions.roll_back(db, lease, number)
+        before = versions.roll_back(db, lease, number, settings.actor)
         release_lease(db, lease)
     return {"kb": str(key), "version": number, "from": before, "counts": manifest["counts"]}
 

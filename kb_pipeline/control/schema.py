@@ -34,11 +34,66 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own form
 
 
-class OfKb:
-    """Every row belongs to one KB of one tenant: the first two columns of every key."""
+class OfTenant:
+    """Every row belongs to one tenant: the first column of every key."""
 
     tenant: Mapped[str] = mapped_column(_SLUG, primary_key=True, sort_order=-2)
+
+
+class OfKb(OfTenant):
+    """Every row belongs to one KB of one tenant: the first two columns of every key."""
+
     kb: Mapped[str] = mapped_column(_SLUG, primary_key=True, sort_order=-1)
+
+
+class Plan(Base):
+    """What the tenants of a plan may use, as its file says."""
+
+    __tablename__ = "plans"
+    name: Mapped[str] = mapped_column(_SLUG, primary_key=True)
+    limits: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime]
+
+
+class Tenant(OfTenant, Base):
+    """A customer of this installation."""
+
+    __tablename__ = "tenants"
+    plan: Mapped[str] = mapped_column(_SLUG)
+    status: Mapped[str] = mapped_column(String(20))
+    """active, suspended or deleting."""
+    reason: Mapped[str] = mapped_column(Text, default="")
+    """Why it is not active, as whoever decided it says."""
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    delete_at: Mapped[datetime | None]
+    """When a tenant that is `deleting` is removed for good."""
+
+
+class RetiredKey(Base):
+    """A tenant or KB that was deleted: its key is not given to another one silently."""
+
+    __tablename__ = "retired_keys"
+    key: Mapped[str] = mapped_column(String(127), primary_key=True)
+    """`tenant` or `tenant/kb`."""
+    receipt: Mapped[dict[str, Any]]
+    """What was removed."""
+    retired_at: Mapped[datetime]
+
+
+class AuditEntry(OfTenant, Base):
+    """One change by somebody; each entry's hash covers the one before it. Without a tenant: of the installation."""
+
+    __tablename__ = "audit"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(200))
+    action: Mapped[str] = mapped_column(String(64))
+    subject: Mapped[str] = mapped_column(Text)
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
+    hash: Mapped[str] = mapped_column(String(64))
+    """SHA-256, hexadecimal."""
 
 
 class Kb(OfKb, Base):
@@ -173,3 +228,7 @@ class HostGuest(Base):
     free_until: Mapped[float] = mapped_column(Float, default=0.0)
     last_turn_at: Mapped[float] = mapped_column(Float, default=0.0)
     seen_until: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+SHARED: tuple[type[Base], ...] = (Plan,)
+"""What belongs to no tenant and every tenant may read."""

@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import HeldLease, verify_lease
 from kb_pipeline.control.schema import Kb, Rollback, Version
+from kb_pipeline.control.tenants import require_active
 from kb_pipeline.errors import GateFailed, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
 from kb_pipeline.model import KbKey
 
@@ -22,7 +24,7 @@ SEARCHABLE = ("published", "rolled_back")
 def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
     """The number of the next version; numbers are never used twice. Raises LeaseLost."""
     key = lease.key
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         verify_lease(session, lease)
         newest = select(func.max(Version.version)).where(Version.tenant == key.tenant, Version.kb == key.kb)
         number = (session.scalar(newest) or 0) + 1
@@ -37,13 +39,15 @@ def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
 
 def settle_version(db: Database, lease: HeldLease, number: int, status: str, manifest: dict[str, Any]) -> None:
     """Record what a candidate turned out to be: candidate, held or failed. Raises LeaseLost."""
-    with db.write() as session:
+    with db.write(lease.key.tenant) as session:
         verify_lease(session, lease)
         row = _get(session, lease.key, number)
         row.status, row.manifest = status, manifest
 
 
-def publish_version(db: Database, lease: HeldLease, number: int, expected: str = "candidate") -> None:
+def publish_version(
+    db: Database, lease: HeldLease, number: int, expected: str = "candidate", actor: str | None = None
+) -> None:
     """Move the live pointer, in one transaction that verifies the lease's token and the checks' verdict.
 
     Args:
@@ -51,22 +55,24 @@ def publish_version(db: Database, lease: HeldLease, number: int, expected: str =
         lease: of whoever publishes.
         number: the version.
         expected: the status that it must have: `candidate`, or `held` when a person approves it.
+        actor: who publishes, where it is not the run that holds the lease.
 
     Raises:
         LeaseLost: another run took over.
         GateFailed: the version did not pass, or was superseded.
     """
     key = lease.key
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         verify_lease(session, lease)
         row, kb = _get(session, key, number), session.get_one(Kb, (key.tenant, key.kb))
         if row.status != expected:
             raise GateFailed(key, [f"version {number} is {row.status}"])
         row.status, row.published_at = "published", datetime.now(UTC)
+        _record_move(session, lease, actor, "kb.publish", kb.live_version, number)
         kb.live_version = number
 
 
-def roll_back(db: Database, lease: HeldLease, number: int) -> int:
+def roll_back(db: Database, lease: HeldLease, number: int, actor: str) -> int:
     """Move the live pointer to a version that was published before; returns the version that was live.
 
     What is newer than it is `rolled_back` from then on: kept and searchable, but no refresh brings it back unasked.
@@ -78,7 +84,7 @@ def roll_back(db: Database, lease: HeldLease, number: int) -> int:
         UsageError: it is live already.
     """
     key = lease.key
-    with db.write() as session:
+    with db.write(key.tenant) as session:
         verify_lease(session, lease)
         row, kb = session.get(Version, (key.tenant, key.kb, number)), session.get_one(Kb, (key.tenant, key.kb))
         if row is None or row.status not in SEARCHABLE:
@@ -86,6 +92,7 @@ def roll_back(db: Database, lease: HeldLease, number: int) -> int:
         if kb.live_version is None or kb.live_version == number:
             raise UsageError(f"{key}: version {number} is live already")
         before, kb.live_version = kb.live_version, number
+        _record_move(session, lease, actor, "kb.rollback", before, number)
         query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb)
         for version in session.scalars(query.where(Version.status.in_(SEARCHABLE))):
             version.status = "rolled_back" if version.version > number else "published"
@@ -103,14 +110,14 @@ def rolled_back_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
     """The manifests of the versions newer than the live one that were rolled back."""
     query = select(Version).join(Kb, (Kb.tenant == Version.tenant) & (Kb.kb == Version.kb))
     query = query.where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status == "rolled_back")
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         rows = session.scalars(query.where(Version.version > Kb.live_version).order_by(Version.version))
         return [row.manifest for row in rows]
 
 
 def mark_pruned(db: Database, lease: HeldLease, number: int) -> None:
     """No new reader gets the version; the manifest says since when, for its data goes later. Raises LeaseLost."""
-    with db.write() as session:
+    with db.write(lease.key.tenant) as session:
         verify_lease(session, lease)
         row = _get(session, lease.key, number)
         row.status, row.manifest = "pruned", {**row.manifest, "pruned_at": datetime.now(UTC).isoformat()}
@@ -118,7 +125,7 @@ def mark_pruned(db: Database, lease: HeldLease, number: int) -> None:
 
 def live_manifest(db: Database, key: KbKey) -> dict[str, Any]:
     """The manifest of the live version; raises UnknownKb or NoLiveVersion."""
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         kb = session.get(Kb, (key.tenant, key.kb))
         if kb is None:
             raise UnknownKb(key)
@@ -132,12 +139,14 @@ def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> dict[str, Any
 
     Raises:
         UnknownKb, NoLiveVersion, UnknownVersion: there is none such.
+        TenantInactive: the tenant is suspended, or being deleted.
         UsageError: `as_of` is neither a number nor a time.
     """
+    live = live_manifest(db, key)
+    require_active(db, key.tenant)
     if as_of is None:
-        return live_manifest(db, key)
-    live_manifest(db, key)
-    with db.read() as session:
+        return live
+    with db.read(key.tenant) as session:
         number = int(as_of) if as_of.isdecimal() else _live_at(session, key, _moment(as_of))
         # A number too long for a column is no version either.
         row = session.get(Version, (key.tenant, key.kb, number)) if number and number < 2**31 else None
@@ -173,7 +182,7 @@ def _moment(text: str) -> datetime:
 
 def get_manifest(db: Database, key: KbKey, number: int) -> dict[str, Any]:
     """The manifest of one version; raises UnknownVersion."""
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         row = session.get(Version, (key.tenant, key.kb, number))
     if row is None:
         raise UnknownVersion(key, number)
@@ -182,7 +191,7 @@ def get_manifest(db: Database, key: KbKey, number: int) -> dict[str, Any]:
 
 def status_of(db: Database, key: KbKey, number: int) -> str:
     """The status of one version; raises UnknownVersion."""
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         row = session.get(Version, (key.tenant, key.kb, number)) if number < 2**31 else None
     if row is None:
         raise UnknownVersion(key, number)
@@ -192,7 +201,7 @@ def status_of(db: Database, key: KbKey, number: int) -> str:
 def kept_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
     """The manifests of all versions whose data is kept for readers, oldest first."""
     query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(SEARCHABLE))
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         return [row.manifest for row in session.scalars(query.order_by(Version.version))]
 
 
@@ -204,7 +213,7 @@ def pending_versions(db: Database, key: KbKey) -> list[tuple[int, str, dict[str,
     query = select(Version).where(
         Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(["building", "candidate", "held"])
     )
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         rows = session.scalars(query.order_by(Version.version.desc()))
         return [(row.version, row.status, row.manifest) for row in rows]
 
@@ -212,7 +221,7 @@ def pending_versions(db: Database, key: KbKey) -> list[tuple[int, str, dict[str,
 def list_versions(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:
     """Every version, newest first, as the command line prints it."""
     query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb)
-    with db.read() as session:
+    with db.read(key.tenant) as session:
         kb = session.get(Kb, (key.tenant, key.kb))
         if kb is None:
             raise UnknownKb(key)
@@ -229,6 +238,13 @@ def list_versions(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:
                 "scores": row.manifest.get("scores", {}),
                 "run_id": row.run_id,
             }
+
+
+def _record_move(
+    session: Session, lease: HeldLease, actor: str | None, action: str, before: int | None, after: int
+) -> None:
+    said = {"live_version": before}, {"live_version": after}
+    audit.record(session, lease.key.tenant, actor or f"run {lease.owner}", action, str(lease.key), *said)
 
 
 def _get(session: Session, key: KbKey, number: int) -> Version:

@@ -21,6 +21,7 @@ from kb_pipeline.control.host_clocks import SharedTurns
 from kb_pipeline.control.housekeeping import tidy_kb
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.control.sources import crawl_rules, recheck_rules
+from kb_pipeline.control.tenants import require_active
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
@@ -145,7 +146,7 @@ class Workspace:
 
     def publish_held(self, number: int) -> None:
         """Make a held version live because a person wants it; ends the refresh."""
-        self._move_pointer(number, "held")
+        self._move_pointer(number, "held", self.settings.actor)
         self._end("ready", number, "approved")
 
     def end_part(self, assets: Sequence[str]) -> None:
@@ -249,10 +250,10 @@ class Workspace:
             if number != besides:
                 versions.settle_version(self.db, self.lease, number, "superseded", manifest)
 
-    def _move_pointer(self, number: int, expected: str) -> None:
+    def _move_pointer(self, number: int, expected: str, actor: str | None = None) -> None:
         verify_version(self.store, versions.get_manifest(self.db, self.key, number))
         failpoint("publish.before")
-        versions.publish_version(self.db, self.lease, number, expected)
+        versions.publish_version(self.db, self.lease, number, expected, actor)
         failpoint("publish.after")
         tidy_kb(self.store, self.db, self.lease, self.spec.retention.versions)
         failpoint("tidy.after")
@@ -368,9 +369,11 @@ def open_workspace(
 
     Raises:
         UnknownKb: the KB has not been applied.
+        TenantInactive: its tenant is suspended, or being deleted.
         LeaseHeld: another run writes it.
     """
     catalogue.get_kb(db, key)
+    require_active(db, key.tenant)
     with hold_lease(db, key, run_id) as lease:
         refreshes.begin_refresh(db, key, run_id)
         try:

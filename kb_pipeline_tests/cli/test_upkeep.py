@@ -27,7 +27,7 @@ def control() -> Database:
 
 
 def expire_lease() -> None:
-    with control().write() as session:
+    with control().write_all() as session:
         session.get_one(Lease, ("acme", "docs")).expires_at = time.time() - 1
 
 

@@ -103,7 +103,7 @@ class Home:
         web = {"name": "site", "type": "web", "start_urls": [f"{site.url}/"], "delay_s": 0, **(source or {})}
         spec = {"tenant": key.tenant, "kb": key.kb, "sources": [web], "embedding": {"model": MODEL}, **sections}
         yaml = json.dumps(spec)  # JSON is YAML
-        catalogue.apply_spec(self.db, parse_spec(yaml, "test"), yaml)
+        catalogue.apply_spec(self.db, parse_spec(yaml, "test"), yaml, "tester")
 
     @contextmanager
     def begun(self, key: KbKey = KEY, **wishes: bool) -> Iterator[Workspace]:

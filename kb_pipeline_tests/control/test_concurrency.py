@@ -58,7 +58,7 @@ def copy(home: Home, to: Path) -> Home:
 
 
 def expire_lease(home: Home) -> None:
-    with home.db.write() as session:
+    with home.db.write_all() as session:
         session.get_one(Lease, (KEY.tenant, KEY.kb)).expires_at = time.time() - 1
 
 

@@ -26,7 +26,7 @@ def yaml_of(key: KbKey, delay_s: float = 1) -> str:
 
 def apply(db: Database, key: KbKey, delay_s: float = 1) -> str:
     yaml = yaml_of(key, delay_s)
-    return catalogue.apply_spec(db, parse_spec(yaml, "test"), yaml)
+    return catalogue.apply_spec(db, parse_spec(yaml, "test"), yaml, "tester")
 
 
 def publish(db: Database, key: KbKey, run_id: str) -> int:
@@ -40,7 +40,7 @@ def publish(db: Database, key: KbKey, run_id: str) -> int:
 
 
 def expire(db: Database, key: KbKey) -> None:
-    with db.write() as session:
+    with db.write_all() as session:
         session.get_one(Lease, (key.tenant, key.kb)).expires_at = time.time() - 1
 
 

@@ -15,7 +15,7 @@ from kb_pipeline.fetch.web.turns import Report
 
 
 def _hosts(db: Database) -> set[str]:
-    with db.read() as session:
+    with db.read_all() as session:
         return {clock.host for clock in session.query(HostClock)}
 
 
@@ -43,7 +43,7 @@ def test_who_leaves_gives_its_turn_back_as_if_its_request_had_just_been_sent(db:
     grant = second.exchange(wants)["a.example"]
     assert grant.turn_s
     assert grant.wait_s == pytest.approx(5.0, abs=0.5)
-    with db.read() as session:
+    with db.read_all() as session:
         assert [guest.guest for guest in session.query(HostGuest)] == ["run-2"]
 
 

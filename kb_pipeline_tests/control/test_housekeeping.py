@@ -34,7 +34,7 @@ class PublishedMeadow:
         self.settings = Settings(folder, url, folder / "data", "", (), "text")
         self.db, self.key = Database(url), KbKey("acme", name)
         yaml = f"tenant: acme\nkb: {name}\nsources: [{{name: site, type: web, start_urls: ['http://x.example/']}}]\n"
-        catalogue.apply_spec(self.db, parse_spec(yaml, "test"), yaml)
+        catalogue.apply_spec(self.db, parse_spec(yaml, "test"), yaml, "tester")
         self.meadow = Meadow(self.settings.data_dir, name)
         self.store = self.meadow.store
 
@@ -105,7 +105,7 @@ def test_a_rolled_back_version_and_the_live_one_are_kept_whatever_their_age(kb: 
     for revision in (1, 2, 3):
         kb.publish(revision)
     lease = leases.acquire_lease(kb.db, kb.key, "run")
-    versions.roll_back(kb.db, lease, 1)
+    versions.roll_back(kb.db, lease, 1, "tester")
     kb.tidy(keep=1, grace=NOW)
     assert kb.statuses() == ["rolled_back", "pruned", "published"]
     assert [kb.is_readable(number) for number in (1, 2, 3)] == [True, False, True]

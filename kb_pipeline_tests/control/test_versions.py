@@ -19,7 +19,7 @@ def statuses(db: Database) -> dict[int, str]:
 def roll_back(db: Database, number: int) -> int:
     lease = leases.acquire_lease(db, ACME, f"rollback-{number}")
     try:
-        return versions.roll_back(db, lease, number)
+        return versions.roll_back(db, lease, number, "tester")
     finally:
         leases.release_lease(db, lease)
 
@@ -85,7 +85,7 @@ def test_only_a_version_whose_data_is_kept_can_become_live_again(published: Data
     number = versions.reserve_version(published, lease, "run-5")
     versions.settle_version(published, lease, number, status, {"version": number})
     with pytest.raises(UnknownVersion):
-        versions.roll_back(published, lease, number)
+        versions.roll_back(published, lease, number, "tester")
 
 
 def test_a_late_writer_rolls_nothing_back(published: Database) -> None:
@@ -93,7 +93,7 @@ def test_a_late_writer_rolls_nothing_back(published: Database) -> None:
     expire(published, ACME)
     leases.acquire_lease(published, ACME, "run-5")
     with pytest.raises(LeaseLost):
-        versions.roll_back(published, late, 1)
+        versions.roll_back(published, late, 1, "tester")
     assert versions.live_manifest(published, ACME)["version"] == 3
 
 

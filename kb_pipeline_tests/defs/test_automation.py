@@ -37,11 +37,11 @@ def apply(key: KbKey, cron: str | None = None) -> None:
     schedule = f"schedule: {{cron: '{cron}'}}\n" if cron else ""
     source = "{name: site, type: web, start_urls: ['http://site.example/']}"
     yaml = f"tenant: {key.tenant}\nkb: {key.kb}\nsources: [{source}]\n{schedule}"
-    apply_spec(open_database(), parse_spec(yaml, "test"), yaml)
+    apply_spec(open_database(), parse_spec(yaml, "test"), yaml, "tester")
 
 
 def backdate(key: KbKey, created_at: datetime) -> None:
-    with open_database().write() as session:
+    with open_database().write_all() as session:
         session.get_one(Kb, (key.tenant, key.kb)).created_at = created_at
 
 

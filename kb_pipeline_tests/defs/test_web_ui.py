@@ -46,7 +46,7 @@ def ui(home: Path, tmp_path: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     with serve_demo_site(0) as base_url:
         yaml = demo_spec(base_url)
-        apply_spec(Database(load_settings().database_url), parse_spec(yaml, "demo"), yaml)
+        apply_spec(Database(load_settings().database_url), parse_spec(yaml, "demo"), yaml, "tester")
         with (tmp_path / "ui.log").open("wb") as log:
             command = [sys.executable, "-m", "kb_pipeline", "ui", "--port", str(port)]
             server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -1,0 +1,67 @@
+"""`kb audit`: who changed what, and whether that is still what was written."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from kb_pipeline.cli.session import JsonOption, Session
+
+audit_app = typer.Typer(help="List changes, and verify that their log was not tampered with.", no_args_is_help=True)
+
+Tenant = Annotated[str, typer.Argument(metavar="[TENANT]", help="Whose changes; without it, the installation's.")]
+
+
+@audit_app.command("list")
+def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
+    """List changes, oldest first: by whom, when, from what to what."""
+    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.control.audit import list_entries
+
+    entries = list_entries(Session().db, tenant)
+    if as_json:
+        for entry in entries:
+            print_json(entry)
+        return
+    print_table(
+        ["number", "at", "actor", "action", "subject", "from", "to"],
+        (
+            [
+                entry["number"], entry["at"][:19], entry["actor"], entry["action"], entry["subject"],
+                _said(entry["before"]), _said(entry["after"]),
+            ]
+            for entry in entries
+        ),
+    )  # fmt: skip
+
+
+@audit_app.command()
+def verify(as_json: JsonOption = False) -> None:
+    """Recompute the chain of every tenant's log; exit status 1 if one is broken.
+
+    Note the heads elsewhere: that entries were cut off a log's end shows only there.
+    """
+    from dataclasses import asdict
+
+    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.control.audit import verify as verify_all
+
+    chains = verify_all(Session().db)
+    if as_json:
+        print_json([asdict(chain) for chain in chains])
+    else:
+        print_table(
+            ["tenant", "entries", "intact", "head"],
+            ([c.tenant or "(installation)", c.entries, _state(c.broken_at), c.head] for c in chains),
+        )
+    raise typer.Exit(0 if all(chain.broken_at is None for chain in chains) else 1)
+
+
+def _state(broken_at: int | None) -> str:
+    return "yes" if broken_at is None else f"NO, at entry {broken_at}"
+
+
+def _said(value: object) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

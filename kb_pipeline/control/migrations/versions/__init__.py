@@ -1,0 +1,1 @@
+"""The revisions, each a module that Alembic loads; none is ever changed after a release."""
