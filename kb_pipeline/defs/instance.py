@@ -1,4 +1,4 @@
-"""The Dagster instance: its storage by environment, its run coordinator, its home."""
+"""The Dagster instance: its storage by environment, its pools, its home."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-from kb_pipeline.defs.partitions import tags_of
 from kb_pipeline.settings import Settings, load_settings
 
 POOLS = frozenset({"crawl", "embed"})
-_PARTITION_TAG = "dagster/partition"
 
 
 class EnvStorage(DagsterStorage, ConfigurableClass):
@@ -42,23 +38,6 @@ class EnvStorage(DagsterStorage, ConfigurableClass):
             _, _, rest = settings.database_url.partition("://")
             return DagsterPostgresStorage(postgres_url=f"postgresql+psycopg2://{rest}", inst_data=inst_data)
         return DagsterSqliteStorage(str(settings.dagster_dir), inst_data=inst_data)
-
-
-class TenantRunCoordinator(dg.QueuedRunCoordinator):
-    """Tags every queued run with its tenant and KB, whoever asked: web UI, backfill, command line or sensor.
-
-    Without it a run started in the web UI carries only its partition, and limits per tenant do not apply.
-    """
-
-    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
-        """Add the tags, then queue."""
-        run = context.dagster_run
-        tags = tags_of(run.tags.get(_PARTITION_TAG))
-        if tags:
-            self._instance.add_run_tags(run.run_id, tags)
-            tagged = self._instance.get_run_by_id(run.run_id)
-            context = context._replace(dagster_run=tagged or run)
-        return super().submit_run(context)
 
 
 def prepare_dagster_home(settings: Settings) -> Path:

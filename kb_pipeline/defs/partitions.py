@@ -17,6 +17,10 @@ RETRY_TAG = f"{WISH_TAGS}retry"
 """A run with this tag set to `true` asks for everything that failed, however often and recently it did."""
 
 
+PLAN_TAGS = "kb/tenant."
+"""With a plan's name: the tag whose value is the tenant, so that each plan limits its tenants' runs by itself."""
+
+
 def tags_of(partition_key: str | None) -> dict[str, str]:
     """The tags of a run over that partition; none for a key that is no KB (the web UI validates nothing)."""
     if partition_key is None:

@@ -119,22 +119,6 @@ def test_keys_that_are_no_kbs_get_no_tags() -> None:
     assert tags_of(None) == {}
 
 
-def test_the_coordinator_tags_a_run_that_carries_only_its_partition(instance: dg.DagsterInstance) -> None:
-    from dagster._core.run_coordinator.base import SubmitRunContext
-
-    add_partition(instance, DOCS)
-    run = instance.create_run_for_job(
-        defs.resolve_job_def("refresh_kb"),
-        tags={"dagster/partition": "acme/docs"},
-        status=dg.DagsterRunStatus.NOT_STARTED,
-    )
-    with pytest.raises(Exception, match=r"(?i)origin"):  # queueing needs a workspace; the tags come first
-        instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))  # type: ignore[arg-type]
-    tagged = instance.get_run_by_id(run.run_id)
-    assert tagged is not None
-    assert (tagged.tags["kb/tenant"], tagged.tags["kb/kb"]) == ("acme", "docs")
-
-
 def test_the_instance_runs_on_postgres_when_the_control_plane_does(
     home: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
 ) -> None:

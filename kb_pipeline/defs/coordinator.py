@@ -1,0 +1,84 @@
+"""The run queue: who a run belongs to, whether it may run at all, and when it is its turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.run_coordinator.base import SubmitRunContext
+from dagster._core.run_coordinator.queued_run_coordinator import RunQueueConfig
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._core.storage.tags import PRIORITY_TAG
+
+from kb_pipeline.defs.partitions import PLAN_TAGS, tags_of
+from kb_pipeline.errors import TenantInactive, UnknownTenant
+
+if TYPE_CHECKING:
+    from kb_pipeline.control.queueing import QueueTerms
+
+_PARTITION_TAG = "dagster/partition"
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+class TenantRunCoordinator(dg.QueuedRunCoordinator):
+    """Tags every queued run with its tenant, KB and plan, whoever asked: web UI, backfill, command line or sensor.
+
+    Without it a run started in the web UI carries only its partition, and limits per tenant do not apply. The limits
+    themselves are data, the tenants' plans: they are read anew each time the daemon looks at the queue.
+    """
+
+    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
+        """Queue the run in its tenant's turn; one of a tenant that is not active fails at once, with the reason."""
+        from kb_pipeline.control.tenants import require_active
+        from kb_pipeline.defs.resources import open_database
+
+        run = context.dagster_run
+        tags = tags_of(run.tags.get(_PARTITION_TAG))
+        if not tags:
+            return super().submit_run(context)
+        tenant = tags["kb/tenant"]
+        try:
+            require_active(open_database(), tenant)
+        except TenantInactive as refused:
+            self._instance.report_run_failed(run, message=str(refused))
+            return self._reloaded(run)
+        except UnknownTenant:
+            pass  # whoever opens the KB says so
+        self._instance.add_run_tags(run.run_id, tags | self._turn(tenant, run))
+        return super().submit_run(context._replace(dagster_run=self._reloaded(run)))
+
+    def get_run_queue_config(self) -> RunQueueConfig:
+        """One writer a KB, few backfills at once, and for each plan as many runs a tenant as it says."""
+        from kb_pipeline.control.queueing import list_terms
+        from kb_pipeline.defs.resources import open_database
+
+        each = {"applyLimitPerUniqueValue": True}
+        limits: list[dict[str, Any]] = [
+            {"key": _PARTITION_TAG, "limit": 1, "value": each},
+            {"key": "dagster/backfill", "limit": 2},
+            *(
+                {"key": f"{PLAN_TAGS}{terms.plan}", "limit": terms.runs_at_once, "value": each}
+                for terms in list_terms(open_database())
+            ),
+        ]
+        return super().get_run_queue_config()._replace(tag_concurrency_limits=limits)
+
+    def _turn(self, tenant: str, run: DagsterRun) -> dict[str, str]:
+        from kb_pipeline.control.queueing import terms_of
+        from kb_pipeline.defs.resources import open_database
+
+        terms: QueueTerms = terms_of(open_database(), tenant)
+        waiting = dg.RunsFilter(tags={"kb/tenant": tenant}, statuses=_UNFINISHED)
+        priority = {PRIORITY_TAG: str(terms.priority(self._instance.get_runs_count(waiting)))}
+        # An operator's own priority stays.
+        return {"kb/plan": terms.plan, f"{PLAN_TAGS}{terms.plan}": tenant} | (
+            {} if PRIORITY_TAG in run.tags else priority
+        )
+
+    def _reloaded(self, run: DagsterRun) -> DagsterRun:
+        return self._instance.get_run_by_id(run.run_id) or run

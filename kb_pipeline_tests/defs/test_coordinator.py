@@ -1,0 +1,149 @@
+"""The run queue shares the machine between tenants, by what their plans say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.run_coordinator.base import SubmitRunContext
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster._core.utils import make_new_run_id
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+
+from kb_pipeline.control.schema import Plan
+from kb_pipeline.control.tenants import create_tenant, set_plan, set_status
+from kb_pipeline.definitions import defs
+from kb_pipeline.defs.instance import open_instance
+from kb_pipeline.defs.resources import open_database
+from kb_pipeline.settings import load_settings
+
+ORIGIN = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("kb"), "kb"), "refresh_kb")
+
+
+@pytest.fixture
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    with open_instance(load_settings()) as instance:
+        yield instance
+
+
+def put_plan(name: str, **limits: int) -> None:
+    with open_database().write_all() as session:
+        session.merge(Plan(name=name, limits=limits, updated_at=datetime.now(UTC)))
+
+
+def queue(instance: dg.DagsterInstance, key: str, **tags: str) -> dg.DagsterRun:
+    """As the web UI does it: with nothing but the partition."""
+    new = DagsterRun(
+        job_name="refresh_kb",
+        run_id=make_new_run_id(),
+        tags={"dagster/partition": key, **tags},
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        remote_job_origin=ORIGIN,
+    )
+    run = instance.run_storage.add_run(new)  # without the plan of its steps: nothing executes it, and it costs most
+    return instance.run_coordinator.submit_run(SubmitRunContext(run, workspace=None))  # type: ignore[arg-type]
+
+
+def next_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """What Dagster's daemon would start now."""
+    daemon = QueuedRunCoordinatorDaemon(interval_seconds=2)
+    return daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None)
+
+
+def start(instance: dg.DagsterInstance, runs: list[dg.DagsterRun]) -> None:
+    for run in runs:
+        instance.report_run_canceling(run)  # counts as in progress, and needs no worker
+
+
+def tenants_of(runs: list[dg.DagsterRun]) -> Counter[str]:
+    return Counter(run.tags["kb/tenant"] for run in runs)
+
+
+def test_a_run_that_carries_only_its_partition_is_tagged_with_tenant_kb_and_plan(instance: dg.DagsterInstance) -> None:
+    tags = queue(instance, "acme/docs").tags
+    assert (tags["kb/tenant"], tags["kb/kb"], tags["kb/plan"]) == ("acme", "docs", "default")
+    assert tags["kb/tenant.default"] == "acme"
+
+
+def test_a_run_that_names_no_kb_is_queued_as_it_is(instance: dg.DagsterInstance) -> None:
+    run = instance.create_run_for_job(
+        defs.resolve_job_def("housekeeping"), status=dg.DagsterRunStatus.NOT_STARTED, remote_job_origin=ORIGIN
+    )
+    context = SubmitRunContext(run, workspace=None)  # type: ignore[arg-type]
+    assert instance.run_coordinator.submit_run(context).status == dg.DagsterRunStatus.QUEUED
+
+
+def test_runs_of_a_suspended_tenant_fail_at_once_with_the_reason(instance: dg.DagsterInstance) -> None:
+    create_tenant(open_database(), "acme", "default", "tester")
+    set_status(open_database(), "acme", "suspended", "invoice 17 is open", "tester")
+    run = queue(instance, "acme/docs")
+    assert run.status == dg.DagsterRunStatus.FAILURE
+    (event,) = [
+        entry.dagster_event
+        for entry in instance.all_logs(run.run_id)
+        if entry.dagster_event and entry.dagster_event.event_type_value == "PIPELINE_FAILURE"
+    ]
+    assert "tenant acme is suspended: invoice 17 is open" in (event.message or "")
+    set_status(open_database(), "acme", "active", "", "tester")
+    assert queue(instance, "acme/docs").status == dg.DagsterRunStatus.QUEUED
+
+
+def test_a_tenant_that_floods_the_queue_does_not_keep_another_waiting(instance: dg.DagsterInstance) -> None:
+    for number in range(120):  # more than the page that the daemon reads at a time
+        queue(instance, f"flood/kb-{number}")
+    start(instance, next_runs(instance))
+    queue(instance, "acme/docs")
+    assert tenants_of(next_runs(instance)) == {"acme": 1}  # two of the flood run, more of it have to wait
+
+
+def test_a_tenant_alone_on_a_plan_without_limits_still_lets_another_in_next(instance: dg.DagsterInstance) -> None:
+    put_plan("default", max_concurrent_runs=100)
+    for number in range(30):
+        queue(instance, f"flood/kb-{number}")
+    running = next_runs(instance)
+    assert tenants_of(running) == {"flood": 4}
+    start(instance, running)
+    queue(instance, "acme/docs")
+    assert next_runs(instance) == []
+    instance.report_run_canceled(running[0])
+    assert tenants_of(next_runs(instance)) == {"acme": 1}
+
+
+def test_plans_weigh_the_runs_of_their_tenants(instance: dg.DagsterInstance) -> None:
+    for plan, weight in (("gold", 3), ("basic", 1)):
+        put_plan(plan, max_concurrent_runs=100, priority=weight)
+        create_tenant(open_database(), f"{plan}-tenant", "default", "tester")
+        set_plan(open_database(), f"{plan}-tenant", plan, "tester")
+    for number in range(30):
+        queue(instance, f"basic-tenant/kb-{number}")
+        queue(instance, f"gold-tenant/kb-{number}")
+    served: Counter[str] = Counter()
+    while sum(served.values()) < 20:
+        running = next_runs(instance)
+        served += tenants_of(running)
+        for run in running:
+            instance.report_run_canceled(run)
+    assert served["gold-tenant"] == pytest.approx(15, abs=1)
+
+
+def test_a_plan_that_changes_counts_for_what_waits_already(instance: dg.DagsterInstance) -> None:
+    for number in range(5):
+        queue(instance, f"acme/kb-{number}")
+    assert len(next_runs(instance)) == 2
+    put_plan("default", max_concurrent_runs=3)
+    assert len(next_runs(instance)) == 3
+
+
+def test_a_kb_has_one_writer_and_backfills_are_bounded(instance: dg.DagsterInstance) -> None:
+    put_plan("default", max_concurrent_runs=100)
+    queue(instance, "acme/docs")
+    queue(instance, "acme/docs")
+    assert len(next_runs(instance)) == 1
+    for number in range(4):
+        queue(instance, f"beta/kb-{number}", **{"dagster/backfill": "b1"})
+    assert tenants_of(next_runs(instance)) == {"acme": 1, "beta": 2}
