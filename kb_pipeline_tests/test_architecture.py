@@ -42,6 +42,15 @@ OWNERS = {
     "typer": {"cli"},
 }
 
+LOOK_ACROSS = {
+    "control/audit",  # verifies every chain
+    "control/catalogue",  # lists the KBs of all for the sensors
+    "control/host_clocks",  # one host is asked by many
+    "control/queueing",  # the terms of every plan
+    "control/tenants",  # lists tenants; keys of deleted ones
+}
+"""What leaves the tenant's own unit of work, and why."""
+
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(ROOT.rglob("*.py")):
@@ -75,6 +84,24 @@ def test_a_heavy_library_has_one_owner(library: str) -> None:
     importers = {name for name, tree in modules() for target in imported(tree) if target.split(".")[0] == library}
     assert importers
     assert all(any(name == owner or name.startswith(f"{owner}/") for owner in OWNERS[library]) for name in importers)
+
+
+def test_only_the_operators_programs_look_across_tenants() -> None:
+    across = {"read_all", "write_all"}
+    callers = {
+        name
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and (node.attr in across or node.attr == "connection")
+    }
+    assert callers == LOOK_ACROSS
+    sessions = {
+        name
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Session")
+    }
+    assert {name for name in sessions if name.startswith("control")} == {"control/database"}
 
 
 def test_definitions_load_none_of_the_heavy_libraries() -> None:

@@ -17,7 +17,7 @@ Tenant = Annotated[str, typer.Argument(metavar="[TENANT]", help="Whose changes; 
 @audit_app.command("list")
 def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
     """List changes, oldest first: by whom, when, from what to what."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import out, print_json, printable
     from kb_pipeline.control.audit import list_entries
 
     entries = list_entries(Session().db, tenant)
@@ -25,16 +25,10 @@ def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
         for entry in entries:
             print_json(entry)
         return
-    print_table(
-        ["number", "at", "actor", "action", "subject", "from", "to"],
-        (
-            [
-                entry["number"], entry["at"][:19], entry["actor"], entry["action"], entry["subject"],
-                _said(entry["before"]), _said(entry["after"]),
-            ]
-            for entry in entries
-        ),
-    )  # fmt: skip
+    for entry in entries:
+        change = f"{_said(entry['before'])} -> {_said(entry['after'])}" if entry["before"] else _said(entry["after"])
+        line = f"{entry['number']:>6}  {entry['at'][:19]}  {entry['actor']}  {entry['action']}  {entry['subject']}  "
+        out.print(printable(line + change), markup=False, highlight=False, soft_wrap=True)
 
 
 @audit_app.command()

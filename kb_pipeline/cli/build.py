@@ -17,6 +17,7 @@ from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import current_lease
 from kb_pipeline.control.refreshes import get_refresh
 from kb_pipeline.control.schema import Refresh
+from kb_pipeline.control.tenants import require_active
 from kb_pipeline.errors import LeaseHeld
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
@@ -35,8 +36,10 @@ def run_refresh(settings: Settings, db: Database, key: KbKey, *wishes: str) -> d
     Wishes are `force` and `retry`.
 
     Raises:
+        TenantInactive: the tenant is suspended, or being deleted; nothing was started.
         LeaseHeld: another run writes the KB; nothing was started.
     """
+    require_active(db, key.tenant)
     _wait_for_lease(db, key)
     run_id, started = str(uuid.uuid4()), time.monotonic()
     log = settings.home / "logs" / f"{run_id}.log"
