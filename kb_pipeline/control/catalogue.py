@@ -12,7 +12,7 @@ from sqlalchemy import select, tuple_
 
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.schema import Kb, SpecRevision
+from kb_pipeline.control.schema import Kb, Refresh, SpecRevision
 from kb_pipeline.control.tenants import check_not_retired, ensure_tenant, require_active
 from kb_pipeline.errors import UnknownKb, UnknownTenant
 from kb_pipeline.model import KbKey
@@ -97,6 +97,15 @@ def list_kbs(db: Database, after: KbKey | None = None) -> Iterator[KbRecord]:
     query = select(Kb).order_by(Kb.tenant, Kb.kb)
     if after is not None:
         query = query.where(tuple_(Kb.tenant, Kb.kb) > (after.tenant, after.kb))
+    with db.read_all() as session:
+        for row in session.scalars(query):
+            yield _record(row)
+
+
+def list_unstarted_kbs(db: Database) -> Iterator[KbRecord]:
+    """Every KB that no run has refreshed or is refreshing, by key."""
+    refreshed = select(Refresh.run_id).where(Refresh.tenant == Kb.tenant, Refresh.kb == Kb.kb)
+    query = select(Kb).where(Kb.live_version.is_(None), ~refreshed.exists()).order_by(Kb.tenant, Kb.kb)
     with db.read_all() as session:
         for row in session.scalars(query):
             yield _record(row)

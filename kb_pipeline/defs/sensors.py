@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from kb_pipeline.control.catalogue import KbRecord, list_kbs
-from kb_pipeline.control.refreshes import end_refresh, latest_refresh
+from kb_pipeline.control.catalogue import KbRecord, list_kbs, list_unstarted_kbs
+from kb_pipeline.control.refreshes import end_refresh
 from kb_pipeline.control.schedule import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
 from kb_pipeline.defs.partitions import knowledge_bases, tags_of
@@ -29,8 +29,7 @@ _MAX_REQUESTS = 100
 def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Add and remove partitions; ask for the first refresh of every KB that has had none."""
     db = open_database()
-    kbs = list(list_kbs(db))
-    wanted, present = {str(kb.key) for kb in kbs}, set(_present(context))
+    wanted, present = {str(kb.key) for kb in list_kbs(db)}, set(_present(context))
     new, gone = sorted(wanted - present), sorted(present - wanted)
     changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
     if new:
@@ -38,11 +37,7 @@ def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     if gone:
         changes.append(knowledge_bases.build_delete_request(gone))
     # The creation time is part of the key: a KB removed and applied again is new.
-    first = [
-        _request(kb, f"first/{kb.key}/{kb.created_at.isoformat()}")
-        for kb in kbs
-        if kb.live_version is None and latest_refresh(db, kb.key) is None
-    ]
+    first = [_request(kb, f"first/{kb.key}/{kb.created_at.isoformat()}") for kb in list_unstarted_kbs(db)]
     skip = None if changes or first else "catalogue and partitions agree"
     return dg.SensorResult(run_requests=first[:_MAX_REQUESTS], dynamic_partitions_requests=changes, skip_reason=skip)
 
