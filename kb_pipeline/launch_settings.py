@@ -20,8 +20,8 @@ LAUNCH_VARIABLES = (
     "KB_RUN_VARIABLES",
     "KB_RUN_CPUS",
     "KB_RUN_MEMORY_MB",
+    "KB_RUN_SECCOMP",
     "KB_DOCKER_NETWORK",
-    "KB_DOCKER_SECCOMP",
     "KB_K8S_NAMESPACE",
     "KB_K8S_SERVICE_ACCOUNT",
     "KB_K8S_CONFIG_MAPS",
@@ -62,7 +62,8 @@ class LaunchSettings:
     memory_mb: int = 4096
     network: str = ""
     seccomp: str = ""
-    """`KB_DOCKER_SECCOMP`: a file with the seccomp profile of run containers; empty for the engine's own."""
+    """`KB_RUN_SECCOMP`: the seccomp profile of a run, empty for the engine's own. Docker: a file that holds it.
+    Kubernetes: the name of one that every node has."""
     namespace: str = "default"
     service_account: str = "default"
     config_maps: tuple[str, ...] = ()
@@ -85,7 +86,7 @@ def load_launch_settings() -> LaunchSettings:
         cpus=_positive("KB_RUN_CPUS", "2"),
         memory_mb=round(_positive("KB_RUN_MEMORY_MB", "4096")),
         network=_required("KB_DOCKER_NETWORK", launcher) if in_docker else "",
-        seccomp=os.environ.get("KB_DOCKER_SECCOMP", ""),
+        seccomp=os.environ.get("KB_RUN_SECCOMP", ""),
         namespace=_name("KB_K8S_NAMESPACE"),
         service_account=_name("KB_K8S_SERVICE_ACCOUNT"),
         config_maps=_names("KB_K8S_CONFIG_MAPS", _DNS_LABEL),

@@ -50,6 +50,12 @@ def postgres_url() -> Iterator[str]:
             server.cleanup()
 
 
+@pytest.fixture
+def fresh_postgres(postgres_url: str) -> str:
+    """The URL of an empty database on that server."""
+    return _fresh_database(postgres_url)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty control plane, on SQLite and on Postgres."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STOP_TIMEOUT_S = 60
 """What a cancelled run gets before it is killed: pages under way are answered, then everything is closed."""
+IMAGE_GROUP = 10001
+"""The group of the image's user, who must be able to read secrets and write to the home."""
 _MOST_PROCESSES = 512
 _LAUNCHES_NOTHING = "KB_RUN_LAUNCHER=elsewhere"
 """Given to every run: it needs neither an engine nor what launching takes."""
@@ -133,7 +135,7 @@ def _seccomp(launch: LaunchSettings) -> list[str]:
     try:
         return [f"seccomp={Path(launch.seccomp).read_text(encoding='utf-8')}"]
     except OSError as error:
-        raise InvalidSetting("KB_DOCKER_SECCOMP", f"{launch.seccomp} cannot be read: {error.strerror}") from None
+        raise InvalidSetting("KB_RUN_SECCOMP", f"{launch.seccomp} cannot be read: {error.strerror}") from None
 
 
 def _kubernetes(launch: LaunchSettings, inst_data: ConfigurableClassData | None) -> K8sRunLauncher:
@@ -171,7 +173,11 @@ def _kubernetes(launch: LaunchSettings, inst_data: ConfigurableClassData | None)
             "pod_template_spec_metadata": {"labels": {"app.kubernetes.io/part-of": "kb-pipeline"}},
             "pod_spec_config": {
                 "automount_service_account_token": False,
-                "security_context": {"run_as_non_root": True, "seccomp_profile": {"type": "RuntimeDefault"}},
+                "security_context": {
+                    "run_as_non_root": True,
+                    "fs_group": IMAGE_GROUP,
+                    "seccomp_profile": _node_profile(launch),
+                },
                 "termination_grace_period_seconds": STOP_TIMEOUT_S,
             },
             "job_spec_config": {"ttl_seconds_after_finished": 24 * 3600},
@@ -180,6 +186,12 @@ def _kubernetes(launch: LaunchSettings, inst_data: ConfigurableClassData | None)
         only_allow_user_defined_k8s_config_fields={},
         only_allow_user_defined_env_vars=[],
     )
+
+
+def _node_profile(launch: LaunchSettings) -> dict[str, str]:
+    if not launch.seccomp:
+        return {"type": "RuntimeDefault"}
+    return {"type": "Localhost", "localhost_profile": launch.seccomp}
 
 
 def _volume(name: str, mount: Mount) -> dict[str, Any]:
