@@ -5,98 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import ModuleTarget
-from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
-from dagster_graphql.test.utils import execute_dagster_graphql
 
-from kb_pipeline.control.catalogue import apply_spec
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.status import describe_kb
-from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.defs.launchers import STOP_TIMEOUT_S
-from kb_pipeline.defs.partitions import add_partition
-from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
-from kb_pipeline.spec import parse_spec
 from kb_pipeline_tests.deploy.engine import Container, Engine, serve_engine
+from kb_pipeline_tests.deploy.roles import KEY, Roles, apply_kb, play_roles, wait_until
 from kb_pipeline_tests.site import Site
 
-KEY = KbKey("acme", "docs")
 IMAGE = "registry.example/kb-pipeline:1.2"
-LAUNCH = """
-mutation($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { runId status } }
-    ... on PythonError { message }
-  }
-}
-"""
-TERMINATE = "mutation($run: String!) { terminateRun(runId: $run) { __typename } }"
-
-
-class Roles:
-    """The roles of a deployment in one process: a code server, and what web UI and daemon do with it."""
-
-    def __init__(self, context: WorkspaceProcessContext, engine: Engine) -> None:
-        self.context, self.engine, self.instance = context, engine, context.instance
-
-    def ask(self, mutation: str, **variables: Any) -> Any:
-        """What the web UI's buttons send."""
-        [answer] = execute_dagster_graphql(self.context.create_request_context(), mutation, variables).data.values()
-        return answer
-
-    def launch(self) -> str:
-        """Press Launch; returns the id of the queued run."""
-        [location] = self.context.create_request_context().code_locations
-        [repository] = location.get_repositories()
-        selector = {
-            "repositoryLocationName": location.name,
-            "repositoryName": repository,
-            "pipelineName": "refresh_kb",
-        }
-        metadata = {"tags": [{"key": "dagster/partition", "value": str(KEY)}]}
-        answer = self.ask(LAUNCH, params={"selector": selector, "mode": "default", "executionMetadata": metadata})
-        assert answer["__typename"] == "LaunchRunSuccess", answer
-        assert answer["run"]["status"] == "QUEUED"
-        return str(answer["run"]["runId"])
-
-    def dequeue(self) -> Container:
-        """One round of the daemon; returns the container that it started."""
-        before = set(self.engine.containers)
-        for _ in QueuedRunCoordinatorDaemon(interval_seconds=1).run_iteration(self.context):
-            pass
-        [started] = set(self.engine.containers) - before
-        return self.engine.containers[started]
-
-    def status(self, run_id: str) -> dg.DagsterRunStatus:
-        run = self.instance.get_run_by_id(run_id)
-        assert run is not None
-        return run.status
-
-
-@contextmanager
-def loaded(engine: Engine) -> Iterator[Roles]:
-    with ExitStack() as stack:
-        instance = stack.enter_context(open_instance(load_settings()))
-        add_partition(instance, KEY)
-        target = ModuleTarget("kb_pipeline.definitions", None, None, None)
-        context = stack.enter_context(WorkspaceProcessContext(instance, target))
-        yield Roles(context, engine)
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine whose images hold Python, this code and a dagster.yaml."""
+    """An engine whose images hold Python and this code."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     code = str(Path(__file__).parents[2])
     with serve_engine({"PATH": path, "PYTHONPATH": code, "HOME": str(tmp_path)}, tmp_path) as engine:
@@ -118,33 +46,30 @@ def roles(
     monkeypatch.setenv("DOCKER_HOST", engine.url)
     monkeypatch.setenv("DOCS_TOKEN", "t0ken")
     monkeypatch.setenv("UNRELATED_SECRET", "hunter2")
-    with loaded(engine) as roles:
+    with play_roles() as roles:
         yield roles
 
 
-def apply(site: Site) -> None:
-    source = f"{{name: site, type: web, start_urls: ['{site.url}/'], delay_s: 0}}"
-    yaml = f"tenant: acme\nkb: docs\nsources: [{source}]\nembedding: {{model: all-MiniLM-L6-v2}}\n"
-    apply_spec(Database(load_settings().database_url), parse_spec(yaml, "test"), yaml)
+def dequeue(roles: Roles, engine: Engine) -> Container:
+    """The container that the daemon starts for the queued run."""
+    roles.dequeue()
+    [container] = engine.containers.values()
+    return container
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.1)
+def live_version() -> object:
+    return describe_kb(Database(load_settings().database_url), KEY)["live_version"]
 
 
 def test_a_refresh_launched_from_the_web_ui_runs_in_a_container_and_publishes(
-    roles: Roles, site: Site, fresh_postgres: str
+    roles: Roles, engine: Engine, site: Site, fresh_postgres: str
 ) -> None:
-    apply(site)
+    apply_kb(site)
     run_id = roles.launch()
-    container = roles.dequeue()
-    assert container.wait(120) == 0, roles.engine.log(container)
-    assert roles.status(run_id) == dg.DagsterRunStatus.SUCCESS, roles.engine.log(container)
-    assert describe_kb(Database(load_settings().database_url), KEY)["live_version"] == 1
+    container = dequeue(roles, engine)
+    assert container.wait(120) == 0, engine.log(container)
+    assert roles.run(run_id).status == dg.DagsterRunStatus.SUCCESS, engine.log(container)
+    assert live_version() == 1
     assert site.asked["/"] == 1
 
     spec, host = container.spec, container.spec["HostConfig"]
@@ -160,7 +85,7 @@ def test_a_refresh_launched_from_the_web_ui_runs_in_a_container_and_publishes(
     assert "hunter2" not in str(spec)
     assert fresh_postgres not in str(spec)  # the secret is in its file only
     # What the daemon's socket proxy must let through, and nothing more.
-    assert set(roles.engine.calls) == {
+    assert set(engine.calls) == {
         ("GET", "/version"), ("POST", "/containers/create"), ("GET", "/containers/ID/json"),
         ("POST", "/containers/ID/start"),
     }  # fmt: skip
@@ -168,7 +93,7 @@ def test_a_refresh_launched_from_the_web_ui_runs_in_a_container_and_publishes(
 
 @pytest.mark.parametrize("role", ["daemon", "web UI"])
 def test_cancel_ends_the_run_in_its_container(
-    roles: Roles, site: Site, monkeypatch: pytest.MonkeyPatch, role: str
+    roles: Roles, engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     reached, answer = threading.Event(), threading.Event()
 
@@ -178,9 +103,9 @@ def test_cancel_ends_the_run_in_its_container(
         return {}
 
     site.headers = hang
-    apply(site)
+    apply_kb(site)
     run_id = roles.launch()
-    container = roles.dequeue()
+    container = dequeue(roles, engine)
     try:
         wait_until(reached.is_set)
         if role == "daemon":
@@ -189,24 +114,26 @@ def test_cancel_ends_the_run_in_its_container(
         else:  # it cannot reach the engine
             monkeypatch.setenv("KB_RUN_LAUNCHER", "elsewhere")
             monkeypatch.delenv("DOCKER_HOST")
-            with loaded(roles.engine) as web_ui:
-                assert web_ui.ask(TERMINATE, run=run_id)["__typename"] == "TerminateRunSuccess"
+            with play_roles(with_code=False) as web_ui:
+                web_ui.terminate(run_id)
         container.wait(60)
     finally:
         answer.set()
-    assert roles.status(run_id) == dg.DagsterRunStatus.CANCELED, roles.engine.log(container)
-    assert ("POST", "/containers/ID/stop") in roles.engine.calls or role == "web UI"
-    assert describe_kb(Database(load_settings().database_url), KEY)["live_version"] is None
+    assert roles.run(run_id).status == dg.DagsterRunStatus.CANCELED, engine.log(container)
+    assert (("POST", "/containers/ID/stop") in engine.calls) == (role == "daemon")
+    assert live_version() is None
 
 
-def test_a_container_that_is_gone_is_no_running_worker(roles: Roles, site: Site) -> None:
-    apply(site)
+def test_a_container_that_is_gone_is_no_running_worker(roles: Roles, engine: Engine, site: Site) -> None:
+    apply_kb(site)
     run_id = roles.launch()
-    container = roles.dequeue()
-    run = roles.instance.get_run_by_id(run_id)
-    assert run is not None
-    assert roles.instance.run_launcher.check_run_worker_health(run).status.value == "RUNNING"
+    container = dequeue(roles, engine)
+
+    def health() -> str:
+        return str(roles.instance.run_launcher.check_run_worker_health(roles.run(run_id)).status.value)
+
+    assert health() == "RUNNING"
     container.kill()
-    assert roles.instance.run_launcher.check_run_worker_health(run).status.value == "FAILED"
-    del roles.engine.containers[container.id]  # an engine removes it by itself
-    assert roles.instance.run_launcher.check_run_worker_health(run).status.value == "NOT_FOUND"
+    assert health() == "FAILED"
+    del engine.containers[container.id]  # an engine removes it by itself
+    assert health() == "NOT_FOUND"
