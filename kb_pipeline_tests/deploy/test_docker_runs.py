@@ -27,7 +27,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     """An engine whose images hold Python and this code."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     code = str(Path(__file__).parents[2])
-    with serve_engine({"PATH": path, "PYTHONPATH": code, "HOME": str(tmp_path)}, tmp_path) as engine:
+    with serve_engine({"PATH": path, "PYTHONPATH": code, "PYTHONUNBUFFERED": "1"}, tmp_path) as engine:
         yield engine
 
 
@@ -93,7 +93,7 @@ def test_a_refresh_launched_from_the_web_ui_runs_in_a_container_and_publishes(
 
 @pytest.mark.parametrize("role", ["daemon", "web UI"])
 def test_cancel_ends_the_run_in_its_container(
-    roles: Roles, engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch, role: str
+    roles: Roles, engine: Engine, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     reached, answer = threading.Event(), threading.Event()
 
@@ -116,6 +116,9 @@ def test_cancel_ends_the_run_in_its_container(
             monkeypatch.delenv("DOCKER_HOST")
             with play_roles(with_code=False) as web_ui:
                 web_ui.terminate(run_id)
+            # What runs print is in the shared home, for the web UI to show.
+            wait_until(lambda: any("sending interrupt" in out.read_text() for out in home.rglob("*.out")))
+            answer.set()  # the request under way is waited for, but not for ever
         container.wait(60)
     finally:
         answer.set()
