@@ -6,12 +6,27 @@ import getpass
 import ipaddress
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from kb_pipeline import __version__
 from kb_pipeline.errors import InvalidSetting
+
+VARIABLES = (
+    "KB_HOME",
+    "KB_DATABASE_URL",
+    "KB_DATABASE_URL_FILE",
+    "KB_STORAGE_URI",
+    "KB_ACTOR",
+    "KB_CONTACT",
+    "KB_ALLOW_PRIVATE_NETWORKS",
+    "KB_LOG_FORMAT",
+    "KB_BROWSER",
+    "KB_PROXY",
+)
+"""Everything that is read here: what a run in a container must be given to see the same settings."""
 
 _PROXY = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/?")
 _LONGEST_ACTOR = 100
@@ -24,14 +39,16 @@ class Settings:
 
     home: Path
     """`KB_HOME`, absolute."""
-    database_url: str
-    """SQLAlchemy URL of the control plane."""
+    database_url: str = field(repr=False)
+    """SQLAlchemy URL of the control plane; it may hold a password."""
     data_dir: Path
     contact: str
     """`KB_CONTACT`: e-mail or URL put into the User-Agent; empty when unset."""
     allowed_networks: tuple[str, ...]
     """`KB_ALLOW_PRIVATE_NETWORKS`: CIDRs the operator opens to fetching."""
     log_format: Literal["text", "json"]
+    database_url_file: Path | None = None
+    """`KB_DATABASE_URL_FILE`: the file that the URL was read from."""
     browser: str = ""
     """`KB_BROWSER`: the executable of Chromium for pages that need their scripts; empty for the first one found."""
 
@@ -68,24 +85,52 @@ def load_settings() -> Settings:
     home = Path(os.environ.get("KB_HOME") or ".kb").expanduser().resolve()
     return Settings(
         home=home,
-        database_url=_database_url(os.environ.get("KB_DATABASE_URL", ""), home),
+        database_url=_database_url(*_from_file_or_environment("KB_DATABASE_URL"), home),
         data_dir=_data_dir(os.environ.get("KB_STORAGE_URI", ""), home),
         contact=_contact(os.environ.get("KB_CONTACT", "")),
         allowed_networks=_networks(os.environ.get("KB_ALLOW_PRIVATE_NETWORKS", "")),
         log_format=_log_format(os.environ.get("KB_LOG_FORMAT") or "text"),
+        database_url_file=_file(os.environ.get("KB_DATABASE_URL_FILE", "")),
         browser=os.environ.get("KB_BROWSER", "").strip(),
         actor=_actor(os.environ.get("KB_ACTOR", "").strip()),
         proxy=_proxy(os.environ.get("KB_PROXY", "").strip()),
     )
 
 
-def _database_url(given: str, home: Path) -> str:
+def set_variables(names: Iterable[str]) -> list[str]:
+    """Which of these variables the environment sets."""
+    return [name for name in names if name in os.environ]
+
+
+def _file(given: str) -> Path | None:
+    return Path(given).expanduser().resolve() if given else None
+
+
+def _from_file_or_environment(name: str) -> tuple[str, str]:
+    """The variable that says a secret, itself or the one that names its file, and the secret; it is never repeated."""
+    in_file, value, path = f"{name}_FILE", os.environ.get(name, ""), os.environ.get(f"{name}_FILE", "")
+    if not path:
+        return name, value
+    if value:
+        raise InvalidSetting(in_file, f"{name} is set too; set one of the two")
+    try:
+        value = Path(path).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise InvalidSetting(in_file, f"{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise InvalidSetting(in_file, f"{path} cannot be read: {error.strerror}") from None
+    if not value:
+        raise InvalidSetting(in_file, f"{path} is empty; it must hold what {name} would")
+    return in_file, value
+
+
+def _database_url(name: str, given: str, home: Path) -> str:
     if not given:
         return f"sqlite:///{home / 'control.db'}"
     scheme, separator, rest = given.partition("://")
     if not separator or scheme.split("+")[0] not in {"postgresql", "postgres", "sqlite"}:
         # The value may hold a password: it is not repeated.
-        raise InvalidSetting("KB_DATABASE_URL", "allowed are postgresql://... and sqlite:///PATH")
+        raise InvalidSetting(name, "allowed are postgresql://... and sqlite:///PATH")
     if scheme.startswith("sqlite"):
         return given
     return f"postgresql+psycopg://{rest}"  # psycopg 3, whatever driver was named

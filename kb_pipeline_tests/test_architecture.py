@@ -13,7 +13,8 @@ import pytest
 import kb_pipeline
 
 ROOT = Path(kb_pipeline.__file__).parent
-SHARED = {"", "errors", "failpoints", "model", "pieces", "spec", "settings", "storage", "tables", "processes", "urls"}
+SHARED = {"", "errors", "failpoints", "launch_settings", "model", "pieces", "spec", "settings", "storage", "tables",
+          "processes", "urls"}  # fmt: skip
 STAGES = {"fetch", "clean", "chunk", "embed", "index"}
 ALLOWED = {
     **dict.fromkeys(SHARED, SHARED),

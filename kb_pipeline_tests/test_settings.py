@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from kb_pipeline.errors import InvalidSetting
-from kb_pipeline.settings import load_settings
+from kb_pipeline.settings import VARIABLES, load_settings
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("HOME_", "DATABASE_URL", "STORAGE_URI", "CONTACT", "ALLOW_PRIVATE_NETWORKS", "LOG_FORMAT", "PROXY"):
-        monkeypatch.delenv(f"KB_{name}", raising=False)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KB_HOME", str(tmp_path))
 
 
@@ -54,3 +55,47 @@ def test_the_user_agent_names_the_contact(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("KB_CONTACT", "ops@acme.example")
     assert load_settings().user_agent.startswith("kb_pipeline/")
     assert load_settings().user_agent.endswith("(+ops@acme.example)")
+
+
+def test_the_database_url_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "database_url"
+    secret.write_text("postgresql://u:hunter2@h/db\n")
+    monkeypatch.setenv("KB_DATABASE_URL_FILE", str(secret))
+    settings = load_settings()
+    assert settings.database_url == "postgresql+psycopg://u:hunter2@h/db"
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "is empty"),
+        (b"\xffhunter2", "is not UTF-8"),
+        (b"mysql://root:hunter2@h/db", "allowed are postgresql"),
+    ],
+)
+def test_a_secret_file_that_is_no_use_is_named_and_never_quoted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    secret = tmp_path / "database_url"
+    if content is not None:
+        secret.write_bytes(content)
+    monkeypatch.setenv("KB_DATABASE_URL_FILE", str(secret))
+    with pytest.raises(InvalidSetting, match=f"KB_DATABASE_URL_FILE: .*{told}") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_secret_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KB_DATABASE_URL", "postgresql://u:hunter2@h/db")
+    monkeypatch.setenv("KB_DATABASE_URL_FILE", str(tmp_path / "absent"))
+    with pytest.raises(InvalidSetting, match="KB_DATABASE_URL_FILE: KB_DATABASE_URL is set too") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_every_variable_that_is_read_is_known_by_name() -> None:
+    source = (Path(__file__).parent.parent / "kb_pipeline/settings.py").read_text()
+    assert set(re.findall(r"KB_[A-Z_]+", source)) == set(VARIABLES)

@@ -1,4 +1,4 @@
-"""The Dagster instance: its storage by environment, its pools, its home."""
+"""The Dagster instance: its storage and files by environment, its pools, its home."""
 
 from __future__ import annotations
 
@@ -8,13 +8,39 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._config import Field
+from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from kb_pipeline.settings import Settings, load_settings
 
 POOLS = frozenset({"crawl", "embed"})
+
+
+class CancellableInstance(dg.DagsterInstance):
+    """Has the worker of a run in a container look by itself whether the run was cancelled.
+
+    So whoever may write to the instance can cancel, and only who launches needs to reach the containers.
+    """
+
+    @classmethod
+    def config_schema(cls) -> Mapping[str, Field]:
+        """Nothing beside what every instance has."""
+        return {}
+
+    @classmethod
+    def config_defaults(cls, base_dir: str) -> Mapping[str, ConfigurableClassData | None]:
+        """Those of every instance."""
+        return InstanceRef.config_defaults(base_dir)
+
+    @property
+    def should_start_background_run_thread(self) -> bool:
+        """Asked by `dagster api execute_run` only, which is what a container runs."""
+        return True
 
 
 class EnvStorage(DagsterStorage, ConfigurableClass):
@@ -38,6 +64,38 @@ class EnvStorage(DagsterStorage, ConfigurableClass):
             _, _, rest = settings.database_url.partition("://")
             return DagsterPostgresStorage(postgres_url=f"postgresql+psycopg2://{rest}", inst_data=inst_data)
         return DagsterSqliteStorage(str(settings.dagster_dir), inst_data=inst_data)
+
+
+class EnvComputeLogs(LocalComputeLogManager):
+    """Keeps what runs print in KB_HOME, which containers share, and not in DAGSTER_HOME, which an image may bring."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing to configure: the environment says it."""
+        return {}
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]  # as above
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> LocalComputeLogManager:
+        """Where Dagster keeps it while DAGSTER_HOME is `KB_HOME/dagster`."""
+        return LocalComputeLogManager(str(load_settings().dagster_dir / "storage"), inst_data=inst_data)
+
+
+class EnvArtifacts(LocalArtifactStorage):
+    """Keeps Dagster's own files in KB_HOME, for the same reason."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Nothing to configure: the environment says it."""
+        return {}
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]  # as above
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> LocalArtifactStorage:
+        """Where Dagster keeps them while DAGSTER_HOME is `KB_HOME/dagster`."""
+        return LocalArtifactStorage(str(load_settings().dagster_dir), inst_data=inst_data)
 
 
 def prepare_dagster_home(settings: Settings) -> Path:

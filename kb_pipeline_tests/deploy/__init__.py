@@ -1,0 +1,1 @@
+"""Tests of the production shape: launchers, image, Compose file, Kubernetes manifests."""
