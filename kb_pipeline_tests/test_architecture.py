@@ -39,6 +39,7 @@ OWNERS = {
     "sentence_transformers": {"embed/local_models"},
     "sqlalchemy": {"control"},
     "alembic": {"control/migrations", "control/schema_revision"},
+    "openfeature": {"control/flag_provider"},
     "typer": {"cli"},
 }
 
