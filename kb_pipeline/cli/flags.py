@@ -33,9 +33,12 @@ def list_them(
     rows = _effective(session, kb) if kb else list_states(session.db)
     if as_json:
         print_json(rows)
-        return
-    columns = [name for name in rows[0] if name != "value"]
-    print_table(columns, ([_said(row[name]) for name in columns] for row in rows))
+    elif kb:
+        columns = ["flag", "variant", "reason", "set_for"]
+        print_table(columns, ([row[name] for name in columns] for row in rows))
+    else:
+        for row in rows:
+            _print_state(row)
 
 
 @flag_app.command("set")
@@ -125,22 +128,25 @@ def _key(text: str) -> KbKey:
 
 
 def _show(session: Session, name: str, *, as_json: bool) -> None:
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
     from kb_pipeline.control.flags import list_states
 
     (state,) = (row for row in list_states(session.db) if row["flag"] == name)
     if as_json:
         print_json(state)
-        return
-    for field, value in state.items():
-        out.print(f"{field:<10} {_said(value)}", markup=False)
+    else:
+        _print_state(state)
 
 
-def _said(value: object) -> object:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}={_number(part)}" for name, part in value.items())
-    return value
+def _print_state(state: Mapping[str, Any]) -> None:
+    from kb_pipeline.cli.output import out
 
-
-def _number(value: object) -> str:
-    return f"{value:g} %" if isinstance(value, float) else str(value)
+    said = {
+        **state,
+        "variants": ", ".join(state["variants"]),
+        "rollout": ", ".join(f"{variant}={percent:g}%" for variant, percent in state["rollout"].items()),
+        "overrides": ", ".join(f"{scope}={variant}" for scope, variant in state["overrides"].items()),
+    }
+    out.print(f"{said.pop('flag')}: {said.pop('about')}", markup=False, style="bold")
+    for name, value in said.items():
+        out.print(f"{name:<10} {value}".rstrip(), markup=False)

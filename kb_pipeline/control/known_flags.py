@@ -29,7 +29,7 @@ class KnownFlag:
 
 CLEAN_FOCUS = KnownFlag(
     "clean-focus",
-    "What extraction does with blocks that may not belong to an article: weighs, keeps (recall) or drops them (precision)",
+    "What extraction does with blocks that may not belong to an article: weigh, keep (recall) or drop them (precision)",
     {"balanced": "balanced", "recall": "recall", "precision": "precision"},
     "balanced",
 )
