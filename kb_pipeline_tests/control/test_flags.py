@@ -210,13 +210,10 @@ def test_openfeatures_clients_get_values_or_the_standards_error_codes(plane: Dat
     }
     for code, found in wrong.items():
         assert (found.error_code, found.reason, bool(found.value)) == (code, Reason.ERROR, True)
-    for found in (
-        client.get_string_details(JOIN, "x", docs),
-        client.get_float_details(JOIN, 1.5, docs),
-        client.get_object_details(FOCUS, {"a": 1}, docs),
-        client.get_boolean_details(FOCUS, True, docs),
-    ):
-        assert found.error_code == ErrorCode.TYPE_MISMATCH
+    assert client.get_string_details(JOIN, "x", docs).error_code == ErrorCode.TYPE_MISMATCH
+    assert client.get_float_details(JOIN, 1.5, docs).error_code == ErrorCode.TYPE_MISMATCH
+    assert client.get_object_details(FOCUS, {"a": 1}, docs).error_code == ErrorCode.TYPE_MISMATCH
+    assert client.get_boolean_details(FOCUS, True, docs).error_code == ErrorCode.TYPE_MISMATCH
 
 
 def test_a_control_plane_that_does_not_answer_is_an_error_and_no_default(plane: Database) -> None:
@@ -252,6 +249,9 @@ def test_a_change_by_another_process_is_seen_within_the_time_between_two_looks(p
     subprocess.run([sys.executable, "-c", _CHANGED_ELSEWHERE, url], check=True)
     time.sleep(0.05)
     assert client.get_boolean_value(JOIN, True, docs) is False
+
+
+# -- refreshes
 
 
 def test_a_run_goes_by_the_flags_it_began_with(plane: Database) -> None:
