@@ -12,9 +12,14 @@ KbError
 │   ├── UnknownModel          no embedder of that name
 │   ├── UnknownDocument       no document of that key
 │   ├── UnknownVersion        the KB has no version of that number
+│   ├── UnknownFlag           no flag of that name
+│   ├── UnknownVariant        the flag has no variant of that name
+│   ├── InvalidRollout        percentages that cannot be
+│   ├── FlagNotSet            nothing was set of the flag there
 │   ├── BrowserMissing        pages are to be rendered and there is no browser
 │   └── NoLiveVersion         the KB has not been published yet
 ├── TenantInactive            the tenant is suspended, or being deleted
+├── FlagUnreadable            which variant of a flag a KB has cannot be told (transient)
 ├── LeaseHeld                 another run writes this KB (transient)
 ├── LeaseLost                 this run lost its lease; its work must not be published
 ├── SourceFailed              a source gave nothing at all, so nothing may be concluded from it (transient)
@@ -152,6 +157,38 @@ class NoLiveVersion(UsageError):
         self.kb = kb
 
 
+class UnknownFlag(UsageError):
+    """There is no flag of that name."""
+
+    def __init__(self, flag: str, known: Sequence[str]) -> None:
+        super().__init__(f"{flag!r} is no flag; there are {', '.join(known)}")
+        self.flag = flag
+
+
+class UnknownVariant(UsageError):
+    """The flag has no variant of that name."""
+
+    def __init__(self, flag: str, variant: str, known: Sequence[str]) -> None:
+        super().__init__(f"{flag} has no variant {variant!r}; it has {', '.join(known)}")
+        self.flag, self.variant = flag, variant
+
+
+class InvalidRollout(UsageError):
+    """The percentages of a rollout cannot be."""
+
+    def __init__(self, flag: str, why: str) -> None:
+        super().__init__(f"{flag}: {why}; write it as in: kb flag rollout {flag} VARIANT=10")
+        self.flag = flag
+
+
+class FlagNotSet(UsageError):
+    """Nothing was set of a flag where it is to be cleared."""
+
+    def __init__(self, flag: str, scope: str) -> None:
+        super().__init__(f"{flag}: nothing is set for {scope}; see what is with: kb flag list")
+        self.flag, self.scope = flag, scope
+
+
 class BrowserMissing(UsageError):
     """A source asks for rendering, and what it takes is not installed."""
 
@@ -166,6 +203,16 @@ class TenantInactive(KbError):
         why = f": {reason}" if reason else ""
         super().__init__(f"tenant {tenant} is {status}{why}; let it go on with: kb tenant resume {tenant}")
         self.tenant, self.status, self.reason = tenant, status, reason
+
+
+class FlagUnreadable(KbError):
+    """Which variant of a flag a KB has cannot be told at present; to guess would make documents anew by other rules."""
+
+    transient = True
+
+    def __init__(self, flag: str, why: str) -> None:
+        super().__init__(f"flag {flag} cannot be read: {why}")
+        self.flag = flag
 
 
 class LeaseHeld(KbError):

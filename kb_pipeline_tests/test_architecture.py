@@ -40,12 +40,14 @@ OWNERS = {
     "sentence_transformers": {"embed/local_models"},
     "sqlalchemy": {"control"},
     "alembic": {"control/migrations", "control/schema_revision"},
+    "openfeature": {"control/flag_provider"},
     "typer": {"cli"},
 }
 
 LOOK_ACROSS = {
     "control/audit",  # verifies every chain
     "control/catalogue",  # lists the KBs of all for the sensors
+    "control/flags",  # what is set for everybody, and the count of changes
     "control/host_clocks",  # one host is asked by many
     "control/queueing",  # the terms of every plan
     "control/tenants",  # lists tenants; keys of deleted ones

@@ -26,10 +26,16 @@ class ChunkingRules:
     """Whose tokens are counted, whatever the embedding model is: another model is then another set of vectors over
     the same chunks. This one knows a hundred languages."""
 
+    join_sections: bool = True
+    """Let sections that are too small to be found alone share a chunk with a neighbour."""
+
     def as_json(self) -> dict[str, Any]:
         """What a version records, to chunk the same way again."""
         return {"version": CHUNK_VERSION, **asdict(self)}
 
     def fingerprint(self) -> str:
         """Identity of the knobs and of the code behind them."""
-        return digest("chunking", CHUNK_VERSION, *(str(knob) for knob in astuple(self)))
+        *knobs, join_sections = astuple(self)
+        # A knob that came later counts where it was turned only: its coming makes nothing anew.
+        apart = [] if join_sections else ["sections apart"]
+        return digest("chunking", CHUNK_VERSION, *(str(knob) for knob in knobs), *apart)

@@ -58,7 +58,7 @@ class _Splitter:
     def chunks(self) -> Iterator[tuple[int, int, int]]:
         """Start, end and tokens of each chunk."""
         whole = (0, len(self.markdown))
-        tiny = self.limit // 4
+        tiny = self.limit // 4 if self.rules.join_sections else 0
         is_by_heading = self.rules.strategy == "by_heading"
         for start, end in read_sections(self.outline, self.ruler, tiny, self._room(0)) if is_by_heading else [whole]:
             yield from self._windows(start, end)

@@ -98,7 +98,7 @@ def _read_page(raw: RawDocument, text: str, rules: CleaningRules) -> Document | 
     title, canonical = metadata.title_of(tree, raw.url or raw.key), metadata.canonical_of(tree, base_url)
     translations = metadata.translations_of(tree, base_url)
     is_shell = _is_shell(tree)
-    markdown, links = write_markdown(_content(tree, raw.url), base_url)
+    markdown, links = write_markdown(_content(tree, raw.url, rules), base_url)
     words = len(_WORD.findall(markdown))
     if is_shell and words < _WORDS_OF_A_SHELL:
         return _rejected(raw, "needs_javascript", "its text is made by scripts; try rendering it")
@@ -160,7 +160,7 @@ def _is_cut_off(tree: Element) -> bool:
     return max(depths.values()) >= _PARSER_DEPTH
 
 
-def _content(tree: Element, url: str) -> Element:
+def _content(tree: Element, url: str, rules: CleaningRules) -> Element:
     """The main content, stripped of navigation: all of a documentation page, the article of any other."""
     content = documentation_content(tree)
     if content is not None:
@@ -168,7 +168,7 @@ def _content(tree: Element, url: str) -> Element:
         return content
     marked = main_content(tree)
     content = marked if marked is not None else _body(tree)
-    article = None if marked is not None and _is_reference(marked) else _article(tree, url)
+    article = None if marked is not None and _is_reference(marked) else _article(tree, url, rules)
     strip_boilerplate(content, is_documentation=False)
     if article is not None and article.words >= _LONG_ARTICLE:
         keep_article(content, article)
@@ -185,7 +185,7 @@ def _is_reference(content: Element) -> bool:
     return next(content.iter("pre", "dl"), None) is not None
 
 
-def _article(tree: Element, url: str) -> Article | None:
+def _article(tree: Element, url: str, rules: CleaningRules) -> Article | None:
     """What trafilatura takes for the article; None where it finds none, as in very odd trees."""
     from trafilatura import bare_extraction
 
@@ -193,7 +193,10 @@ def _article(tree: Element, url: str) -> Article | None:
     for cell in tree.iter("td", "th"):
         if span(cell) > _SANE_COLUMNS:
             cell.attrib.pop("colspan")  # trafilatura pads every row to the widest: minutes for a hostile table
-    found: Any = bare_extraction(tree, url=url or None, fast=True, include_comments=False, include_tables=True)
+    found: Any = bare_extraction(
+        tree, url=url or None, fast=True, include_comments=False, include_tables=True,
+        favor_recall=rules.focus == "recall", favor_precision=rules.focus == "precision",
+    )  # fmt: skip
     if found is None or found.body is None:
         return None
     blocks = ("".join(block.itertext()) for block in found.body.iter("p", "head", "item", "cell", "quote", "code"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 from kb_pipeline.model import digest
 
@@ -22,6 +22,8 @@ class CleaningRules:
 
     min_words: int = 1
     """A document of fewer words is rejected as `no_text`."""
+    focus: Literal["balanced", "recall", "precision"] = "balanced"
+    """What becomes of blocks of which it is doubtful whether they belong to an article: `recall` rather keeps them."""
     timeout_s: float = 20.0
     """Wall time that one document may take before it is given up."""
     memory_mb: int = 1024
@@ -32,12 +34,14 @@ class CleaningRules:
 
     def as_json(self) -> dict[str, Any]:
         """What a version records, to clean the same way again; what a document may cost is not among it."""
-        return {"version": CLEAN_VERSION, "min_words": self.min_words}
+        return {"version": CLEAN_VERSION, "min_words": self.min_words, "focus": self.focus}
 
     def fingerprint(self) -> str:
         """The identity of what changes output: the knobs, this project's code, the libraries behind it."""
         libraries = (f"{name} {number}" for name, number in library_versions().items())
-        return digest("clean", CLEAN_VERSION, str(self.min_words), *libraries)
+        # A knob that came later counts where it was turned only: its coming makes nothing anew.
+        focus = [] if self.focus == "balanced" else [self.focus]
+        return digest("clean", CLEAN_VERSION, str(self.min_words), *focus, *libraries)
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kb_pipeline.cli.audit import audit_app
+from kb_pipeline.cli.flags import flag_app
 from kb_pipeline.cli.session import JsonOption, KbArgument, Session
 from kb_pipeline.cli.tenants import tenant_app
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(audit_app, name="audit")
+app.add_typer(flag_app, name="flag")
 
 VersionArgument = Annotated[int, typer.Argument(metavar="V", help="A version's number.", min=1)]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]

@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.flag_provider import read_flags
 from kb_pipeline.control.leases import hold_lease, release_lease
 from kb_pipeline.control.refreshes import begin_refresh, end_refresh
 from kb_pipeline.control.versions import status_of
@@ -29,9 +30,9 @@ def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -
         raise UsageError(f"{key}: version {number} is {status}; only held versions wait for approval")
     owner = f"approve-{uuid.uuid4().hex[:12]}"
     with hold_lease(db, key, owner) as lease:
-        begin_refresh(db, key, owner)
+        flags = begin_refresh(db, key, owner, read_flags(db, key))
         try:
-            Workspace(settings, db, lease, owner).publish_held(number)
+            Workspace(settings, db, lease, owner, flags).publish_held(number)
         except BaseException as error:
             end_refresh(db, key, owner, "failed", message=str(error))
             raise

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import select, update
 
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.known_flags import FlagValue
 from kb_pipeline.control.schema import Refresh
 from kb_pipeline.model import KbKey, StageReport
 
@@ -16,19 +18,35 @@ RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", 
 _PROGRESS_INTERVAL_S = 0.5
 
 
-def begin_refresh(db: Database, key: KbKey, run_id: str) -> None:
-    """Note that a run works on the KB; a later stage of the same run, or its retry, changes nothing."""
+def begin_refresh(
+    db: Database, key: KbKey, run_id: str, flags: Mapping[str, FlagValue] | None = None
+) -> dict[str, FlagValue]:
+    """Note that a run works on the KB; a later stage of the same run, or its retry, changes nothing.
+
+    Args:
+        db: the control plane.
+        key: the KB.
+        run_id: whose first stage it is, or a later one.
+        flags: what they are now.
+
+    Returns:
+        The flags that hold for all of the run: those it began with.
+    """
+    now = dict(flags or {})
     with db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
         if row is None:
             session.add(
                 Refresh(
                     tenant=key.tenant, kb=key.kb, run_id=run_id, status="running", stages={}, done=0,
-                    started_at=datetime.now(UTC),
+                    started_at=datetime.now(UTC), flags=now,
                 )
             )  # fmt: skip
-        elif row.status != "running":
+            return now
+        if row.status != "running":
             row.status, row.message, row.ended_at = "running", None, None
+        row.flags = {**now, **(row.flags or {})}  # a release that came amid the run may know more of them
+        return dict(row.flags)
 
 
 def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport) -> None:

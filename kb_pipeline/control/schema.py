@@ -81,6 +81,37 @@ class RetiredKey(Base):
     retired_at: Mapped[datetime]
 
 
+class Flag(Base):
+    """What the operator set of a flag for everybody; its variants and its own default are declared in known_flags."""
+
+    __tablename__ = "flags"
+    name: Mapped[str] = mapped_column(_SLUG, primary_key=True)
+    variant: Mapped[str | None] = mapped_column(_SLUG)
+    """The default instead of the declared one."""
+    rollout: Mapped[list[Any]] = mapped_column(JSON)
+    """Pairs of variant and percent, in order."""
+    updated_at: Mapped[datetime]
+
+
+class FlagOverride(OfTenant, Base):
+    """The variant of a flag that one KB of a tenant has, or all of them that have none of their own."""
+
+    __tablename__ = "flag_overrides"
+    flag: Mapped[str] = mapped_column(_SLUG, primary_key=True)
+    kb: Mapped[str] = mapped_column(_SLUG, primary_key=True)
+    """Empty for the whole tenant."""
+    variant: Mapped[str] = mapped_column(_SLUG)
+    updated_at: Mapped[datetime]
+
+
+class FlagChanges(Base):
+    """One row, whose number grows with every change of a flag: how other processes notice."""
+
+    __tablename__ = "flag_changes"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(Integer)
+
+
 class AuditEntry(OfTenant, Base):
     """One change by somebody; each entry's hash covers the one before it. Without a tenant: of the installation."""
 
@@ -173,6 +204,8 @@ class Refresh(OfKb, Base):
     message: Mapped[str | None] = mapped_column(Text)
     stages: Mapped[dict[str, Any]]
     """Stage name to its report."""
+    flags: Mapped[dict[str, Any] | None]
+    """The value of every flag when the run began, which all of it goes by."""
     stage: Mapped[str | None] = mapped_column(String(20))
     done: Mapped[int] = mapped_column(Integer, default=0)
     total: Mapped[int | None] = mapped_column(Integer)
@@ -230,5 +263,5 @@ class HostGuest(Base):
     seen_until: Mapped[float] = mapped_column(Float, default=0.0)
 
 
-SHARED: tuple[type[Base], ...] = (Plan,)
+SHARED: tuple[type[Base], ...] = (Plan, Flag, FlagChanges)
 """What belongs to no tenant and every tenant may read."""

@@ -17,8 +17,10 @@ from kb_pipeline.clean.rules import CleaningRules, library_versions
 from kb_pipeline.control import catalogue, failures, refreshes, versions
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.erasures import erased_ids
+from kb_pipeline.control.flag_provider import read_flags
 from kb_pipeline.control.host_clocks import SharedTurns
 from kb_pipeline.control.housekeeping import tidy_kb
+from kb_pipeline.control.known_flags import CLEAN_FOCUS, JOIN_SECTIONS
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.control.sources import crawl_rules, recheck_rules
 from kb_pipeline.control.tenants import require_active
@@ -71,11 +73,12 @@ class Workspace:
         db: Database,
         lease: HeldLease,
         run_id: str,
+        flags: Mapping[str, Any],
         *,
         force: bool = False,
         retry: bool = False,
     ) -> None:
-        self.settings, self.db, self.lease, self.run_id = settings, db, lease, run_id
+        self.settings, self.db, self.lease, self.run_id, self._flags = settings, db, lease, run_id, flags
         self.force, self._retry = force, retry
         self.key: KbKey = lease.key
         self._repaired: list[str] = []
@@ -99,7 +102,7 @@ class Workspace:
 
     def clean(self) -> StageReport:
         """Bring documents up to pages."""
-        report = self._stage("clean", lambda p: refresh_documents(self.store, CleaningRules(), self.run_id, p))
+        report = self._stage("clean", lambda p: refresh_documents(self.store, self._cleaning, self.run_id, p))
         self._keep_failures("clean", failed_documents(self.store))
         return report
 
@@ -189,14 +192,21 @@ class Workspace:
         return EmbeddingModel(name, model_fingerprint(name), describe_model(name).dimension)
 
     @property
+    def _cleaning(self) -> CleaningRules:
+        return CleaningRules(focus=self._flags[CLEAN_FOCUS.name])
+
+    @property
     def _chunking(self) -> ChunkingRules:
         given = self.spec.chunking
-        return ChunkingRules(given.strategy, given.max_tokens, given.overlap_tokens, given.preserve_code)
+        return ChunkingRules(
+            given.strategy, given.max_tokens, given.overlap_tokens, given.preserve_code,
+            join_sections=self._flags[JOIN_SECTIONS.name],
+        )  # fmt: skip
 
     @property
     def _recipe(self) -> dict[str, Any]:
         """What a version records, so that the same bytes can be made into the same chunks again."""
-        rules = {"clean": CleaningRules().as_json(), "chunk": self._chunking.as_json()}
+        rules = {"clean": self._cleaning.as_json(), "chunk": self._chunking.as_json()}
         return {"rules": rules, "libraries": library_versions()}
 
     def _open_embedder(self) -> Embedder:
@@ -375,9 +385,9 @@ def open_workspace(
     catalogue.get_kb(db, key)
     require_active(db, key.tenant)
     with hold_lease(db, key, run_id) as lease:
-        refreshes.begin_refresh(db, key, run_id)
+        flags = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
         try:
-            yield Workspace(settings, db, lease, run_id, force=force, retry=retry)
+            yield Workspace(settings, db, lease, run_id, flags, force=force, retry=retry)
         except KbError as error:
             refreshes.end_refresh(db, key, run_id, "failed", message=str(error))
             raise

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kb_pipeline.chunk.rules import ChunkingRules
+from kb_pipeline.chunk.rules import CHUNK_VERSION, ChunkingRules
 from kb_pipeline.chunk.split import Tokenizer, chunk_document, embedding_text
-from kb_pipeline.model import Chunk
+from kb_pipeline.model import Chunk, digest
 from kb_pipeline_tests.chunk.conftest import SENTENCES
 
 _PIECES = st.sampled_from(
@@ -34,6 +34,7 @@ _RULES = st.builds(
     max_tokens=st.sampled_from([64, 100, 256, 8192]),
     overlap_tokens=st.sampled_from([0, 8, 32]),
     preserve_code=st.booleans(),
+    join_sections=st.booleans(),
 )
 
 
@@ -187,9 +188,22 @@ def test_rules_have_an_identity() -> None:
         ChunkingRules(max_tokens=128),
         ChunkingRules(overlap_tokens=16),
         ChunkingRules(preserve_code=False),
+        ChunkingRules(join_sections=False),
     ]
     assert len({rules.fingerprint() for rules in variants}) == len(variants)
     assert ChunkingRules().fingerprint() == ChunkingRules("by_heading", 256, 32, True).fingerprint()
+
+
+def test_rules_that_came_later_leave_the_identity_of_those_before_as_it_was() -> None:
+    before = digest("chunking", CHUNK_VERSION, "by_heading", "256", "32", "True", "multilingual-e5-small")
+    assert ChunkingRules().fingerprint() == before
+
+
+def test_small_sections_stand_alone_where_they_are_not_joined_but_headings_never_do(minilm: Tokenizer) -> None:
+    markdown = "# Words\n\n## graft\n\nA twig set on a tree.\n\n## spur\n\nA short twig that bears.\n"
+    assert len(chunk_document(markdown, "Words", ChunkingRules(), minilm)) == 1
+    apart = check_chunks(markdown, "Words", ChunkingRules(join_sections=False), minilm)
+    assert [chunk.text.splitlines()[0] for chunk in apart] == ["# Words", "## spur"]
 
 
 def test_targets_of_links_are_not_embedded_and_take_no_room(tokenizer: Tokenizer) -> None:

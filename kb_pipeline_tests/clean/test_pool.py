@@ -14,8 +14,8 @@ import psutil
 
 from kb_pipeline.clean.html import read_html
 from kb_pipeline.clean.pool import clean_documents
-from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.model import Document, RawDocument, Rejected
+from kb_pipeline.clean.rules import CLEAN_VERSION, CleaningRules, library_versions
+from kb_pipeline.model import Document, RawDocument, Rejected, digest
 from kb_pipeline_tests.clean.pages import raw
 
 SLOW = "<p>" + "word " * 5_000_000
@@ -122,6 +122,13 @@ def test_workers_die_with_their_parent_and_a_main_without_guard_runs_once() -> N
 def test_fingerprint_changes_with_what_changes_output_alone() -> None:
     assert CleaningRules(timeout_s=1, workers=9).fingerprint() == CleaningRules().fingerprint()
     assert CleaningRules(min_words=5).fingerprint() != CleaningRules().fingerprint()
+    focused = {CleaningRules(focus=focus).fingerprint() for focus in ("balanced", "recall", "precision")}
+    assert len(focused) == 3
+
+
+def test_rules_that_came_later_leave_the_identity_of_those_before_as_it_was() -> None:
+    libraries = (f"{name} {number}" for name, number in library_versions().items())
+    assert CleaningRules().fingerprint() == digest("clean", CLEAN_VERSION, "1", *libraries)
 
 
 def test_importing_the_room_loads_nothing_heavy() -> None:
