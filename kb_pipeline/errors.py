@@ -17,6 +17,7 @@ KbError
 ├── ChildCrashed              a worker process died (transient)
 ├── GateFailed                a candidate version did not pass its checks
 ├── DamagedStore              a stored table or segment cannot be read
+├── Unhealthy                something that kb_pipeline depends on is not as it must be
 └── InvalidVector             an embedder gave a vector that is not finite, unit-norm or of the right dimension
 
 `transient` tells whether trying the same again later can help; it is decided where the error is raised.
@@ -180,6 +181,10 @@ class DamagedStore(KbError):
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"{where} cannot be read: {why}")
         self.where = where
+
+
+class Unhealthy(KbError):
+    """A finding of `kb doctor`, with what to do about it."""
 
 
 class InvalidVector(KbError):

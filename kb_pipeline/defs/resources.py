@@ -52,7 +52,7 @@ class Workspaces(dg.ConfigurableResource[Any]):
         from kb_pipeline.control.workspace import open_workspace
 
         run = context.run
-        _refuse_if_ended(context.instance, run.run_id)
+        refuse_if_ended(context.instance, run.run_id)
         if missing := tags_of(context.partition_key).items() - run.tags.items():
             context.instance.add_run_tags(run.run_id, dict(missing))  # started around the coordinator
         with translated_errors():
@@ -64,7 +64,7 @@ class Workspaces(dg.ConfigurableResource[Any]):
                     workspace.end_part(sorted(asset.to_user_string() for asset in run.asset_selection or ()))
 
 
-def _refuse_if_ended(instance: dg.DagsterInstance, run_id: str) -> None:
+def refuse_if_ended(instance: dg.DagsterInstance, run_id: str) -> None:
     """A worker that slept while its run was ended from outside does no further step."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
