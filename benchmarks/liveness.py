@@ -1,9 +1,9 @@
 """How long a killed run worker, code server, daemon, or all of them hold up a KB; and that the next tick runs once.
 
 Each trial has a home of its own where `kb ui` refreshes one KB every minute. In the middle of a crawl the processes are
-killed with SIGKILL; `kb ui` is started again when it ends, as a supervisor would. Printed are the seconds until the run
-has ended, whoever ends it, its lease is free, and its pool slot. More than 120 s, or a tick that did not run exactly
-once, and the exit status is 1.
+killed with SIGKILL; `kb ui` itself is started again when it was among them, as a supervisor would. Printed are the
+seconds until the run has ended, whoever ended it, its lease is free, and its pool slot. More than 120 s, or a tick that
+did not run exactly once, and the exit status is 1.
 
 Run it with: python -m benchmarks.liveness [--trials N] [--kill run-worker ...] [--json]
 """
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 LIMIT_S = 120.0
 TARGETS = ("run-worker", "code-server", "daemon", "all")
 _KEY = "acme/docs"
-_COMMANDS = {"code-server": (" code-server start", " api grpc"), "daemon": ("dagster._daemon run",)}
-_WORKER = "multiprocessing.spawn"
+_COMMANDS = {"code-server": "dagster api grpc", "daemon": "dagster._daemon run"}
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def victims(target: str, ui: int, worker: int) -> list[int]:
         return [worker]
     if target == "all":
         return [ui, *(pid for pid, _ in tree)]
-    return [pid for pid, command in tree if any(part in command for part in _COMMANDS[target])]
+    return [pid for pid, command in tree if _COMMANDS[target] in command]
 
 
 def run_trial(target: str) -> Trial:

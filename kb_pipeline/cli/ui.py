@@ -1,0 +1,100 @@
+"""`kb ui`: Dagster's web UI, its daemon and the code server, each started again when it dies.
+
+Not `dagster dev`: that ends with its daemon, and behind its proxy a code server that died is never started again, with
+which all sensors stop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from kb_pipeline.cli.output import err
+from kb_pipeline.defs.instance import prepare_dagster_home
+from kb_pipeline.errors import Unhealthy
+from kb_pipeline.processes import die_with_parent
+from kb_pipeline.settings import Settings
+
+_LOCATION = "kb_pipeline.definitions"
+_SHORT_LIFE_S = 20.0
+"""What ends sooner at its first start will not do better at the next."""
+_PAUSE_S = 1.0
+_END_WAIT_S = 30.0
+
+
+def serve(settings: Settings, port: int) -> None:
+    """Run all three until Ctrl-C or SIGTERM.
+
+    Raises:
+        Unhealthy: one of them cannot be started.
+    """
+    environment = os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(settings)), "KB_HOME": str(settings.home)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="kb-ui-") as folder:  # nobody else may talk to the code server
+        socket, workspace = Path(folder) / "code-server", Path(folder) / "workspace.yaml"
+        where = {"grpc_server": {"socket": str(socket), "location_name": _LOCATION}}
+        workspace.write_text(json.dumps({"load_from": [where]}))  # JSON is YAML
+        server = ["dagster", "api", "grpc", "--socket", str(socket), "--module-name", _LOCATION]
+        web = ["dagster_webserver", "--host", "127.0.0.1", "--port", str(port), "--workspace", str(workspace)]
+        services = [Service("code server", server, environment)]
+        try:
+            while not socket.exists():  # whoever asks too early asks again only after a minute
+                services[0].revive()
+                time.sleep(_PAUSE_S / 4)
+            services.append(Service("web UI", web, environment))
+            services.append(Service("daemon", ["dagster._daemon", "run", "--workspace", str(workspace)], environment))
+            while True:
+                for service in services:
+                    service.revive()
+                time.sleep(_PAUSE_S)
+        except KeyboardInterrupt:
+            err.print("ending the web UI")
+        finally:
+            end(services)
+
+
+class Service:
+    """A process that is to run always."""
+
+    def __init__(self, name: str, module: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._name, self._environment = name, environment
+        self._command = [sys.executable, "-m", *module]
+        self._has_lasted = False
+        self._start()
+
+    def revive(self) -> None:
+        """Start it again if it has ended; raises Unhealthy when it ended right after its first start."""
+        self._has_lasted = self._has_lasted or time.monotonic() - self._started > _SHORT_LIFE_S
+        if (status := self.process.poll()) is None:
+            return
+        if not self._has_lasted:
+            raise Unhealthy(f"the {self._name} ended with status {status} right after its start")
+        err.print(f"the {self._name} ended with status {status}; starting it again")
+        self._start()
+
+    def _start(self) -> None:
+        parent = os.getpid()
+        self._started = time.monotonic()
+        self.process = subprocess.Popen(
+            self._command, env=self._environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent)
+        )
+
+
+def end(services: Iterable[Service]) -> None:
+    """Ask all to end, then make them; the workers of runs go on and end by themselves."""
+    processes = [service.process for service in services]
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _END_WAIT_S
+    for process in processes:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            process.kill()
