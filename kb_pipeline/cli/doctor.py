@@ -29,7 +29,7 @@ def examine() -> list[dict[str, Any]]:
         "home": _home,
         "disk": _disk,
         "control plane": _control_plane,
-        "clock": _clock,
+        "clock": check_clock,
         "dagster": _dagster,
         "migrations": _migrations,
         "daemons": _daemons,
@@ -39,10 +39,11 @@ def examine() -> list[dict[str, Any]]:
         "network": _network,
         "browser": _browser,
     }
-    return [_run(name, check, settings) for name, check in checks.items()]
+    return [run_check(name, check, settings) for name, check in checks.items()]
 
 
-def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
+def run_check(name: str, check: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
+    """What one check finds; whatever it raises is the finding."""
     try:
         return {"check": name, "ok": True, "what": check(settings)}
     except KbError as error:
@@ -85,7 +86,7 @@ def _control_plane(settings: Settings) -> str:
     return f"{db.url.get_backend_name()}, {sum(1 for _ in list_kbs(db))} KBs"
 
 
-def _clock(settings: Settings) -> str:
+def check_clock(settings: Settings) -> str:
     """Leases and heartbeats are compared across machines; one whose clock is off loses its own or takes others'."""
     from kb_pipeline.control.heartbeats import database_time
 

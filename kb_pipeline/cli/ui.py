@@ -36,7 +36,8 @@ def serve(settings: Settings, port: int) -> None:
         Unhealthy: one of them cannot be started.
     """
     environment = os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(settings)), "KB_HOME": str(settings.home)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for signum in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: what was started in the background ignores it
+        signal.signal(signum, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="kb-ui-") as folder:  # nobody else may talk to the code server
         socket, workspace = Path(folder) / "code-server", Path(folder) / "workspace.yaml"
         where = {"grpc_server": {"socket": str(socket), "location_name": _LOCATION}}

@@ -17,17 +17,19 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from benchmarks.liveness import run_trial
 from kb_pipeline.control import leases, refreshes
 from kb_pipeline.control.catalogue import apply_spec
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.heartbeats import beating, get_heartbeat, give_up, judge, list_heartbeats
 from kb_pipeline.control.schema import Heartbeat
 from kb_pipeline.definitions import defs
+from kb_pipeline.defs.health import check_runs
 from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.defs.partitions import add_partition, tags_of
 from kb_pipeline.defs.reaper import list_workers, reap, reap_dead_runs
 from kb_pipeline.defs.resources import open_database, refuse_if_ended
-from kb_pipeline.errors import LeaseLost
+from kb_pipeline.errors import LeaseLost, Unhealthy
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec import parse_spec
@@ -211,8 +213,11 @@ def test_a_worker_of_another_machine_is_given_up_when_it_is_silent_twice(
     first = reap(instance, db, {})
     assert first.ended == []
     assert_untouched(instance, run.run_id)
+    with pytest.raises(Unhealthy, match=r"6\d s since its last sign of life"):
+        check_runs(instance, db)
     assert reap(instance, db, json.loads(json.dumps(first.suspects))).ended == [run.run_id]
     assert_freed(instance, run.run_id)
+    assert check_runs(instance, db) == "0 at work"
 
 
 def test_a_beat_between_two_looks_clears_a_worker(instance: dg.DagsterInstance, db: Database) -> None:
@@ -334,3 +339,10 @@ def test_an_ended_run_does_no_further_step(instance: dg.DagsterInstance) -> None
     instance.report_run_failed(run, "given up")
     with pytest.raises(dg.Failure, match="ended"):
         refuse_if_ended(instance, run.run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["code-server", "all"])
+def test_a_whole_deployment_recovers_from_kills_and_the_next_tick_runs_once(target: str) -> None:
+    trial = run_trial(target)
+    assert trial.is_good, trial
