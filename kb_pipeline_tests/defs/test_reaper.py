@@ -153,12 +153,14 @@ def pid_of(worker: Heartbeat) -> int:
     return int(worker.process.partition("/")[0])
 
 
-def test_a_killed_build_is_ended_by_the_daemon_that_comes_later(
+def test_a_build_is_left_alone_while_stopped_and_ended_once_killed_by_a_daemon_that_comes_later(
     kb: Kb, instance: dg.DagsterInstance, db: Database, sleepy_site: str
 ) -> None:
     apply(sleepy_site)
     with building(kb, db) as (process, worker):
-        assert reap(instance, db, {}).ended == []
+        os.kill(pid_of(worker), signal.SIGSTOP)  # as slow as can be, and alive
+        for _ in range(2):
+            assert reap(instance, db, {worker.run_id: worker.beat_at}, silent_after_s=0).ended == []
         assert_untouched(instance, worker.run_id)
         assert claimed(instance) == [worker.run_id]
         os.kill(pid_of(worker), signal.SIGKILL)
@@ -185,21 +187,6 @@ def test_the_next_build_takes_over_from_a_killed_one_at_once(
         assert status_of(instance, dead.run_id) == FAILED
         assert refreshes.get_refresh(db, KEY, dead.run_id).status == "failed"  # type: ignore[union-attr]
         assert claimed(instance) == [heir.run_id]
-
-
-def test_a_worker_that_is_stopped_is_alive(
-    kb: Kb, instance: dg.DagsterInstance, db: Database, sleepy_site: str
-) -> None:
-    apply(sleepy_site)
-    with building(kb, db) as (_, worker):
-        os.kill(pid_of(worker), signal.SIGSTOP)
-        suspects: dict[str, float | None] = {}
-        for _ in range(3):
-            found = reap(instance, db, suspects, silent_after_s=0)
-            suspects = found.suspects
-            assert found.ended == []
-        assert_untouched(instance, worker.run_id)
-        os.kill(pid_of(worker), signal.SIGCONT)
 
 
 def test_a_worker_of_another_machine_is_given_up_when_it_is_silent_twice(
@@ -286,13 +273,11 @@ def test_a_run_that_waits_or_works_beats_all_the_time(instance: dg.DagsterInstan
     assert judge(last, last.beat_at + 3600) == "alive"  # this process is there
 
 
-def test_a_step_of_the_refresh_is_executed_while_its_run_beats(instance: dg.DagsterInstance, db: Database) -> None:
-    apply("http://127.0.0.1:9/")  # refused at once
-    add_partition(instance, KEY)
-    job = defs.resolve_job_def("refresh_kb")
-    done = job.execute_in_process(instance=instance, partition_key=str(KEY), raise_on_error=False)
+def test_a_run_beats_from_its_start_and_is_tidied_up_after_its_end(instance: dg.DagsterInstance, db: Database) -> None:
+    done = defs.resolve_job_def("housekeeping").execute_in_process(instance=instance)
     assert [beat.run_id for beat in list_heartbeats(db)] == [done.run_id]
     assert reap(instance, db, {}).ended == []  # it ended by itself, and its process is there
+    assert list_heartbeats(db) != []
     assert reap(instance, db, {}, silent_after_s=0).ended == []
     assert list_heartbeats(db) == []
 
