@@ -40,10 +40,8 @@ class Worker:
         """What was found, for people."""
         if self.state == "gone":
             return "the run's worker is dead: its process is gone"
-        heard = (
-            f"given no sign of life for {self.silent_s:.0f} s" if self.beat_at is not None else "never been heard of"
-        )
-        return f"the run's worker is dead: it has {heard}"
+        since = "its last sign of life" if self.beat_at is not None else "the run's start, without any sign of life"
+        return f"the run's worker is taken for dead: {self.silent_s:.0f} s since {since}"
 
 
 @dataclass(slots=True)
