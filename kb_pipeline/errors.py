@@ -28,6 +28,7 @@ KbError
 ├── OutOfTenant               code reached for what is not its tenant's: a fault of ours
 ├── SchemaTooNew              a newer release has migrated the control plane
 ├── DamagedStore              a stored table or segment cannot be read
+├── Unhealthy                something that kb_pipeline depends on is not as it must be
 └── InvalidVector             an embedder gave a vector that is not finite, unit-norm or of the right dimension
 
 `transient` tells whether trying the same again later can help; it is decided where the error is raised.
@@ -289,6 +290,10 @@ class DamagedStore(KbError):
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"{where} cannot be read: {why}")
         self.where = where
+
+
+class Unhealthy(KbError):
+    """A finding of `kb doctor`, with what to do about it."""
 
 
 class InvalidVector(KbError):

@@ -1,4 +1,4 @@
-"""What every child process of ours does first: arrange to die with its parent."""
+"""What our processes know of each other: to die with a parent, to tell whether another one still runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
@@ -32,3 +33,42 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
 def collect_garbage_rarely() -> None:
     """Look for cycles less often: a tenth of the start of a short process goes into looking through modules again."""
     gc.set_threshold(20_000, 20, 20)
+
+
+def this_machine() -> str:
+    """Name the boot and the process table that our process ids belong to, as `/proc` does; empty where it cannot."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        is_ours = Path("/proc/self").readlink().name == str(os.getpid())  # not the host's, mounted in a container
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}" if is_ours else ""
+    except OSError:
+        return ""
+
+
+def name_process(pid: int) -> str:
+    """The process's id and start, which no later process has too; empty where it cannot be told."""
+    try:
+        return f"{pid}/{_stat(pid)[_START]}"
+    except OSError:
+        return ""
+
+
+def is_running(process: str) -> bool:
+    """Whether a process named by `name_process` on this machine still runs; when in doubt, it does."""
+    pid, _, start = process.partition("/")
+    try:
+        os.kill(int(pid), 0)
+        fields = _stat(int(pid))
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's, which /proc may hide
+        return True
+    return fields[_STATE] not in "ZX" and fields[_START] == start
+
+
+_STATE, _START = 0, 19
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5) from the third on: the second, a name in parentheses, may contain anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -48,6 +48,7 @@ LOOK_ACROSS = {
     "control/audit",  # verifies every chain
     "control/catalogue",  # lists the KBs of all for the sensors
     "control/flags",  # what is set for everybody, and the count of changes
+    "control/heartbeats",  # whose worker is alive
     "control/host_clocks",  # one host is asked by many
     "control/queueing",  # the terms of every plan
     "control/tenants",  # lists tenants; keys of deleted ones

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -380,13 +379,9 @@ def demo(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Where the web UI listens, on loopback.")] = 3000) -> None:
     """Start Dagster's web UI, sensors and schedules on this home."""
-    from kb_pipeline.defs.instance import prepare_dagster_home
+    from kb_pipeline.cli.ui import serve
 
-    session = Session()
-    home = prepare_dagster_home(session.settings)
-    os.environ.update(DAGSTER_HOME=str(home), KB_HOME=str(session.settings.home))
-    command = ["dagster", "dev", "-m", "kb_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 - no shell is wanted
+    serve(Session().settings, port)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kb_pipeline.cli.output import err
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.heartbeats import take_from_dead
 from kb_pipeline.control.leases import current_lease
 from kb_pipeline.control.refreshes import get_refresh
 from kb_pipeline.control.schema import Refresh
@@ -58,11 +59,13 @@ def run_refresh(settings: Settings, db: Database, key: KbKey, *wishes: str) -> d
 
 
 def _wait_for_lease(db: Database, key: KbKey) -> None:
-    """Wait until the lease of a dead run has run out; one that is renewed belongs to a living run."""
+    """Take the lease of a run whose process is gone, or wait until it has run out; a renewed one is a living run's."""
     first = current_lease(db, key)
     if first is not None:
         err.print(f"run {first.owner} holds the lease; waiting to see whether it is alive", markup=False)
     while (lease := current_lease(db, key)) is not None:
+        if take_from_dead(db, lease.owner):
+            continue
         if first is None or lease.expires_at > first.expires_at:
             raise LeaseHeld(key, lease.owner, lease.expires_at - time.time())
         time.sleep(_POLL_S)

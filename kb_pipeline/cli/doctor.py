@@ -6,14 +6,18 @@ import importlib.metadata
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from kb_pipeline.errors import BrowserMissing
+from kb_pipeline.control.database import Database
+from kb_pipeline.errors import BrowserMissing, KbError, Unhealthy
 from kb_pipeline.settings import Settings, load_settings
 
 _PACKAGES = ("dagster", "scrapy", "trafilatura", "openvino", "lancedb", "pylance", "polars", "sqlalchemy")
 _LEAST_FREE_BYTES = 1 << 30
+_MOST_OFFSET_S = 2.0
 
 
 def examine() -> list[dict[str, Any]]:
@@ -25,17 +29,25 @@ def examine() -> list[dict[str, Any]]:
         "home": _home,
         "disk": _disk,
         "control plane": _control_plane,
+        "clock": check_clock,
         "dagster": _dagster,
+        "migrations": _migrations,
+        "daemons": _daemons,
+        "code server": _code_server,
+        "runs": _runs,
         "embedding": _embedding,
         "network": _network,
         "browser": _browser,
     }
-    return [_run(name, check, settings) for name, check in checks.items()]
+    return [run_check(name, check, settings) for name, check in checks.items()]
 
 
-def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
+def run_check(name: str, check: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
+    """What one check finds; whatever it raises is the finding."""
     try:
         return {"check": name, "ok": True, "what": check(settings)}
+    except KbError as error:
+        return {"check": name, "ok": False, "what": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever is broken is the finding
         return {"check": name, "ok": False, "what": f"{type(error).__name__}: {error}"}
 
@@ -55,18 +67,39 @@ def _home(settings: Settings) -> str:
 
 
 def _disk(settings: Settings) -> str:
-    free = shutil.disk_usage(settings.home).free
-    if free < _LEAST_FREE_BYTES:
-        raise OSError(f"only {free >> 20} MiB free under {settings.home}; a refresh may need more")
-    return f"{free >> 30} GiB free"
+    free = {folder: shutil.disk_usage(_existing(folder)).free for folder in (settings.home, settings.data_dir)}
+    for folder, size in free.items():
+        if size < _LEAST_FREE_BYTES:
+            raise Unhealthy(f"only {size >> 20} MiB free under {folder}; a refresh may need more")
+    return ", ".join(f"{size >> 30} GiB free under {folder}" for folder, size in free.items())
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there already."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _control_plane(settings: Settings) -> str:
     from kb_pipeline.control.catalogue import list_kbs
-    from kb_pipeline.control.database import Database
 
     db = Database(settings.database_url)
     return f"{db.url.get_backend_name()}, {sum(1 for _ in list_kbs(db))} KBs"
+
+
+def check_clock(settings: Settings) -> str:
+    """Leases and heartbeats are compared across machines; one whose clock is off loses its own or takes others'."""
+    from kb_pipeline.control.heartbeats import database_time
+
+    db = Database(settings.database_url)
+    before = time.time()
+    there = database_time(db)
+    after = time.time()
+    if after < before:
+        raise Unhealthy(f"the time went back by {before - after:.3f} s; let a time service slew the clock, not set it")
+    offset = there - (before + after) / 2
+    if abs(offset) > _MOST_OFFSET_S + (after - before) / 2:
+        raise Unhealthy(f"this machine is {offset:+.1f} s off the database's clock; synchronize both with NTP")
+    return "one machine, one clock" if db.is_sqlite else f"{offset:+.3f} s to the database's"
 
 
 def _dagster(settings: Settings) -> str:
@@ -74,10 +107,41 @@ def _dagster(settings: Settings) -> str:
     from kb_pipeline.defs.partitions import knowledge_bases
 
     with open_instance(settings) as instance:
-        keys = instance.get_dynamic_partitions(str(knowledge_bases.name))
-        heartbeats = instance.get_daemon_heartbeats()
-    daemon = "its daemon has run" if heartbeats else "no daemon yet: sensors run under kb ui"
-    return f"{len(keys)} partitions; {daemon}"
+        return f"{len(instance.get_dynamic_partitions(str(knowledge_bases.name)))} partitions"
+
+
+def _migrations(settings: Settings) -> str:
+    from kb_pipeline.control.schema_revision import HEAD
+    from kb_pipeline.defs.health import check_schemas
+    from kb_pipeline.defs.instance import open_instance
+
+    Database(settings.database_url).dispose()  # brings it up to date, or says that it is a newer release's
+    with open_instance(settings) as instance:
+        return f"the control plane is at revision {HEAD}, {check_schemas(instance)}"
+
+
+def _daemons(settings: Settings) -> str:
+    from kb_pipeline.defs.health import check_daemons
+    from kb_pipeline.defs.instance import open_instance
+
+    with open_instance(settings) as instance:  # a home of its own may do without; a shared control plane is a server's
+        return check_daemons(instance, is_required=settings.is_postgres)
+
+
+def _code_server(settings: Settings) -> str:
+    from kb_pipeline.defs.health import check_code_server
+    from kb_pipeline.defs.instance import open_instance
+
+    with open_instance(settings) as instance:
+        return check_code_server(instance)
+
+
+def _runs(settings: Settings) -> str:
+    from kb_pipeline.defs.health import check_runs
+    from kb_pipeline.defs.instance import open_instance
+
+    with open_instance(settings) as instance:
+        return check_runs(instance, Database(settings.database_url))
 
 
 def _embedding(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -89,6 +90,13 @@ def current_lease(db: Database, key: KbKey) -> Lease | None:
 def release_lease(db: Database, lease: HeldLease) -> None:
     """Let the next writer in; harmless when the lease was lost."""
     _set_expiry(db, lease, _RELEASED)
+
+
+def revoke_leases(session: Session, owner: str) -> None:
+    """Take all leases from an owner that is dead; should it wake up after all, its token is out of date."""
+    session.execute(
+        update(Lease).where(Lease.owner == owner).values(owner="", token=Lease.token + 1, expires_at=_RELEASED)
+    )
 
 
 def verify_lease(session: Session, lease: HeldLease) -> None:

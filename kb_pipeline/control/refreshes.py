@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.known_flags import FlagValue
@@ -71,6 +72,12 @@ def end_refresh(
         if row is not None and (row.status == "running" or status != "failed"):
             row.status, row.version, row.message = status, version, message
             row.stage, row.ended_at = None, datetime.now(UTC)
+
+
+def end_interrupted(session: Session, run_id: str, message: str) -> None:
+    """Within a transaction: note that a run's worker died before it could say how it ended."""
+    values = {"status": "failed", "message": message, "stage": None, "ended_at": datetime.now(UTC)}
+    session.execute(update(Refresh).where(Refresh.run_id == run_id, Refresh.status == "running").values(values))
 
 
 def get_refresh(db: Database, key: KbKey, run_id: str) -> Refresh | None:

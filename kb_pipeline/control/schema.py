@@ -214,6 +214,17 @@ class Refresh(OfKb, Base):
     ended_at: Mapped[datetime | None]
 
 
+class Heartbeat(Base):
+    """The process that executes a run, and its last sign of life; see control.heartbeats."""
+
+    __tablename__ = "heartbeats"
+    run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    machine: Mapped[str] = mapped_column(String(120))
+    process: Mapped[str] = mapped_column(String(60))
+    beat_at: Mapped[float] = mapped_column(Float)
+    """Unix time by the database's clock."""
+
+
 class Failure(OfKb, Base):
     """What could not be turned into searchable text, at which stage and why."""
 

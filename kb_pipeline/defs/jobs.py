@@ -15,7 +15,10 @@ refresh_kb = dg.define_asset_job(
 )
 
 
-@dg.op(description="Remove data of versions that no KB keeps any more.")
+@dg.op(
+    description="Remove data of versions that no KB keeps any more.",
+    required_resource_keys={"workspaces"},  # gives the run's signs of life
+)
 def tidy_kbs(context: dg.OpExecutionContext) -> None:
     """Free what superseded versions, crashed candidates and stage tables leave behind; busy KBs are left alone."""
     from kb_pipeline.control.housekeeping import tidy_all

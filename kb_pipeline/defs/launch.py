@@ -24,10 +24,13 @@ def launch(key: KbKey, run_id: str, wishes: Sequence[str]) -> bool:
     from kb_pipeline.definitions import defs
     from kb_pipeline.defs.instance import open_instance
     from kb_pipeline.defs.partitions import WISH_TAGS, add_partition, tags_of
+    from kb_pipeline.defs.reaper import reap
+    from kb_pipeline.defs.resources import open_database
     from kb_pipeline.settings import load_settings
 
     with open_instance(load_settings()) as instance:
         add_partition(instance, key)
+        reap(instance, open_database(), suspects={})  # without a daemon nobody else does
         result = defs.resolve_job_def("refresh_kb").execute_in_process(
             instance=instance,
             partition_key=str(key),

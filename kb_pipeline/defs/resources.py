@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,15 @@ def _database(url: str) -> Database:
 
 
 class Workspaces(dg.ConfigurableResource[Any]):
-    """Opens the KB of an asset's partition for writing."""
+    """Opens the KB of an asset's partition for writing; says for as long as a run goes on that its worker is alive."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Workspaces]:
+        """Around all steps of a run: the in-process executor opens its resources right after the run's start."""
+        from kb_pipeline.control.heartbeats import beating
+
+        with beating(open_database(), context.run.run_id) if context.run else nullcontext():
+            yield self
 
     @contextmanager
     def open(self, context: dg.AssetExecutionContext) -> Iterator[Workspace]:
@@ -44,6 +52,7 @@ class Workspaces(dg.ConfigurableResource[Any]):
         from kb_pipeline.control.workspace import open_workspace
 
         run = context.run
+        refuse_if_ended(context.instance, run.run_id)
         if missing := tags_of(context.partition_key).items() - run.tags.items():
             context.instance.add_run_tags(run.run_id, dict(missing))  # started around the coordinator
         with translated_errors():
@@ -53,6 +62,13 @@ class Workspaces(dg.ConfigurableResource[Any]):
                 yield workspace
                 if not _publishes(run):
                     workspace.end_part(sorted(asset.to_user_string() for asset in run.asset_selection or ()))
+
+
+def refuse_if_ended(instance: dg.DagsterInstance, run_id: str) -> None:
+    """A worker that slept while its run was ended from outside does no further step."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        raise dg.Failure("the run was ended while its worker gave no sign of life", allow_retries=False)
 
 
 def _publishes(run: dg.DagsterRun) -> bool:

@@ -134,7 +134,8 @@ def test_the_instance_runs_on_postgres_when_the_control_plane_does(
 def test_jobs_schedules_and_sensors_are_what_the_readme_says() -> None:
     repository = defs.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} >= {"refresh_kb", "housekeeping"}
-    assert {sensor.name for sensor in repository.sensor_defs} == {"catalogue_sync", "due_refreshes", "lost_refreshes"}
+    sensors = {"catalogue_sync", "due_refreshes", "lost_refreshes", "reap_dead_runs"}
+    assert {sensor.name for sensor in repository.sensor_defs} == sensors
     assert [schedule.name for schedule in repository.schedule_defs] == ["nightly_housekeeping"]
 
 

@@ -1,0 +1,269 @@
+"""How long a killed run worker, code server, daemon, or all of them hold up a KB; and that the next tick runs once.
+
+Each trial has a home of its own where `kb ui` refreshes one KB every minute. In the middle of a crawl the processes are
+killed with SIGKILL; `kb ui` itself is started again when it was among them, as a supervisor would. Printed are the
+seconds until the run has ended, whoever ended it, its lease is free, and its pool slot. More than 120 s, or a tick that
+did not run exactly once, and the exit status is 1.
+
+Run it with: python -m benchmarks.liveness [--trials N] [--kill run-worker ...] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+LIMIT_S = 120.0
+TARGETS = ("run-worker", "code-server", "daemon", "all")
+_KEY = "acme/docs"
+_ASKED_AGAIN_S = 40.0
+"""By then the sensor has looked at a tick twice."""
+_COMMANDS = {"code-server": "dagster api grpc", "daemon": "dagster._daemon run"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Seconds from the kill on; None: not within twice the limit."""
+
+    killed: str
+    run_terminal_s: float | None
+    lease_free_s: float | None
+    slot_free_s: float | None
+    how: str
+    runs_of_next_tick: int
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all was freed in time and the next tick ran once."""
+        seconds = (self.run_terminal_s, self.lease_free_s, self.slot_free_s)
+        return all(s is not None and s <= LIMIT_S for s in seconds) and self.runs_of_next_tick == 1
+
+
+class Site:
+    """One page, kept back until it is let go."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.answers.wait(600)
+                body = b"<html><body><h1>Orchard</h1><p>Pears ripen after they are picked, in a cool dark cellar."
+                self.send_response(200 if self.path == "/" else 404)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class Supervisor:
+    """Keeps `kb ui` running, as systemd would."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._command = [sys.executable, "-m", "kb_pipeline", "ui", "--port", str(free.getsockname()[1])]
+        self._log = (folder / "ui.log").open("ab")
+        self._stop = threading.Event()
+        self.process = self._start()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all of it."""
+        self._stop.set()
+        self._thread.join()
+        for pid, _ in descendants(os.getpid()):
+            kill(pid)
+        self.process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(1):
+            if self.process.poll() is not None:
+                self.process = self._start()
+
+
+def descendants(root: int) -> Iterator[tuple[int, str]]:
+    """Process id and command line of all that `root` has started, orphans of these too: they come to the reaper."""
+    seen = {root}
+    for pid, parent, command in sorted(_processes()):
+        if parent in seen:
+            seen.add(pid)
+            yield pid, command
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (OSError, ValueError):
+                continue
+            yield int(folder.name), parent, command
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, if it is still there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def victims(target: str, ui: int, worker: int) -> list[int]:
+    """Which processes are killed."""
+    tree = list(descendants(ui))
+    if target == "run-worker":
+        return [worker]
+    if target == "all":
+        return [ui, *(pid for pid, _ in tree)]
+    return [pid for pid, command in tree if _COMMANDS[target] in command]
+
+
+def run_trial(target: str) -> Trial:
+    """One kill on a fresh home."""
+    with tempfile.TemporaryDirectory(prefix="kb-liveness-", ignore_cleanup_errors=True) as folder, _home(Path(folder)):
+        from kb_pipeline.defs.instance import open_instance
+        from kb_pipeline.settings import load_settings
+
+        site = Site()
+        _apply(site.url)
+        with open_instance(load_settings()) as instance:
+            supervisor = Supervisor(Path(folder))
+            try:
+                return _measure(target, instance, supervisor, site)
+            finally:
+                supervisor.stop()
+                site.server.shutdown()
+
+
+def _measure(target: str, instance: dg.DagsterInstance, supervisor: Supervisor, site: Site) -> Trial:
+    from kb_pipeline.control.heartbeats import list_heartbeats
+    from kb_pipeline.control.leases import current_lease
+    from kb_pipeline.defs.resources import open_database
+    from kb_pipeline.model import KbKey
+
+    db, key = open_database(), KbKey.parse(_KEY)
+    _wait(lambda: _slots(instance) and list_heartbeats(db) and current_lease(db, key), 120)
+    (beat,) = list_heartbeats(db)
+    pids = victims(target, supervisor.process.pid, int(beat.process.partition("/")[0]))
+    killed_at = time.time()
+    for pid in pids:
+        kill(pid)
+    site.answers.set()
+    free: dict[str, float] = {}
+    checks: dict[str, Callable[[], bool]] = {
+        "run": lambda: _run(instance, beat.run_id).is_finished,
+        "lease": lambda: (lease := current_lease(db, key)) is None or lease.owner != beat.run_id,
+        "slot": lambda: beat.run_id not in _slots(instance),
+    }
+    while len(free) < len(checks) and time.time() - killed_at < 2 * LIMIT_S:
+        free |= {name: time.time() - killed_at for name, check in checks.items() if name not in free and check()}
+        time.sleep(0.2)
+    run, lease, slot = (round(free[name], 1) if name in free else None for name in checks)
+    tick = _next_tick(time.time())
+    _wait(lambda: _count(instance, tick) and time.time() > tick + _ASKED_AGAIN_S, 150)
+    return Trial(target, run, lease, slot, _run(instance, beat.run_id).status.value, _count(instance, tick))
+
+
+def _slots(instance: dg.DagsterInstance) -> set[str]:
+    return {slot.run_id for slot in instance.event_log_storage.get_concurrency_info("crawl").claimed_slots}
+
+
+def _run(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
+    run = instance.get_run_by_id(run_id)
+    assert run
+    return run
+
+
+def _next_tick(now: float) -> float:
+    return (now // 60 + 1) * 60
+
+
+def _count(instance: dg.DagsterInstance, tick: float) -> int:
+    """Runs that were asked for by the tick."""
+    from datetime import UTC, datetime
+
+    keys = [run.tags.get("dagster/run_key", "") for run in instance.get_runs()]
+    return keys.count(f"{_KEY}@{datetime.fromtimestamp(tick, UTC).isoformat()}")
+
+
+def _wait(is_so: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _apply(url: str) -> None:
+    from kb_pipeline.control.catalogue import apply_spec
+    from kb_pipeline.defs.resources import open_database
+    from kb_pipeline.spec import parse_spec
+
+    source = {"name": "site", "type": "web", "start_urls": [url], "delay_s": 0, "sitemap": "off"}
+    spec = {"tenant": "acme", "kb": "docs", "sources": [source], "schedule": {"cron": "* * * * *"},
+            "embedding": {"model": "all-MiniLM-L6-v2"}}  # fmt: skip
+    yaml = json.dumps(spec)  # JSON is YAML
+    apply_spec(open_database(), parse_spec(yaml, "benchmark"), yaml, "benchmark")
+
+
+@contextmanager
+def _home(folder: Path) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.pop("KB_DATABASE_URL", None)
+    os.environ.update(KB_HOME=str(folder), KB_ALLOW_PRIVATE_NETWORKS="127.0.0.0/8")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def main() -> int:
+    """Print one line a trial; 1 if any missed the bar."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--kill", nargs="+", choices=TARGETS, default=TARGETS)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    trials = []
+    for target in options.kill:
+        for _ in range(options.trials):
+            trials.append(run_trial(target))
+            print(json.dumps(asdict(trials[-1])), file=sys.stderr, flush=True)
+    if options.json:
+        print(json.dumps([asdict(trial) for trial in trials]))
+    good = sum(trial.is_good for trial in trials)
+    print(f"{good} of {len(trials)} kills: all freed within {LIMIT_S:.0f} s, the next tick ran once", file=sys.stderr)
+    return 0 if good == len(trials) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

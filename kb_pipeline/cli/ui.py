@@ -1,0 +1,113 @@
+"""`kb ui`: Dagster's web UI, its daemon and the code server, each started again when it dies.
+
+Not `dagster dev`: that ends with its daemon, and behind its proxy a code server that died is never started again, with
+which all sensors stop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from kb_pipeline.cli.output import err
+from kb_pipeline.defs.instance import prepare_dagster_home
+from kb_pipeline.errors import Unhealthy
+from kb_pipeline.processes import die_with_parent
+from kb_pipeline.settings import Settings
+
+_HOST = "127.0.0.1"
+_LOCATION = "kb_pipeline.definitions"
+_SHORT_LIFE_S = 60.0
+"""What ends by itself sooner than this will not do better at the next start."""
+_PAUSE_S = 1.0
+_END_WAIT_S = 30.0
+
+
+def serve(settings: Settings, port: int) -> None:
+    """Run all three until Ctrl-C or SIGTERM.
+
+    Raises:
+        Unhealthy: one of them cannot be started.
+    """
+    environment = os.environ | {"DAGSTER_HOME": str(prepare_dagster_home(settings)), "KB_HOME": str(settings.home)}
+    _check_port(port)
+    for signum in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: what was started in the background ignores it
+        signal.signal(signum, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="kb-ui-") as folder:  # nobody else may talk to the code server
+        door, workspace = Path(folder) / "code-server", Path(folder) / "workspace.yaml"
+        where = {"grpc_server": {"socket": str(door), "location_name": _LOCATION}}
+        workspace.write_text(json.dumps({"load_from": [where]}))  # JSON is YAML
+        server = ["dagster", "api", "grpc", "--socket", str(door), "--module-name", _LOCATION]
+        web = ["dagster_webserver", "--host", _HOST, "--port", str(port), "--workspace", str(workspace)]
+        services = [Service("code server", server, environment)]
+        try:
+            while not door.exists():  # whoever asks too early asks again only after a minute
+                services[0].revive()
+                time.sleep(_PAUSE_S / 4)
+            services.append(Service("web UI", web, environment))
+            services.append(Service("daemon", ["dagster._daemon", "run", "--workspace", str(workspace)], environment))
+            while True:
+                for service in services:
+                    service.revive()
+                time.sleep(_PAUSE_S)
+        except KeyboardInterrupt:
+            err.print("ending the web UI")
+        finally:
+            end(services)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise Unhealthy(
+                f"port {port} of {_HOST} cannot be used ({error.strerror}); give another: --port"
+            ) from error
+
+
+class Service:
+    """A process that is to run always."""
+
+    def __init__(self, name: str, module: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._name, self._environment = name, environment
+        self._command = [sys.executable, "-m", *module]
+        self._start()
+
+    def revive(self) -> None:
+        """Start it again if it was killed or ended; raises Unhealthy when it ended by itself right after a start."""
+        if (status := self.process.poll()) is None:
+            return
+        if status >= 0 and time.monotonic() - self._started < _SHORT_LIFE_S:
+            raise Unhealthy(f"the {self._name} ended with status {status} right after its start")
+        err.print(f"the {self._name} ended with status {status}; starting it again")
+        self._start()
+
+    def _start(self) -> None:
+        parent = os.getpid()
+        self._started = time.monotonic()
+        self.process = subprocess.Popen(
+            self._command, env=self._environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent)
+        )
+
+
+def end(services: Iterable[Service]) -> None:
+    """Ask all to end, then make them; the workers of runs go on and end by themselves."""
+    processes = [service.process for service in services]
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + _END_WAIT_S
+    for process in processes:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            process.kill()

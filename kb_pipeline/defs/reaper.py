@@ -1,0 +1,133 @@
+"""Ends the runs of dead workers: the lease, the refresh, the run, its pool slots.
+
+Dagster does it only for a worker whose code server still lives: the default launcher's runs cannot be asked, and a run
+that was started around the launcher (`kb build`) is nobody's. A worker that has not begun its run yet beats nowhere:
+such runs end by `run_monitoring.start_timeout_seconds`, and a worker that comes after that leaves them alone.
+"""
+# No `from __future__ import annotations`: Dagster reads the annotations of a sensor's parameters.
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.heartbeats import WorkerState, database_time, get_heartbeat, give_up, judge, list_heartbeats
+from kb_pipeline.control.leases import LEASE_S
+from kb_pipeline.defs.jobs import housekeeping, refresh_kb
+from kb_pipeline.defs.resources import open_database
+
+logger = logging.getLogger(__name__)
+_WORKING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+Suspects = Mapping[str, float | None]
+"""Run id to the last sign of life, of those whose workers were silent at the last look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who executes a run, as far as can be seen."""
+
+    run_id: str
+    run: dg.DagsterRun | None
+    state: WorkerState
+    beat_at: float | None
+    silent_s: float
+
+    def describe(self) -> str:
+        """What was found, for people."""
+        if self.state == "gone":
+            return "the run's worker is dead: its process is gone"
+        since = "its last sign of life" if self.beat_at is not None else "the run's start, without any sign of life"
+        return f"the run's worker is taken for dead: {self.silent_s:.0f} s since {since}"
+
+
+@dataclass(slots=True)
+class Reaped:
+    """What one look found."""
+
+    ended: list[str] = field(default_factory=list)
+    suspects: dict[str, float | None] = field(default_factory=dict)
+
+
+@dg.sensor(
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ends runs whose worker is dead, so that their KB, their pool slots and their queue are free again.",
+)
+def reap_dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """The cursor holds who was silent at the last look."""
+    suspects = json.loads(context.cursor) if context.cursor else {}
+    found = reap(context.instance, open_database(), suspects)
+    said = f"ended: {', '.join(found.ended)}" if found.ended else "every worker is alive"
+    return dg.SensorResult(cursor=json.dumps(found.suspects), skip_reason=said)
+
+
+def reap(instance: dg.DagsterInstance, db: Database, suspects: Suspects, silent_after_s: float = LEASE_S) -> Reaped:
+    """End every run whose worker is gone, or silent and was so at the last look.
+
+    Call it again only after more than `heartbeats.BEAT_S`.
+    """
+    found = Reaped()
+    for worker in list_workers(instance, db, silent_after_s):
+        if worker.state == "silent" and suspects.get(worker.run_id, -1) != worker.beat_at:
+            found.suspects[worker.run_id] = worker.beat_at
+        elif worker.state != "alive" and _bury(instance, db, worker):
+            found.ended.append(worker.run_id)
+    _free_orphaned_slots(instance, db)
+    return found
+
+
+def list_workers(instance: dg.DagsterInstance, db: Database, silent_after_s: float = LEASE_S) -> Iterator[Worker]:
+    """The workers of all runs that are being executed, and of those that have ended and were not tidied up."""
+    now = database_time(db)
+    heard = set()
+    for beat in list_heartbeats(db):
+        heard.add(beat.run_id)
+        run, state = instance.get_run_by_id(beat.run_id), judge(beat, now, silent_after_s)
+        if (run is None or run.is_finished) and now - beat.beat_at > silent_after_s:
+            state = "gone"  # the process may live on; its work on this run is over
+        yield Worker(beat.run_id, run, state, beat.beat_at, now - beat.beat_at)
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_WORKING)):
+        run = record.dagster_run
+        if run.run_id not in heard and _is_ours(run) and record.start_time is not None:
+            age = now - record.start_time
+            yield Worker(run.run_id, run, "silent" if age > silent_after_s else "alive", None, age)
+
+
+def _is_ours(run: dg.DagsterRun) -> bool:
+    """Whether the run's worker gives signs of life; that of another code location does not."""
+    return run.job_name in (refresh_kb.name, housekeeping.name) or "kb/kb" in run.tags
+
+
+def _bury(instance: dg.DagsterInstance, db: Database, worker: Worker) -> bool:
+    """Whether a run was ended; one that had ended by itself may leave slots and a heartbeat behind."""
+    try:
+        if worker.beat_at is None and get_heartbeat(db, worker.run_id):
+            return False  # it has just begun
+        if not give_up(db, worker.run_id, worker.beat_at, worker.describe()):
+            return False
+        # Again: it may have ended since, and what it said of its end holds.
+        run = instance.get_run_by_id(worker.run_id)
+        is_working = run is not None and not run.is_finished
+        if run is not None and is_working:
+            is_canceling = run.status == dg.DagsterRunStatus.CANCELING
+            (instance.report_run_canceled if is_canceling else instance.report_run_failed)(run, worker.describe())
+        instance.event_log_storage.free_concurrency_slots_for_run(worker.run_id)
+    except Exception:
+        logger.exception("run %s cannot be ended", worker.run_id)  # the others can
+        return False
+    return is_working
+
+
+def _free_orphaned_slots(instance: dg.DagsterInstance, db: Database) -> None:
+    """Free what is held for runs that have ended or were deleted, and have no worker any more."""
+    storage = instance.event_log_storage
+    holders = storage.get_concurrency_run_ids() - {beat.run_id for beat in list_heartbeats(db)}
+    if not holders:
+        return
+    living = instance.get_runs(dg.RunsFilter(run_ids=list(holders), statuses=NOT_FINISHED_STATUSES))
+    for run_id in holders - {run.run_id for run in living}:
+        storage.free_concurrency_slots_for_run(run_id)
