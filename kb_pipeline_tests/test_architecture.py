@@ -39,6 +39,8 @@ OWNERS = {
     "sentence_transformers": {"embed/local_models"},
     "sqlalchemy": {"control"},
     "alembic": {"control/migrations", "control/schema_revision"},
+    "argon2": {"control/api_keys"},
+    "cryptography": {"control/secrets"},
     "typer": {"cli"},
 }
 
