@@ -6,7 +6,8 @@ import getpass
 import ipaddress
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from kb_pipeline import __version__
 from kb_pipeline.errors import InvalidSetting
 
 _PROXY = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/?")
+_VARIABLE = re.compile(r"(?!KB_)[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_ACTOR = 100
 _LOG_FORMATS: dict[str, Literal["text", "json"]] = {"text": "text", "json": "json"}
 
@@ -24,8 +26,8 @@ class Settings:
 
     home: Path
     """`KB_HOME`, absolute."""
-    database_url: str
-    """SQLAlchemy URL of the control plane."""
+    database_url: str = field(repr=False)
+    """SQLAlchemy URL of the control plane; it may hold a password."""
     data_dir: Path
     contact: str
     """`KB_CONTACT`: e-mail or URL put into the User-Agent; empty when unset."""
@@ -41,6 +43,15 @@ class Settings:
 
     actor: str = "unknown"
     """Who changes something, for the audit log: `KB_ACTOR`, else the user of the machine."""
+
+    file_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What `${NAME}` in any tenant's KB file may take from the environment: the variables `KB_FILE_VARIABLES` lists."""
+
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    """`KB_SECRET_KEYS`: Fernet keys that tenants' secrets are encrypted with, newest first."""
+
+    secret_keys_file: Path | None = None
+    """`KB_SECRET_KEYS_FILE`: a file that holds them."""
 
     @property
     def models_dir(self) -> Path:
@@ -76,7 +87,41 @@ def load_settings() -> Settings:
         browser=os.environ.get("KB_BROWSER", "").strip(),
         actor=_actor(os.environ.get("KB_ACTOR", "").strip()),
         proxy=_proxy(os.environ.get("KB_PROXY", "").strip()),
+        file_variables=_file_variables(_listed(os.environ.get("KB_FILE_VARIABLES", ""))),
+        secret_keys=_listed(os.environ.get("KB_SECRET_KEYS", "")),
+        secret_keys_file=_path(os.environ.get("KB_SECRET_KEYS_FILE", "")),
     )
+
+
+def load_api_key() -> str:
+    """The API key that commands run as: `KB_KEY`, or what the file `KB_KEY_FILE` holds; empty for the operator."""
+    given, file = os.environ.get("KB_KEY", "").strip(), _path(os.environ.get("KB_KEY_FILE", ""))
+    if given or file is None:
+        return given
+    try:
+        key = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        key = ""
+    if not key:  # never the operator by mistake
+        raise InvalidSetting("KB_KEY_FILE", "must name a readable file that holds an API key")
+    return key
+
+
+def _listed(given: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in given.split(",") if part.strip())
+
+
+def _path(given: str) -> Path | None:
+    return Path(given).expanduser().resolve() if given else None
+
+
+def _file_variables(names: tuple[str, ...]) -> dict[str, str]:
+    """Never our own settings: they hold passwords of the installation."""
+    if wrong := [name for name in names if not _VARIABLE.fullmatch(name)]:
+        raise InvalidSetting(
+            "KB_FILE_VARIABLES", f"comma-separated names of variables, none of ours (KB_...); got {', '.join(wrong)}"
+        )
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _database_url(given: str, home: Path) -> str:
@@ -107,7 +152,7 @@ def _contact(given: str) -> str:
 
 
 def _networks(given: str) -> tuple[str, ...]:
-    networks = [part.strip() for part in given.split(",") if part.strip()]
+    networks = _listed(given)
     for network in networks:
         try:
             ipaddress.ip_network(network)
@@ -115,7 +160,7 @@ def _networks(given: str) -> tuple[str, ...]:
             raise InvalidSetting(
                 "KB_ALLOW_PRIVATE_NETWORKS", f"comma-separated CIDRs such as 127.0.0.0/8,10.1.0.0/16; {error}"
             ) from None
-    return tuple(networks)
+    return networks
 
 
 def _actor(given: str) -> str:

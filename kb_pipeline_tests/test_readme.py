@@ -57,7 +57,7 @@ def test_the_kb_file_and_the_examples_are_valid(monkeypatch: pytest.MonkeyPatch)
     parse_spec(blocks("yaml")[0], "README.md", {})
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         if isinstance(yaml.safe_load(path.read_text()), dict):
-            load_spec(path, {})
+            load_spec(path)
 
 
 def test_make_has_every_target_that_is_named() -> None:

@@ -37,6 +37,7 @@ from kb_pipeline.index.repair import repair_heads, reset_heads
 from kb_pipeline.index.upkeep import tidy_tables
 from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.settings import Settings
+from kb_pipeline.spec import KbSpec
 from kb_pipeline.storage import KbPaths, folder_bytes
 from kb_pipeline.tables import KbStore
 
@@ -160,7 +161,12 @@ class Workspace:
 
     def sample(self, table: str) -> list[dict[str, Any]]:
         """A few rows of a stage table, for the eye."""
-        return self.store.tables.open(table).head(_SAMPLE_COLUMNS[table], _SAMPLE_ROWS)
+        rows = self.store.tables.open(table).head(_SAMPLE_COLUMNS[table], _SAMPLE_ROWS)
+        return [self.spec.hide(row) for row in rows]
+
+    def links(self) -> dict[str, str]:
+        """Where each source starts, by its name."""
+        return {source.name: self.spec.hide(source.start_urls[0]) for source in self.spec.sources}
 
     def size_of(self, part: str) -> int:
         """Bytes on disk of the KB's raw segments or Lance tables."""
@@ -285,6 +291,7 @@ class Workspace:
 
     def _stage(self, name: str, work: Callable[[ReportProgress], StageReport]) -> StageReport:
         report = self._mended(name, work)
+        report.extra = self.spec.hide(report.extra)
         self._finish(report)
         return report
 
@@ -317,7 +324,7 @@ class Workspace:
                 row["source"],
                 row["key"],
                 row["reason"],
-                row["message"] or "",
+                self.spec.hide(row["message"] or ""),
                 row["outcome"] == "failed",
                 row.get("failures"),
                 row.get("tried_at"),
@@ -376,12 +383,24 @@ def open_workspace(
     require_active(db, key.tenant)
     with hold_lease(db, key, run_id) as lease:
         refreshes.begin_refresh(db, key, run_id)
+        spec: KbSpec | None = None
         try:
-            yield Workspace(settings, db, lease, run_id, force=force, retry=retry)
+            workspace = Workspace(settings, db, lease, run_id, force=force, retry=retry)
+            spec = workspace.spec
+            yield workspace
         except KbError as error:
+            _hide_values(spec, error)
             refreshes.end_refresh(db, key, run_id, "failed", message=str(error))
             raise
         except BaseException as error:
+            _hide_values(spec, error)
             what = "cancelled" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
             refreshes.end_refresh(db, key, run_id, "failed", message=what)
             raise
+
+
+def _hide_values(spec: KbSpec | None, error: BaseException | None) -> None:
+    """Take what variables gave out of what an error and its causes say: Dagster keeps all of it in its event log."""
+    while spec is not None and error is not None:
+        error.args = tuple(spec.hide(said) for said in error.args)
+        error = error.__cause__ or error.__context__

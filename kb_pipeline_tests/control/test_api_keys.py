@@ -38,7 +38,7 @@ def with_checksum(body: str) -> str:
 def test_a_key_says_whose_it_is_and_what_it_may_do(db: Database) -> None:
     key, described = create_key(db, "acme", ["build", "read"], "tester", label="nightly")
     caller = authenticate(db, key)
-    assert (caller.tenant, caller.id, caller.scopes) == ("acme", described["id"], {"read", "build"})
+    assert (caller.tenant, caller.id, sorted(caller.scopes)) == ("acme", described["id"], ["build", "read"])
     caller.require("build")
     with pytest.raises(NotAllowed, match=f"{caller.id}: this takes the scope 'manage'; the key has build, read"):
         caller.require("manage")
