@@ -50,10 +50,9 @@ def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    times = {"created": "created_at", "last used": "last_used_at", "expires": "expires_at", "revoked": "revoked_at"}
     print_table(
-        ["id", "label", "scopes", *times],
-        ([row["id"], row["label"], " ".join(row["scopes"]), *_minutes(row, times.values())] for row in rows),
+        ["id", "label", "scopes", "last used", "state"],
+        ([row["id"], row["label"], " ".join(row["scopes"]), _minute(row["last_used_at"]), _state(row)] for row in rows),
     )
 
 
@@ -75,5 +74,11 @@ def revoke(
         out.print(f"key {key_id} of {tenant} is refused from now on", markup=False)
 
 
-def _minutes(row: dict[str, Any], names: Any) -> list[str]:  # noqa: ANN401 - a view of a dict's values
-    return [(row[name] or "")[:16] for name in names]
+def _state(row: dict[str, Any]) -> str:
+    if row["revoked_at"]:
+        return f"revoked {_minute(row['revoked_at'])}"
+    return f"until {_minute(row['expires_at'])}" if row["expires_at"] else "valid"
+
+
+def _minute(at: str | None) -> str:
+    return (at or "")[:16].replace("T", " ")
