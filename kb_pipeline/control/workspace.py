@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -237,10 +238,12 @@ class Workspace:
     def _build_candidate(self, progress: ReportProgress) -> Candidate:
         live = self._live()
         tidy_tables(self.store, live)
-        return build_candidate(
+        candidate = build_candidate(
             self.store, self.spec, self._model, vectors_table(self.store, self._model), live, self,
             self._recipe, self.run_id, progress, versions.rolled_back_manifests(self.db, self.key),
         )  # fmt: skip
+        gates = (replace(g, message=self.spec.hide(g.message)) for g in candidate.gates)  # they name pages
+        return replace(candidate, gates=tuple(gates))
 
     def _held_already(self, candidate: Candidate) -> int | None:
         """The version that waits for approval with the same content: its number is what people were told."""
@@ -291,7 +294,6 @@ class Workspace:
 
     def _stage(self, name: str, work: Callable[[ReportProgress], StageReport]) -> StageReport:
         report = self._mended(name, work)
-        report.extra = self.spec.hide(report.extra)
         self._finish(report)
         return report
 
@@ -316,6 +318,7 @@ class Workspace:
         check_lease(self.db, self.lease)
         if self._repaired:
             report.extra["repaired"] = list(self._repaired)
+        report.extra = self.spec.hide(report.extra)
         refreshes.finish_stage(self.db, self.key, self.run_id, report)
 
     def _keep_failures(self, stage: str, rows: Iterable[dict[str, Any]]) -> None:
