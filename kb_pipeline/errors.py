@@ -9,6 +9,8 @@ KbError
 │   ├── TenantExists          there is a tenant of that name already
 │   ├── KeyRetired            the key was that of a deleted tenant or KB
 │   ├── UnknownKb             no such KB has been applied
+│   ├── UnknownApiKey         the tenant has no API key of that id
+│   ├── UnknownSecret         the tenant has no secret of that name
 │   ├── UnknownModel          no embedder of that name
 │   ├── UnknownDocument       no document of that key
 │   ├── UnknownVersion        the KB has no version of that number
@@ -20,6 +22,9 @@ KbError
 │   └── NoLiveVersion         the KB has not been published yet
 ├── TenantInactive            the tenant is suspended, or being deleted
 ├── FlagUnreadable            which variant of a flag a KB has cannot be told (transient)
+├── KeyRefused                an API key that is not valid, was revoked or has expired
+├── NotAllowed                an API key does not allow what was asked for
+├── SecretUnreadable          a secret was encrypted with a key that is not here
 ├── LeaseHeld                 another run writes this KB (transient)
 ├── LeaseLost                 this run lost its lease; its work must not be published
 ├── SourceFailed              a source gave nothing at all, so nothing may be concluded from it (transient)
@@ -126,6 +131,22 @@ class UnknownKb(UsageError):
         self.kb = kb
 
 
+class UnknownApiKey(UsageError):
+    """The tenant has no API key of that id."""
+
+    def __init__(self, tenant: str, key_id: str) -> None:
+        super().__init__(f"tenant {tenant} has no API key {key_id!r}; list them with: kb key list {tenant}")
+        self.tenant, self.key_id = tenant, key_id
+
+
+class UnknownSecret(UsageError):
+    """The tenant has no secret of that name."""
+
+    def __init__(self, tenant: str, name: str) -> None:
+        super().__init__(f"tenant {tenant} has no secret {name!r}; list them with: kb secret list {tenant}")
+        self.tenant, self.name = tenant, name
+
+
 class UnknownModel(UsageError):
     """No embedder of that name can be opened."""
 
@@ -214,6 +235,33 @@ class FlagUnreadable(KbError):
     def __init__(self, flag: str, why: str) -> None:
         super().__init__(f"flag {flag} cannot be read: {why}")
         self.flag = flag
+
+
+class KeyRefused(KbError):
+    """An API key is not one of ours, was revoked or has expired. The message says which only to who has the secret."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the API key {why}; ask whoever runs this installation for another one")
+        self.why = why
+
+
+class NotAllowed(KbError):
+    """An API key does not allow what was asked for; nothing was done."""
+
+    def __init__(self, key_id: str, why: str) -> None:
+        super().__init__(f"API key {key_id}: {why}")
+        self.key_id = key_id
+
+
+class SecretUnreadable(KbError):
+    """A secret was encrypted with a key that is not here, or is not what was stored."""
+
+    def __init__(self, tenant: str, name: str) -> None:
+        super().__init__(
+            f"tenant {tenant}: the secret {name} cannot be decrypted: add the key that it was encrypted with to "
+            f"KB_SECRET_KEYS, or set it again with: kb secret set {tenant} {name}"
+        )
+        self.tenant, self.name = tenant, name
 
 
 class LeaseHeld(KbError):

@@ -17,7 +17,6 @@ LAUNCH_VARIABLES = (
     "KB_RUN_LAUNCHER",
     "KB_RUN_IMAGE",
     "KB_RUN_VOLUMES",
-    "KB_RUN_VARIABLES",
     "KB_RUN_CPUS",
     "KB_RUN_MEMORY_MB",
     "KB_RUN_SECCOMP",
@@ -29,7 +28,6 @@ LAUNCH_VARIABLES = (
 )
 """Everything that is read here; no run needs it."""
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SOURCE = re.compile(r"[A-Za-z0-9._/-]+")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
@@ -56,8 +54,6 @@ class LaunchSettings:
     """`KB_RUN_LAUNCHER`; `elsewhere` is for roles that start none, such as the web UI beside a daemon that does."""
     image: str = ""
     mounts: tuple[Mount, ...] = ()
-    variables: tuple[str, ...] = ()
-    """`KB_RUN_VARIABLES`: names that KB files refer to as `${NAME}`, passed on beside our own settings."""
     cpus: float = 2
     memory_mb: int = 4096
     network: str = ""
@@ -82,7 +78,6 @@ def load_launch_settings() -> LaunchSettings:
         launcher,
         image=_required("KB_RUN_IMAGE", launcher),
         mounts=tuple(_mount(part, in_docker=in_docker) for part in _listed("KB_RUN_VOLUMES")),
-        variables=_names("KB_RUN_VARIABLES", _VARIABLE),
         cpus=_positive("KB_RUN_CPUS", "2"),
         memory_mb=round(_positive("KB_RUN_MEMORY_MB", "4096")),
         network=_required("KB_DOCKER_NETWORK", launcher) if in_docker else "",

@@ -6,7 +6,7 @@ import getpass
 import ipaddress
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,10 +25,16 @@ VARIABLES = (
     "KB_LOG_FORMAT",
     "KB_BROWSER",
     "KB_PROXY",
+    "KB_FILE_VARIABLES",
+    "KB_SECRET_KEYS",
+    "KB_SECRET_KEYS_FILE",
 )
-"""Everything that is read here: what a run in a container must be given to see the same settings."""
+"""What a run in a container must be given to see the same settings."""
+COMMAND_VARIABLES = ("KB_KEY", "KB_KEY_FILE")
+"""What only the command line reads: a run is the operator's, whoever asked for it."""
 
 _PROXY = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/?")
+_VARIABLE = re.compile(r"(?!KB_)[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_ACTOR = 100
 _LOG_FORMATS: dict[str, Literal["text", "json"]] = {"text": "text", "json": "json"}
 
@@ -58,6 +64,15 @@ class Settings:
 
     actor: str = "unknown"
     """Who changes something, for the audit log: `KB_ACTOR`, else the user of the machine."""
+
+    file_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What `${NAME}` in any tenant's KB file may take from the environment: the variables `KB_FILE_VARIABLES` lists."""
+
+    secret_keys: tuple[str, ...] = field(default=(), repr=False)
+    """`KB_SECRET_KEYS`: Fernet keys that tenants' secrets are encrypted with, newest first."""
+
+    secret_keys_file: Path | None = None
+    """`KB_SECRET_KEYS_FILE`: a file that holds them."""
 
     @property
     def models_dir(self) -> Path:
@@ -90,20 +105,24 @@ def load_settings() -> Settings:
         contact=_contact(os.environ.get("KB_CONTACT", "")),
         allowed_networks=_networks(os.environ.get("KB_ALLOW_PRIVATE_NETWORKS", "")),
         log_format=_log_format(os.environ.get("KB_LOG_FORMAT") or "text"),
-        database_url_file=_file(os.environ.get("KB_DATABASE_URL_FILE", "")),
+        database_url_file=_path(os.environ.get("KB_DATABASE_URL_FILE", "")),
         browser=os.environ.get("KB_BROWSER", "").strip(),
         actor=_actor(os.environ.get("KB_ACTOR", "").strip()),
         proxy=_proxy(os.environ.get("KB_PROXY", "").strip()),
+        file_variables=_file_variables(_listed(os.environ.get("KB_FILE_VARIABLES", ""))),
+        secret_keys=_listed(os.environ.get("KB_SECRET_KEYS", "")),
+        secret_keys_file=_path(os.environ.get("KB_SECRET_KEYS_FILE", "")),
     )
+
+
+def load_api_key() -> str:
+    """The API key that commands run as: `KB_KEY`, or what the file `KB_KEY_FILE` holds; empty for the operator."""
+    return _from_file_or_environment("KB_KEY")[1].strip()
 
 
 def set_variables(names: Iterable[str]) -> list[str]:
     """Which of these variables the environment sets."""
     return [name for name in names if name in os.environ]
-
-
-def _file(given: str) -> Path | None:
-    return Path(given).expanduser().resolve() if given else None
 
 
 def _from_file_or_environment(name: str) -> tuple[str, str]:
@@ -122,6 +141,23 @@ def _from_file_or_environment(name: str) -> tuple[str, str]:
     if not value:
         raise InvalidSetting(in_file, f"{path} is empty; it must hold what {name} would")
     return in_file, value
+
+
+def _listed(given: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in given.split(",") if part.strip())
+
+
+def _path(given: str) -> Path | None:
+    return Path(given).expanduser().resolve() if given else None
+
+
+def _file_variables(names: tuple[str, ...]) -> dict[str, str]:
+    """Never our own settings: they hold passwords of the installation."""
+    if wrong := [name for name in names if not _VARIABLE.fullmatch(name)]:
+        raise InvalidSetting(
+            "KB_FILE_VARIABLES", f"comma-separated names of variables, none of ours (KB_...); got {', '.join(wrong)}"
+        )
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _database_url(name: str, given: str, home: Path) -> str:
@@ -152,7 +188,7 @@ def _contact(given: str) -> str:
 
 
 def _networks(given: str) -> tuple[str, ...]:
-    networks = [part.strip() for part in given.split(",") if part.strip()]
+    networks = _listed(given)
     for network in networks:
         try:
             ipaddress.ip_network(network)
@@ -160,7 +196,7 @@ def _networks(given: str) -> tuple[str, ...]:
             raise InvalidSetting(
                 "KB_ALLOW_PRIVATE_NETWORKS", f"comma-separated CIDRs such as 127.0.0.0/8,10.1.0.0/16; {error}"
             ) from None
-    return tuple(networks)
+    return networks
 
 
 def _actor(given: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -29,6 +30,12 @@ _MAX_FILE_BYTES = 1 << 20
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAMED_FIELDS = frozenset({"name", "type"})
+_LEAST_HIDDEN = 4
+"""Characters of a value that is hidden: what is shorter stands everywhere by chance."""
+VariablesOf = Callable[[str, frozenset[str]], Mapping[str, str]]
+"""Of a tenant, those of the names that have a value for it."""
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
@@ -197,6 +204,8 @@ class KbSpec(_Strict):
     schedule: Schedule | None = None
     publish: Publish = Publish()
     retention: Retention = Retention()
+    _given: dict[str, str] = PrivateAttr(default_factory=dict)
+    """What each `${NAME}` of the file stood for."""
 
     @model_validator(mode="after")
     def _source_names_are_unique(self) -> KbSpec:
@@ -210,16 +219,32 @@ class KbSpec(_Strict):
         """`tenant/kb`."""
         return KbKey(self.tenant, self.kb)
 
+    def hide(self, said: Any) -> Any:  # noqa: ANN401 - JSON, of which the strings are looked at
+        """The same with `${NAME}` where a string has a value that a variable gave, also as URLs spell it.
+
+        For whatever is logged, recorded or shown of a run and is not itself what the value made: pages lie under
+        their addresses, whatever these hold.
+        """
+        if isinstance(said, dict):
+            return {self.hide(key): self.hide(value) for key, value in said.items()}
+        if isinstance(said, (list, tuple)):
+            return [self.hide(item) for item in said]
+        if isinstance(said, str):
+            for name, value in sorted(self._given.items(), key=lambda item: -len(item[1])):
+                if len(value) >= _LEAST_HIDDEN:
+                    said = _spellings(value).sub(f"${{{name}}}", said)
+        return said
+
     def fingerprints(self) -> dict[str, str]:
         """An identity of each section, for the manifest and for telling what an edit touches."""
         body = self.model_dump(mode="json")
         return {name: digest(repr(value)) for name, value in body.items() if name not in {"tenant", "kb"}}
 
 
-def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> tuple[KbSpec, str]:
+def load_spec(path: Path, variables_of: VariablesOf = lambda *_: {}) -> tuple[KbSpec, str]:
     """Read and validate a KB file; returns the spec and the YAML to store for it.
 
-    The YAML keeps `${NAME}` references, so that secrets are not stored.
+    The YAML keeps `${NAME}` references, so that secrets are not stored. Without any, no variable is asked for.
 
     Raises:
         InvalidSpec: naming the file, each field, what was given and what is allowed.
@@ -234,7 +259,13 @@ def load_spec(path: Path, environ: Mapping[str, str] | None = None) -> tuple[KbS
     import yaml
 
     stored = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
-    return parse_spec(stored, str(path), environ), stored
+    return parse_spec(stored, str(path), _ask(body, variables_of)), stored
+
+
+def _ask(body: dict[str, Any], variables_of: VariablesOf) -> Mapping[str, str]:
+    names, tenant = frozenset(name for _, name in _references(body)), body.get("tenant")
+    # A tenant that is no name has no variables; the file is not valid anyway.
+    return variables_of(tenant, names) if names and isinstance(tenant, str) and _SLUG.fullmatch(tenant) else {}
 
 
 def _inline_queries(body: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -265,14 +296,21 @@ def _read_list(path: Path, allowed: str) -> list[Any]:
     return items
 
 
-def parse_spec(text: str, file: str, environ: Mapping[str, str] | None = None) -> KbSpec:
-    """Validate the text of a KB file; raises InvalidSpec."""
-    body = _substitute(_read_yaml(text, file), os.environ if environ is None else environ, file)
+def parse_spec(text: str, file: str, variables: Mapping[str, str] | None = None) -> KbSpec:
+    """Validate the text of a KB file, with the values of the variables that it names; raises InvalidSpec."""
+    body = _read_yaml(text, file)
+    given = _given(body, variables or {}, file)
     try:
-        return KbSpec.model_validate(body)
+        spec = KbSpec.model_validate(_substitute(body, given))
     except ValidationError as error:
-        secrets = set(_VARIABLE.findall(text))
-        raise InvalidSpec(file, [_problem(e, bool(secrets)) for e in error.errors()]) from None
+        raise InvalidSpec(file, [_problem(e, bool(given)) for e in error.errors()]) from None
+    spec._given = given
+    return spec
+
+
+def variable_names(text: str) -> frozenset[str]:
+    """The variables that the text of a KB file names."""
+    return frozenset(_VARIABLE.findall(text))
 
 
 def _read_yaml(text: str, file: str) -> dict[str, Any]:
@@ -289,18 +327,52 @@ def _read_yaml(text: str, file: str) -> dict[str, Any]:
     return body
 
 
-def _substitute(value: Any, environ: Mapping[str, str], file: str) -> Any:  # noqa: ANN401 - any YAML value
-    """Replace `${NAME}` in every string by the environment's value."""
+def _given(body: dict[str, Any], variables: Mapping[str, str], file: str) -> dict[str, str]:
+    """The values of the variables that the file names; raises InvalidSpec."""
+    problems = []
+    for where, name in _references(body):
+        if len(where) < 3 or where[0] != "sources" or where[2] in _NAMED_FIELDS:
+            allowed = "variables may stand in the fields of a source, except its name and type: the rest is shown"
+            problems.append(Problem(".".join(where), f"${{{name}}}", allowed))
+        elif name not in variables:
+            remedy = f"set {name} with: kb secret set {body.get('tenant')} {name}; what the environment has, the "
+            remedy += "operator opens with KB_FILE_VARIABLES"
+            problems.append(Problem(f"${{{name}}}", "no such variable", remedy))
+    if problems:
+        raise InvalidSpec(file, list(dict.fromkeys(problems)))
+    return {name: variables[name] for _, name in _references(body)}
+
+
+def _references(value: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:  # noqa: ANN401
+    """Every `${NAME}` of a YAML value, and its place."""
     if isinstance(value, dict):
-        return {key: _substitute(item, environ, file) for key, item in value.items()}
+        for key, item in value.items():
+            yield from _references(item, (*where, str(key)))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _references(item, (*where, str(number)))
+    elif isinstance(value, str):
+        yield from ((where, name) for name in _VARIABLE.findall(value))
+
+
+def _substitute(value: Any, given: Mapping[str, str]) -> Any:  # noqa: ANN401 - any YAML value
+    """Replace `${NAME}` in every string by its value."""
+    if isinstance(value, dict):
+        return {key: _substitute(item, given) for key, item in value.items()}
     if isinstance(value, list):
-        return [_substitute(item, environ, file) for item in value]
-    if not isinstance(value, str):
-        return value
-    for name in _VARIABLE.findall(value):
-        if name not in environ:
-            raise InvalidSpec(file, [Problem(f"${{{name}}}", "no such variable", f"set {name} in the environment")])
-    return _VARIABLE.sub(lambda match: environ[match[1]], value)
+        return [_substitute(item, given) for item in value]
+    return _VARIABLE.sub(lambda match: given[match[1]], value) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=256)
+def _spellings(value: str) -> re.Pattern[str]:
+    """A value as it stands, or with any of its characters as URLs spell them."""
+
+    def spelled(character: str) -> str:
+        coded = "".join(f"%{byte:02x}" for byte in character.encode(errors="surrogateescape"))
+        return f"(?:{re.escape(character)}|{coded}{'|[+]' * (character == ' ')})"
+
+    return re.compile("".join(spelled(character) for character in value), re.IGNORECASE)
 
 
 def _problem(error: Mapping[str, Any], has_secrets: bool) -> Problem:

@@ -25,7 +25,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path, migr
     home.mkdir()
     shutil.copyfile(migrated_sqlite, home / "control.db")
     (home / "models").symlink_to(models_dir)
-    for name in ("KB_DATABASE_URL", "KB_STORAGE_URI", "KB_CONTACT", "KB_LOG_FORMAT", "DAGSTER_HOME"):
+    for name in (
+        "KB_DATABASE_URL",
+        "KB_STORAGE_URI",
+        "KB_CONTACT",
+        "KB_LOG_FORMAT",
+        "KB_KEY",
+        "KB_SECRET_KEYS",
+        "DAGSTER_HOME",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KB_HOME", str(home))
     monkeypatch.setenv("KB_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8")

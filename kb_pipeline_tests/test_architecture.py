@@ -41,6 +41,8 @@ OWNERS = {
     "sqlalchemy": {"control"},
     "alembic": {"control/migrations", "control/schema_revision"},
     "openfeature": {"control/flag_provider"},
+    "argon2": {"control/api_keys"},
+    "cryptography": {"control/secrets"},
     "typer": {"cli"},
 }
 

@@ -32,12 +32,12 @@ def test_runs_are_processes_unless_said_otherwise() -> None:
 
 def test_what_docker_needs_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     volumes = "kb_home:/data, /srv/kb/secrets/url:/run/secrets/url:ro"
-    launch = load(monkeypatch, DOCKER | {"KB_RUN_VOLUMES": volumes, "KB_RUN_VARIABLES": "TOKEN, OTHER"})
+    launch = load(monkeypatch, DOCKER | {"KB_RUN_VOLUMES": volumes})
     assert launch.mounts == (
         Mount("kb_home", PurePosixPath("/data"), read_only=False),
         Mount("/srv/kb/secrets/url", PurePosixPath("/run/secrets/url"), read_only=True),
     )
-    assert (launch.variables, launch.cpus, launch.memory_mb) == (("TOKEN", "OTHER"), 2, 4096)
+    assert (launch.cpus, launch.memory_mb) == (2, 4096)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,6 @@ def test_what_docker_needs_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
         (DOCKER | {"KB_RUN_VOLUMES": "kb_home"}, "KB_RUN_VOLUMES"),
         (DOCKER | {"KB_RUN_VOLUMES": "kb_home:data"}, "KB_RUN_VOLUMES"),
         (DOCKER | {"KB_RUN_VOLUMES": "kb_home:/data:rw,z"}, "KB_RUN_VOLUMES"),
-        (DOCKER | {"KB_RUN_VARIABLES": "TOKEN=hunter2"}, "KB_RUN_VARIABLES"),
         (DOCKER | {"KB_RUN_CPUS": "many"}, "KB_RUN_CPUS"),
         (DOCKER | {"KB_RUN_CPUS": "nan"}, "KB_RUN_CPUS"),
         (DOCKER | {"KB_RUN_MEMORY_MB": "-1"}, "KB_RUN_MEMORY_MB"),

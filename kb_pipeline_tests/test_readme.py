@@ -14,7 +14,7 @@ import yaml
 
 from kb_pipeline.definitions import defs
 from kb_pipeline.launch_settings import LAUNCH_VARIABLES
-from kb_pipeline.settings import VARIABLES
+from kb_pipeline.settings import COMMAND_VARIABLES, VARIABLES
 from kb_pipeline.spec import load_spec, parse_spec
 from kb_pipeline_tests.kb import Kb
 from kb_pipeline_tests.site import serve_site
@@ -41,7 +41,7 @@ def test_the_map_of_the_rooms_is_what_their_docstrings_say() -> None:
 
 def test_every_setting_that_is_read_is_in_the_table() -> None:
     told = re.findall(r"^\| `(KB_[A-Z0-9_]+)` \|", README + DEPLOYMENT, re.MULTILINE)
-    assert sorted(told) == sorted([*VARIABLES, *LAUNCH_VARIABLES])
+    assert sorted(told) == sorted([*VARIABLES, *COMMAND_VARIABLES, *LAUNCH_VARIABLES])
 
 
 def test_every_command_is_in_the_table_and_exists() -> None:
@@ -60,7 +60,7 @@ def test_the_kb_file_and_the_examples_are_valid(monkeypatch: pytest.MonkeyPatch)
     parse_spec(blocks("yaml")[0], "README.md", {})
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         if isinstance(yaml.safe_load(path.read_text()), dict):
-            load_spec(path, {})
+            load_spec(path)
 
 
 def test_make_has_every_target_that_is_named() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from kb_pipeline.errors import InvalidSetting
-from kb_pipeline.settings import VARIABLES, load_settings
+from kb_pipeline.settings import COMMAND_VARIABLES, VARIABLES, load_api_key, load_settings
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in VARIABLES:
+    for name in (*VARIABLES, *COMMAND_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KB_HOME", str(tmp_path))
 
@@ -42,6 +42,8 @@ def test_our_own_driver_is_psycopg_3_whatever_was_named(monkeypatch: pytest.Monk
         ("KB_CONTACT", "a@b.example\nEvil: header"),
         ("KB_PROXY", "http://user:hunter2@proxy:3128"),
         ("KB_PROXY", "socks5://proxy:1080"),
+        ("KB_FILE_VARIABLES", "HOST_NAME,KB_DATABASE_URL"),
+        ("KB_FILE_VARIABLES", "hunter 2"),
     ],
 )
 def test_impossible_values_name_the_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -49,6 +51,35 @@ def test_impossible_values_name_the_variable(monkeypatch: pytest.MonkeyPatch, na
     with pytest.raises(InvalidSetting, match=name) as caught:
         load_settings()
     assert name == "KB_ALLOW_PRIVATE_NETWORKS" or "hunter2" not in str(caught.value)
+
+
+def test_settings_that_are_printed_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "KB_DATABASE_URL": "postgresql://u:hunter2@h/db",
+        "KB_SECRET_KEYS": "hunter2",
+        "KB_FILE_VARIABLES": "TOKEN",
+        "TOKEN": "hunter2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert "hunter2" not in repr(settings)
+    assert settings.file_variables == {"TOKEN": "hunter2"}
+
+
+def test_files_take_nothing_from_the_environment_unless_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST_NAME", "x.example")
+    assert load_settings().file_variables == {}
+
+
+def test_a_key_file_that_holds_no_key_is_an_error_and_not_the_operator(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load_api_key() == ""
+    monkeypatch.setenv("KB_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(InvalidSetting, match="KB_KEY_FILE"):
+        load_api_key()
+    (tmp_path / "key").write_text("kb_acme_x\n")
+    assert load_api_key() == "kb_acme_x"
 
 
 def test_the_user_agent_names_the_contact(monkeypatch: pytest.MonkeyPatch) -> None:

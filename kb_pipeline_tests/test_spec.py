@@ -101,7 +101,46 @@ def test_source_names_are_unique() -> None:
 def test_variables_come_from_the_environment() -> None:
     yaml = MINIMAL.replace("x.example", "${HOST_NAME}")
     assert parse_spec(yaml, "kb.yaml", {"HOST_NAME": "y.example"}).sources[0].start_urls == ["https://y.example/"]
-    assert "${HOST_NAME}: got no such variable; set HOST_NAME" in problems_of(yaml)
+    assert "${HOST_NAME}: got no such variable; set HOST_NAME with: kb secret set acme HOST_NAME" in problems_of(yaml)
+
+
+@pytest.mark.parametrize(
+    ("edit", "where"),
+    [
+        (("tenant: acme", "tenant: ${X}"), "tenant"),
+        (("kb: handbook", "kb: ${X}"), "kb"),
+        (("name: site", "name: ${X}"), "sources.0.name"),
+        (("multilingual-e5-small", "'${X}'"), "embedding.model"),
+        (("timezone: UTC", "timezone: '${X}'"), "schedule.timezone"),
+    ],
+)
+def test_what_is_shown_takes_no_variable(edit: tuple[str, str], where: str) -> None:
+    told = problems_of(VALID.replace(*edit), {"X": "hunter2"})
+    assert f"{where}: got ${{X}}; variables may stand in the fields of a source" in told
+    assert "hunter2" not in told
+
+
+def test_values_of_variables_are_hidden_however_a_url_spells_them() -> None:
+    yaml = MINIMAL.replace("x.example/", "x.example/?t=${TOKEN}&n=${N}")
+    spec = parse_spec(yaml, "kb.yaml", {"TOKEN": "s3cr3t/+ü x", "N": "7"})
+    said = {"at": ["https://x.example/?t=s3cr3t/+ü x&n=7", "?t=s3cr3t%2F%2b%C3%BC%20x", "s3cr3t%2F+%C3%BC+x", 7]}
+    # What is as short as 7 stands everywhere by chance.
+    assert spec.hide(said) == {"at": ["https://x.example/?t=${TOKEN}&n=7", "?t=${TOKEN}", "${TOKEN}", 7]}
+
+
+def test_variables_are_asked_for_of_the_files_tenant_and_only_if_it_names_any(tmp_path: Path) -> None:
+    asked: list[tuple[str, frozenset[str]]] = []
+
+    def variables_of(tenant: str, names: frozenset[str]) -> dict[str, str]:
+        asked.append((tenant, names))
+        return {"HOST_NAME": "y.example"}
+
+    path = tmp_path / "kb.yaml"
+    path.write_text(MINIMAL)
+    load_spec(path, variables_of)
+    path.write_text(MINIMAL.replace("x.example", "${HOST_NAME}"))
+    assert load_spec(path, variables_of)[0].sources[0].start_urls == ["https://y.example/"]
+    assert asked == [("acme", frozenset({"HOST_NAME"}))]
 
 
 def test_no_value_is_shown_when_it_may_be_a_secret() -> None:
@@ -113,7 +152,7 @@ def test_no_value_is_shown_when_it_may_be_a_secret() -> None:
 def test_what_is_stored_keeps_references_instead_of_secrets(tmp_path: Path) -> None:
     path = tmp_path / "kb.yaml"
     path.write_text(MINIMAL.replace("x.example", "${HOST_NAME}"))
-    _, stored = load_spec(path, {"HOST_NAME": "secret.example"})
+    _, stored = load_spec(path, lambda *_: {"HOST_NAME": "secret.example"})
     assert "secret.example" not in stored
     assert "${HOST_NAME}" in stored
 
@@ -122,7 +161,7 @@ def test_golden_queries_are_read_from_the_file_beside_and_stored(tmp_path: Path)
     (tmp_path / "golden.yaml").write_text("- {query: how to start, text: make demo}\n")
     path = tmp_path / "kb.yaml"
     path.write_text(MINIMAL + "publish: {queries: golden.yaml}\n")
-    spec, stored = load_spec(path, {})
+    spec, stored = load_spec(path)
     assert spec.publish.queries[0].text == "make demo"
     assert parse_spec(stored, "stored", {}) == spec
 
@@ -134,7 +173,7 @@ def test_golden_queries_elsewhere_are_refused(tmp_path: Path, name: str) -> None
     (tmp_path / "golden.yaml").write_text("[]")
     path.write_text(MINIMAL + f"publish: {{queries: {name}}}\n")
     with pytest.raises(InvalidSpec, match=r"publish\.queries"):
-        load_spec(path, {})
+        load_spec(path)
 
 
 def test_an_unreadable_file_is_a_clear_error(tmp_path: Path) -> None:

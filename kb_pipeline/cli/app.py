@@ -10,7 +10,9 @@ import typer
 
 from kb_pipeline.cli.audit import audit_app
 from kb_pipeline.cli.flags import flag_app
-from kb_pipeline.cli.session import JsonOption, KbArgument, Session
+from kb_pipeline.cli.keys import key_app
+from kb_pipeline.cli.secrets import secret_app
+from kb_pipeline.cli.session import JsonOption, KbArgument, Session, enter, require_scope
 from kb_pipeline.cli.tenants import tenant_app
 
 if TYPE_CHECKING:
@@ -27,9 +29,26 @@ app = typer.Typer(
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(audit_app, name="audit")
 app.add_typer(flag_app, name="flag")
+app.add_typer(key_app, name="key")
+app.add_typer(secret_app, name="secret")
 
 VersionArgument = Annotated[int, typer.Argument(metavar="V", help="A version's number.", min=1)]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]
+
+
+@app.callback()
+def _enter(
+    ctx: typer.Context,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="Run as this API key; KB_KEY and the file KB_KEY_FILE are not seen by others.",
+        ),
+    ] = None,
+) -> None:
+    enter(ctx.invoked_subcommand, key)
 
 
 def _key(text: str) -> KbKey:
@@ -68,6 +87,8 @@ def build(
     from kb_pipeline.cli.output import out, print_json, print_stages, warn
     from kb_pipeline.control.catalogue import get_kb
 
+    if force:
+        require_scope("manage")  # it lets through what would wait for approval
     session = Session()
     key = _key(kb)
     _ = get_kb(session.db, key).spec  # an unknown KB or a missing variable is said before anything starts

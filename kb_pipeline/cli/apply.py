@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from kb_pipeline.cli.output import warn
+from kb_pipeline.cli.session import require_own
 from kb_pipeline.control.catalogue import apply_spec, check_owner
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.secrets import variables_of
 from kb_pipeline.control.sources import check_spec
 from kb_pipeline.control.workspace import language_warnings
 from kb_pipeline.errors import BrowserMissing, InvalidSpec, NoLiveVersion, Problem
@@ -22,9 +25,10 @@ def apply_files(
     settings: Settings, db: Database, files: Sequence[Path], *, reuse: bool = False
 ) -> list[dict[str, Any]]:
     """Validate every file, then apply them all; raises InvalidSpec or UnknownModel before anything is applied."""
-    loaded = [load_spec(path) for path in files]
+    loaded = [load_spec(path, lambda tenant, names: _variables_of(settings, db, tenant, names)) for path in files]
     _check_distinct(files, [spec for spec, _ in loaded])
     for path, (spec, _) in zip(files, loaded, strict=True):
+        require_own(spec.tenant)
         check_spec(spec, str(path))
         check_owner(db, spec.key, reuse=reuse)
     applied = [
@@ -35,9 +39,27 @@ def apply_files(
     for spec, _ in loaded:
         for message in language_warnings(spec.embedding.model, [*spec.languages, *_found_languages(db, spec.key)]):
             warn(f"{spec.key}: {message}")
-        for message in _browser_warnings(settings, spec):
+        for message in chain(_address_warnings(spec), _browser_warnings(settings, spec)):
             warn(f"{spec.key}: {message}")
     return applied
+
+
+def _variables_of(settings: Settings, db: Database, tenant: str, names: frozenset[str]) -> dict[str, str]:
+    require_own(tenant)  # before anything of another tenant's is looked at
+    return variables_of(settings, db, tenant, names)
+
+
+def _address_warnings(spec: KbSpec) -> Iterator[str]:
+    for source in spec.sources:
+        if any(spec.hide(url) != url for url in (*source.start_urls, *_listed(source.sitemap))):
+            yield (
+                f"source {source.name}: a variable is part of an address; pages are stored and shown with theirs, so "
+                "whoever reads this KB may see the value"
+            )
+
+
+def _listed(sitemap: str | list[str]) -> list[str]:
+    return [] if isinstance(sitemap, str) else sitemap
 
 
 def _browser_warnings(settings: Settings, spec: KbSpec) -> Iterator[str]:

@@ -1,18 +1,95 @@
-"""What every command starts with: settings, the control plane, and the arguments that many share."""
+"""What every command starts with: who calls, settings, the control plane, and the arguments that many share.
+
+Without an API key the caller is the operator, who may do everything. With one it is a tenant's program: it may use the
+commands that SCOPES lists and nothing else, on the KBs of its tenant; another tenant's are as if they did not exist.
+"""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kb_pipeline.settings import load_api_key
+
 if TYPE_CHECKING:
+    from kb_pipeline.control.api_keys import Caller, Scope
     from kb_pipeline.control.database import Database
     from kb_pipeline.model import KbKey
     from kb_pipeline.settings import Settings
     from kb_pipeline.tables import KbStore
 
-KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.")]
+SCOPES: dict[str, Scope] = {
+    **dict.fromkeys(
+        ("status", "search", "documents", "page", "failures", "versions", "diff", "export", "replay"), "read"
+    ),
+    **dict.fromkeys(("build", "retry"), "build"),
+    **dict.fromkeys(("apply", "rollback", "approve", "erase"), "manage"),
+}
+"""The scope that each command takes of a key; those that are not here are the operator's."""
+
+_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def enter(command: str | None, given: str | None) -> None:
+    """Find out who calls before any command runs, and refuse what the caller's key does not allow.
+
+    Raises:
+        KeyRefused, TenantInactive: nobody may call with that key.
+        NotAllowed: its holder may not use that command.
+    """
+    key = load_api_key() if given is None else given
+    caller = None if given is None and not key else _authenticated(command, key)
+    _caller.set(caller)
+
+
+def _authenticated(command: str | None, key: str) -> Caller:
+    from kb_pipeline.control.api_keys import authenticate
+    from kb_pipeline.control.database import Database
+    from kb_pipeline.errors import NotAllowed
+    from kb_pipeline.settings import load_settings
+
+    db = Database(load_settings().database_url)
+    try:
+        caller = authenticate(db, key)
+    finally:
+        db.dispose()
+    if command not in SCOPES:
+        raise NotAllowed(caller.id, f"kb {command} is for whoever runs this installation, not for API keys")
+    caller.require(SCOPES[command])
+    return caller
+
+
+def require_scope(scope: Scope) -> None:
+    """For what takes more than its command; raises NotAllowed."""
+    if caller := _caller.get():
+        caller.require(scope)
+
+
+def own_kb(kb: str) -> str:
+    """The KB's key as it was given; raises InvalidKey, and UnknownKb for that of another tenant."""
+    from kb_pipeline.errors import UnknownKb
+    from kb_pipeline.model import KbKey
+
+    key, caller = KbKey.parse(kb), _caller.get()
+    if caller is not None and key.tenant != caller.tenant:
+        raise UnknownKb(key)  # whether there is one
+    return kb
+
+
+def require_own(tenant: str) -> None:
+    """Raises NotAllowed for another tenant than the caller's."""
+    from kb_pipeline.errors import NotAllowed
+
+    caller = _caller.get()
+    if caller is not None and tenant != caller.tenant:
+        raise NotAllowed(caller.id, f"it is for KBs of tenant {caller.tenant}")
+
+
+# Looked at while the arguments are read: no command can forget it.
+KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.", callback=own_kb)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout.")]
 
 
@@ -25,6 +102,8 @@ class Session:
         from kb_pipeline.settings import load_settings
 
         self.settings: Settings = load_settings()
+        if caller := _caller.get():
+            self.settings = replace(self.settings, actor=caller.actor)
         configure_logging(self.settings.log_format)
         self.db: Database = Database(self.settings.database_url)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from kb_pipeline.control.catalogue import get_kb
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.flag_provider import read_flags
 from kb_pipeline.control.leases import hold_lease, release_lease
@@ -25,6 +26,7 @@ def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -
         LeaseHeld: a run writes the KB.
         GateFailed: its data is not what it was when it was built.
     """
+    get_kb(db, key)
     status = status_of(db, key, number)
     if status != "held":
         raise UsageError(f"{key}: version {number} is {status}; only held versions wait for approval")

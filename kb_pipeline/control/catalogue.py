@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -13,10 +13,12 @@ from sqlalchemy import select, tuple_
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Kb, Refresh, SpecRevision
+from kb_pipeline.control.secrets import variables_of
 from kb_pipeline.control.tenants import check_not_retired, ensure_tenant, require_active
 from kb_pipeline.errors import UnknownKb, UnknownTenant
 from kb_pipeline.model import KbKey
-from kb_pipeline.spec import KbSpec, parse_spec
+from kb_pipeline.settings import load_settings
+from kb_pipeline.spec import KbSpec, parse_spec, variable_names
 
 Action = Literal["created", "updated", "unchanged"]
 
@@ -32,11 +34,14 @@ class KbRecord:
     live_version: int | None
     created_at: datetime
     yaml: str
+    _db: Database = field(repr=False, compare=False)
 
     @property
     def spec(self) -> KbSpec:
-        """The validated spec, `${NAME}` taken from today's environment; raises InvalidSpec."""
-        return parse_spec(self.yaml, f"KB {self.key}, revision {self.revision}")
+        """The validated spec, with today's value of each `${NAME}`; raises InvalidSpec or SecretUnreadable."""
+        names = variable_names(self.yaml)
+        variables = variables_of(load_settings(), self._db, self.key.tenant, names) if names else {}
+        return parse_spec(self.yaml, f"KB {self.key}, revision {self.revision}", variables)
 
 
 def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool = False) -> Action:
@@ -89,7 +94,7 @@ def get_kb(db: Database, key: KbKey) -> KbRecord:
         row = session.get(Kb, (key.tenant, key.kb))
     if row is None:
         raise UnknownKb(key)
-    return _record(row)
+    return _record(db, row)
 
 
 def list_kbs(db: Database, after: KbKey | None = None) -> Iterator[KbRecord]:
@@ -99,7 +104,7 @@ def list_kbs(db: Database, after: KbKey | None = None) -> Iterator[KbRecord]:
         query = query.where(tuple_(Kb.tenant, Kb.kb) > (after.tenant, after.kb))
     with db.read_all() as session:
         for row in session.scalars(query):
-            yield _record(row)
+            yield _record(db, row)
 
 
 def list_unstarted_kbs(db: Database) -> Iterator[KbRecord]:
@@ -108,10 +113,10 @@ def list_unstarted_kbs(db: Database) -> Iterator[KbRecord]:
     query = select(Kb).where(Kb.live_version.is_(None), ~refreshed.exists()).order_by(Kb.tenant, Kb.kb)
     with db.read_all() as session:
         for row in session.scalars(query):
-            yield _record(row)
+            yield _record(db, row)
 
 
-def _record(row: Kb) -> KbRecord:
+def _record(db: Database, row: Kb) -> KbRecord:
     return KbRecord(
         KbKey(row.tenant, row.kb),
         row.revision,
@@ -120,4 +125,5 @@ def _record(row: Kb) -> KbRecord:
         row.live_version,
         row.created_at,
         row.spec,
+        db,
     )

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
 from kb_pipeline.control.schema_revision import upgrade
 from kb_pipeline.control.tenant_session import TenantSession
+from kb_pipeline.errors import InvalidSetting
 
 _BUSY_TIMEOUT_MS = 30_000
 
@@ -21,9 +23,9 @@ class Database:
     """A pool of connections to the control plane, its schema made or brought up to date on first use."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+        self.url = _read_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(url, "FULL") if self.is_sqlite else create_engine(url, pool_pre_ping=True)
+        self.engine = _sqlite_engine(url, "FULL") if self.is_sqlite else _postgres_engine(url)
         self._hasty = _sqlite_engine(url, "NORMAL") if self.is_sqlite else self.engine
         upgrade(self.engine)
 
@@ -67,11 +69,23 @@ class Database:
         self._hasty.dispose()
 
 
+def _read_url(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # what they say may repeat the password
+        allowed = "is not a database URL; percent-encode what is special in its password: @ as %40, / as %2F"
+        raise InvalidSetting("KB_DATABASE_URL", allowed) from None
+
+
+def _postgres_engine(url: str) -> Engine:
+    return create_engine(url, pool_pre_ping=True, hide_parameters=True)  # an error must not repeat what rows hold
+
+
 def _sqlite_engine(url: str, synchronous: str) -> Engine:
     database = make_url(url).database
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI has no type

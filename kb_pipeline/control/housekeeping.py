@@ -15,7 +15,7 @@ from kb_pipeline.control.host_clocks import forget_idle_hosts
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
-from kb_pipeline.errors import LeaseHeld, LeaseLost
+from kb_pipeline.errors import InvalidSpec, LeaseHeld, LeaseLost, SecretUnreadable
 from kb_pipeline.index import upkeep
 from kb_pipeline.index.build import index_name
 from kb_pipeline.model import KbKey
@@ -51,11 +51,15 @@ def tidy_all(
                 freed[str(kb.key)] = tidy_kb(store, db, lease, kb.spec.retention.versions, grace)
         except LeaseHeld:
             continue  # being written: its own run tidies it
+        except (InvalidSpec, SecretUnreadable) as error:
+            logger.warning("%s", error)  # a variable that one tenant lacks must not stop what is done for all
     for keys in tenants.values():
         try:
             tidy_vectors(settings, db, keys, run_id, grace, cache_grace)
         except LeaseHeld:
             continue  # the next night will do
+        except (InvalidSpec, SecretUnreadable):
+            continue  # said above
     forget_idle_hosts(db)
     return freed
 

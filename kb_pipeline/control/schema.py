@@ -127,6 +127,34 @@ class AuditEntry(OfTenant, Base):
     """SHA-256, hexadecimal."""
 
 
+class ApiKey(OfTenant, Base):
+    """What a program shows to act for a tenant; of the key itself only what it takes to recognise it."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Public: part of the key, and how people name it."""
+    label: Mapped[str] = mapped_column(String(100))
+    hash: Mapped[str] = mapped_column(String(200))
+    """Argon2id of the secret part, with its parameters and salt."""
+    scopes: Mapped[str] = mapped_column(String(64))
+    """Comma-separated: read, build, manage."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class Secret(OfTenant, Base):
+    """A value that the tenant's KB files name and nobody may read here."""
+
+    __tablename__ = "secrets"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token: Mapped[str] = mapped_column(Text)
+    """Encrypted, with the tenant and the name that it is for."""
+    updated_at: Mapped[datetime]
+    updated_by: Mapped[str] = mapped_column(String(200))
+
+
 class Kb(OfKb, Base):
     """A KB as applied, and the pointer to its live version."""
 

@@ -43,7 +43,7 @@ def check_spec(spec: KbSpec, file: str) -> None:
     """Check what needs more than the file: the model and the path globs; raises UnknownModel or InvalidSpec."""
     describe_model(spec.embedding.model)
     problems = [
-        Problem(f"sources.{source.name}.{field}", repr(glob), problem)
+        Problem(f"sources.{source.name}.{field}", repr(spec.hide(glob)), problem)
         for source in spec.sources
         for field in ("include", "exclude")
         for glob in getattr(source, field)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +40,7 @@ from kb_pipeline.index.repair import repair_heads, reset_heads
 from kb_pipeline.index.upkeep import tidy_tables
 from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.settings import Settings
+from kb_pipeline.spec import KbSpec
 from kb_pipeline.storage import KbPaths, folder_bytes
 from kb_pipeline.tables import KbStore
 
@@ -163,7 +165,12 @@ class Workspace:
 
     def sample(self, table: str) -> list[dict[str, Any]]:
         """A few rows of a stage table, for the eye."""
-        return self.store.tables.open(table).head(_SAMPLE_COLUMNS[table], _SAMPLE_ROWS)
+        rows = self.store.tables.open(table).head(_SAMPLE_COLUMNS[table], _SAMPLE_ROWS)
+        return [self.spec.hide(row) for row in rows]
+
+    def links(self) -> dict[str, str]:
+        """Where each source starts, by its name."""
+        return {source.name: self.spec.hide(source.start_urls[0]) for source in self.spec.sources}
 
     def size_of(self, part: str) -> int:
         """Bytes on disk of the KB's raw segments or Lance tables."""
@@ -241,10 +248,12 @@ class Workspace:
     def _build_candidate(self, progress: ReportProgress) -> Candidate:
         live = self._live()
         tidy_tables(self.store, live)
-        return build_candidate(
+        candidate = build_candidate(
             self.store, self.spec, self._model, vectors_table(self.store, self._model), live, self,
             self._recipe, self.run_id, progress, versions.rolled_back_manifests(self.db, self.key),
         )  # fmt: skip
+        gates = (replace(g, message=self.spec.hide(g.message)) for g in candidate.gates)  # they name pages
+        return replace(candidate, gates=tuple(gates))
 
     def _held_already(self, candidate: Candidate) -> int | None:
         """The version that waits for approval with the same content: its number is what people were told."""
@@ -319,6 +328,7 @@ class Workspace:
         check_lease(self.db, self.lease)
         if self._repaired:
             report.extra["repaired"] = list(self._repaired)
+        report.extra = self.spec.hide(report.extra)
         refreshes.finish_stage(self.db, self.key, self.run_id, report)
 
     def _keep_failures(self, stage: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -327,7 +337,7 @@ class Workspace:
                 row["source"],
                 row["key"],
                 row["reason"],
-                row["message"] or "",
+                self.spec.hide(row["message"] or ""),
                 row["outcome"] == "failed",
                 row.get("failures"),
                 row.get("tried_at"),
@@ -386,12 +396,24 @@ def open_workspace(
     require_active(db, key.tenant)
     with hold_lease(db, key, run_id) as lease:
         flags = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
+        spec: KbSpec | None = None
         try:
-            yield Workspace(settings, db, lease, run_id, flags, force=force, retry=retry)
+            workspace = Workspace(settings, db, lease, run_id, flags, force=force, retry=retry)
+            spec = workspace.spec
+            yield workspace
         except KbError as error:
+            _hide_values(spec, error)
             refreshes.end_refresh(db, key, run_id, "failed", message=str(error))
             raise
         except BaseException as error:
+            _hide_values(spec, error)
             what = "cancelled" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
             refreshes.end_refresh(db, key, run_id, "failed", message=what)
             raise
+
+
+def _hide_values(spec: KbSpec | None, error: BaseException | None) -> None:
+    """Take what variables gave out of what an error and its causes say: Dagster keeps all of it in its event log."""
+    while spec is not None and error is not None:
+        error.args = tuple(spec.hide(said) for said in error.args)
+        error = error.__cause__ or error.__context__

@@ -26,7 +26,7 @@ def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> 
     with workspaces.open(context) as kb:
         report = kb.fetch()
         metadata = report_metadata(report, kb.sample("pages")) | {"raw_bytes": kb.size_of("raw")}
-        links = {f"source {s.name}": dg.MetadataValue.url(s.start_urls[0]) for s in kb.spec.sources}
+        links = {f"source {name}": dg.MetadataValue.url(url) for name, url in kb.links().items()}
     return dg.MaterializeResult(metadata=metadata | links)
 
 

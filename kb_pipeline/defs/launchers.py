@@ -46,7 +46,9 @@ class EnvRunLauncher(RunLauncher, ConfigurableClass):
             return RunsElsewhere(inst_data)
         settings = load_settings()
         _check_shared(settings, launch)
-        return _docker(launch, inst_data) if launch.launcher == "docker" else _kubernetes(launch, inst_data)
+        if launch.launcher == "docker":
+            return _docker(settings, launch, inst_data)
+        return _kubernetes(launch, inst_data)
 
 
 class RunsElsewhere(RunLauncher, ConfigurableClass):
@@ -91,14 +93,14 @@ def _check_shared(settings: Settings, launch: LaunchSettings) -> None:
     if not settings.is_postgres:
         raise InvalidSetting("KB_DATABASE_URL", f"KB_RUN_LAUNCHER={launch.launcher} needs postgresql://...")
     needed = {"KB_HOME": settings.home, "KB_STORAGE_URI": settings.data_dir}
-    if settings.database_url_file:
-        needed["KB_DATABASE_URL_FILE"] = settings.database_url_file
+    files = {"KB_DATABASE_URL_FILE": settings.database_url_file, "KB_SECRET_KEYS_FILE": settings.secret_keys_file}
+    needed |= {name: path for name, path in files.items() if path}
     for name, path in needed.items():
         if not any(mount.holds(PurePosixPath(path)) for mount in launch.mounts):
             raise InvalidSetting("KB_RUN_VOLUMES", f"must mount what {name} names, {path}, into the run's container")
 
 
-def _docker(launch: LaunchSettings, inst_data: ConfigurableClassData | None) -> DockerRunLauncher:
+def _docker(settings: Settings, launch: LaunchSettings, inst_data: ConfigurableClassData | None) -> DockerRunLauncher:
     try:
         from dagster_docker import DockerRunLauncher
     except ImportError:
@@ -108,7 +110,7 @@ def _docker(launch: LaunchSettings, inst_data: ConfigurableClassData | None) -> 
         image=launch.image,
         network=launch.network,
         # By name, and never the whole environment: the daemon's holds more than a run may know.
-        env_vars=[*set_variables((*VARIABLES, *launch.variables)), _LAUNCHES_NOTHING],
+        env_vars=[*set_variables((*VARIABLES, *settings.file_variables)), _LAUNCHES_NOTHING],
         container_kwargs={
             "auto_remove": True,
             "volumes": [_bind(mount) for mount in launch.mounts],

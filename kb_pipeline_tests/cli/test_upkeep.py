@@ -108,6 +108,7 @@ def test_the_control_plane_and_dagster_run_on_postgres(
 
 def test_no_output_names_a_secret_of_the_environment(kb: Kb, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_PATH", "hunter2")
+    monkeypatch.setenv("KB_FILE_VARIABLES", "SECRET_PATH")
     sources = [
         {"name": "site", "type": "web", "start_urls": [site.url + "/"], "delay_s": 0, "exclude": ["/${SECRET_PATH}/**"]}
     ]

@@ -170,6 +170,19 @@ def test_the_night_tidies_every_kb_that_nobody_writes_and_gives_the_leases_back(
     leases.acquire_lease(kb.db, kb.key, "next")
 
 
+def test_a_kb_that_lacks_a_variable_does_not_stop_the_night(
+    kb: PublishedMeadow, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = {"name": "site", "type": "web", "start_urls": ["http://meadow.example/"], "exclude": ["/${GONE}/**"]}
+    yaml = json.dumps({"tenant": "globex", "kb": "lacking", "sources": [source]})
+    catalogue.apply_spec(kb.db, parse_spec(yaml, "test", {"GONE": "x"}), yaml, "tester")
+    for revision in range(1, 8):
+        kb.publish(revision)
+    leases.release_lease(kb.db, leases.acquire_lease(kb.db, kb.key, "run"))
+    assert set(housekeeping.tidy_all(kb.settings, kb.db, "night", NOW, NOW)) == {"acme/meadow"}
+    assert "kb secret set globex GONE" in caplog.text
+
+
 def test_the_cache_loses_what_no_version_kept_uses_and_models_no_kb_uses(kb: PublishedMeadow) -> None:
     for revision in (1, 2, 3):
         kb.publish(revision)

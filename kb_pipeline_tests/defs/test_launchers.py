@@ -93,13 +93,14 @@ def test_a_seccomp_profile_is_passed_whole(docker: pytest.MonkeyPatch, tmp_path:
 def test_only_named_variables_are_passed_on(docker: pytest.MonkeyPatch) -> None:
     from dagster_docker import DockerRunLauncher
 
-    docker.setenv("KB_RUN_VARIABLES", "TOKEN,UNSET")
+    docker.setenv("KB_FILE_VARIABLES", "TOKEN,UNSET")
     docker.setenv("TOKEN", "t0ken")
     docker.setenv("KB_UNKNOWN", "x")
     made = launcher()
     assert isinstance(made, DockerRunLauncher)
     assert made.env_vars == [
-        "KB_HOME", "KB_DATABASE_URL_FILE", "KB_ALLOW_PRIVATE_NETWORKS", "TOKEN", "KB_RUN_LAUNCHER=elsewhere",
+        "KB_HOME", "KB_DATABASE_URL_FILE", "KB_ALLOW_PRIVATE_NETWORKS", "KB_FILE_VARIABLES", "TOKEN",
+        "KB_RUN_LAUNCHER=elsewhere",
     ]  # fmt: skip
 
 

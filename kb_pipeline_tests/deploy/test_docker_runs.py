@@ -41,7 +41,7 @@ def roles(
     monkeypatch.setenv("KB_RUN_LAUNCHER", "docker")
     monkeypatch.setenv("KB_RUN_IMAGE", IMAGE)
     monkeypatch.setenv("KB_RUN_VOLUMES", f"{home}:{home},{models_dir}:{models_dir},{secret}:{secret}:ro")
-    monkeypatch.setenv("KB_RUN_VARIABLES", "DOCS_TOKEN,NOT_SET_HERE")
+    monkeypatch.setenv("KB_FILE_VARIABLES", "DOCS_TOKEN,NOT_SET_HERE")
     monkeypatch.setenv("KB_DOCKER_NETWORK", "kb")
     monkeypatch.setenv("DOCKER_HOST", engine.url)
     monkeypatch.setenv("DOCS_TOKEN", "t0ken")

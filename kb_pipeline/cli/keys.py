@@ -1,0 +1,84 @@
+"""`kb key`: with which keys a tenant's programs may act for it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from kb_pipeline.cli.session import JsonOption, Session
+
+key_app = typer.Typer(help="Create, list and revoke the API keys of a tenant.", no_args_is_help=True)
+
+Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Whose keys.")]
+
+
+@key_app.command()
+def create(
+    tenant: Tenant,
+    scope: Annotated[list[str], typer.Option(help="What it may do: read, build or manage; may be given repeatedly.")],
+    label: Annotated[str, typer.Option(help="What it is for, to tell it from others.")] = "",
+    days: Annotated[int | None, typer.Option(help="For how many days it is valid.", min=1, max=36_500)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key and print it: only its hash is kept, so that it cannot be shown again."""
+    from datetime import timedelta
+
+    from kb_pipeline.cli.output import err, out, print_json
+    from kb_pipeline.control.api_keys import create_key
+
+    session = Session()
+    lifetime = timedelta(days=days) if days else None
+    key, described = create_key(session.db, tenant, scope, session.settings.actor, label=label, lifetime=lifetime)
+    if as_json:
+        print_json({"key": key, **described})
+        return
+    out.print(key, markup=False)
+    err.print(f"key {described['id']} of {tenant} is shown this once; give it to programs as KB_KEY", markup=False)
+
+
+@key_app.command("list")
+def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
+    """List the keys: what they may do, until when, when they were used last (to the hour)."""
+    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.control.api_keys import list_keys
+    from kb_pipeline.control.tenants import get_tenant
+
+    session = Session()
+    get_tenant(session.db, tenant)
+    rows = list(list_keys(session.db, tenant))
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["id", "label", "scopes", "last used", "state"],
+        ([row["id"], row["label"], " ".join(row["scopes"]), _minute(row["last_used_at"]), _state(row)] for row in rows),
+    )
+
+
+@key_app.command()
+def revoke(
+    tenant: Tenant,
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `kb key list` shows it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse a key from now on."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.control.api_keys import revoke_key
+
+    session = Session()
+    described = revoke_key(session.db, tenant, key_id, session.settings.actor)
+    if as_json:
+        print_json(described)
+    else:
+        out.print(f"key {key_id} of {tenant} is refused from now on", markup=False)
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["revoked_at"]:
+        return f"revoked {_minute(row['revoked_at'])}"
+    return f"until {_minute(row['expires_at'])}" if row["expires_at"] else "valid"
+
+
+def _minute(at: str | None) -> str:
+    return (at or "")[:16].replace("T", " ")

@@ -1,0 +1,97 @@
+"""`kb secret`: values that a tenant's KB files name and nobody reads."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from kb_pipeline.cli.session import JsonOption, Session
+
+secret_app = typer.Typer(help="Set, list and delete the secrets of a tenant; rotate their keys.", no_args_is_help=True)
+
+Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Whose secrets.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As in ${NAME} of its KB files.")]
+
+
+@secret_app.command("set")
+def set_it(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
+    """Store a value, given on stdin or at a prompt: arguments are seen by others and kept by shells."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.control.secrets import set_secret
+
+    session = Session()
+    set_secret(session.settings, session.db, tenant, name, _read_value(name), session.settings.actor)
+    if as_json:
+        print_json({"tenant": tenant, "name": name, "action": "set"})
+    else:
+        out.print(f"secret {name} of {tenant} is set", markup=False)
+
+
+@secret_app.command("list")
+def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
+    """List the names, and when and by whom each was set; values are never shown."""
+    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.control.secrets import list_secrets
+    from kb_pipeline.control.tenants import get_tenant
+
+    session = Session()
+    get_tenant(session.db, tenant)
+    rows = list(list_secrets(session.db, tenant))
+    if as_json:
+        print_json(rows)
+        return
+    print_table(["name", "set at", "by"], ([row["name"], row["updated_at"][:16], row["updated_by"]] for row in rows))
+
+
+@secret_app.command()
+def delete(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
+    """Forget a value; KBs whose files name it cannot be refreshed until it is set again."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.control.secrets import delete_secret
+
+    session = Session()
+    delete_secret(session.db, tenant, name, session.settings.actor)
+    if as_json:
+        print_json({"tenant": tenant, "name": name, "action": "deleted"})
+    else:
+        out.print(f"secret {name} of {tenant} is forgotten", markup=False)
+
+
+@secret_app.command()
+def rotate(as_json: JsonOption = False) -> None:
+    """Encrypt every tenant's secrets with the newest key; exit status 1 if any cannot be decrypted."""
+    from dataclasses import asdict
+
+    from kb_pipeline.cli.output import out, print_json, warn
+    from kb_pipeline.control.secrets import rotate_secrets
+
+    session = Session()
+    rotation = rotate_secrets(session.settings, session.db, session.settings.actor)
+    if as_json:
+        print_json(asdict(rotation))
+    else:
+        out.print(f"{rotation.rotated} secrets are encrypted with the newest key")
+        for lost in rotation.lost:
+            warn(f"{lost} cannot be decrypted: its key is not here; add it, or set the secret again")
+    raise typer.Exit(1 if rotation.lost else 0)
+
+
+@secret_app.command()
+def key(as_json: JsonOption = False) -> None:
+    """Print a new key: put it first in KB_SECRET_KEYS, then kb secret rotate, then take the others out."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.control.secrets import new_key
+
+    if as_json:
+        print_json({"key": new_key()})
+    else:
+        out.print(new_key(), markup=False)
+
+
+def _read_value(name: str) -> str:
+    """Without the newline that `echo` adds."""
+    if sys.stdin.isatty():
+        return str(typer.prompt(name, hide_input=True))
+    return sys.stdin.read().removesuffix("\n").removesuffix("\r")

@@ -1,0 +1,195 @@
+"""What an API key may do by the command line: its tenant's KBs, within its scopes, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from kb_pipeline.cli.app import app
+from kb_pipeline.cli.session import SCOPES
+from kb_pipeline.control import audit, catalogue, tenants
+from kb_pipeline.control.api_keys import Scope, create_key, revoke_key
+from kb_pipeline.control.database import Database
+from kb_pipeline.control.secrets import set_secret
+from kb_pipeline.errors import InvalidSpec, KeyRefused, NotAllowed, TenantInactive, UnknownKb
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import load_settings
+from kb_pipeline.spec import parse_spec
+
+OPERATORS = {"tenant", "audit", "key", "secret", "extract", "demo", "ui", "doctor"}
+ARGUMENTS = {"search": ["apples"], "page": ["k"], "replay": ["k"], "erase": ["k"], "diff": ["1", "2"],
+             "rollback": ["1"], "approve": ["1"], "export": ["out"]}  # fmt: skip
+OF_A_KB = sorted(set(SCOPES) - {"apply"})
+
+
+def yaml_of(kb: str, exclude: str = "/old/**") -> str:
+    tenant, _, name = kb.partition("/")
+    source = {"name": "site", "type": "web", "start_urls": ["http://site.example/"], "exclude": [exclude]}
+    return json.dumps({"tenant": tenant, "kb": name, "sources": [source]})
+
+
+@pytest.fixture
+def db(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """Of a home with one KB of each of two tenants."""
+    monkeypatch.chdir(tmp_path)
+    database = Database(load_settings().database_url)
+    for kb in ("acme/docs", "globex/docs"):
+        catalogue.apply_spec(database, parse_spec(yaml_of(kb), "test"), yaml_of(kb), "tester")
+    return database
+
+
+def key_of(db: Database, *scopes: Scope, tenant: str = "acme") -> str:
+    return create_key(db, tenant, scopes or ("read", "build", "manage"), "tester")[0]
+
+
+def kb(*arguments: str) -> str:
+    """What a command prints; raises what it raises."""
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: str) -> Exception:
+    with pytest.raises((UnknownKb, NotAllowed, KeyRefused, TenantInactive, InvalidSpec)) as caught:
+        kb(*arguments)
+    return caught.value
+
+
+def test_every_command_is_for_keys_of_some_scope_or_the_operators() -> None:
+    commands: Any = get_command(app)
+    assert set(commands.commands) == set(SCOPES) | OPERATORS
+    assert not set(SCOPES) & OPERATORS
+
+
+def test_another_tenants_kb_is_answered_as_one_that_does_not_exist(db: Database) -> None:
+    key = key_of(db)
+    for command in OF_A_KB:
+        more = ARGUMENTS.get(command, [])
+        told = [refused("--key", key, command, name, *more) for name in ("globex/docs", "globex/none", "acme/none")]
+        assert [type(error) for error in told] == [UnknownKb] * 3, command
+        assert len({str(error).partition(": ")[2] for error in told}) == 1
+    assert len(list(catalogue.list_kbs(db))) == 2
+
+
+def test_every_command_takes_its_scope(db: Database) -> None:
+    lacking: dict[Scope, str] = {
+        "read": key_of(db, "build", "manage"),
+        "build": key_of(db, "read", "manage"),
+        "manage": key_of(db, "read", "build"),
+    }
+    for command, scope in SCOPES.items():
+        told = refused("--key", lacking[scope], command, "acme/docs", *ARGUMENTS.get(command, []))
+        assert f"this takes the scope {scope!r}" in str(told)
+
+
+def test_what_is_the_operators_takes_no_key(db: Database) -> None:
+    key = key_of(db)
+    for line in (
+        "tenant list", "tenant suspend globex", "audit list acme", "audit verify", "key create acme --scope manage",
+        "key list globex", "secret list globex", "secret key", "secret rotate", "extract x.html", "demo", "ui",
+        "doctor",
+    ):  # fmt: skip
+        command, *more = line.split()
+        told = str(refused("--key", key, command, *more))
+        assert f"kb {command} is for whoever runs this installation" in told
+
+
+def test_forcing_a_version_through_is_more_than_building(db: Database) -> None:
+    assert "scope 'manage'" in str(refused("--key", key_of(db, "build"), "build", "acme/docs", "--force"))
+
+
+def test_a_key_reads_its_own_and_may_come_from_a_variable_or_a_file(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = key_of(db, "read")
+    assert json.loads(kb("--key", key, "status", "acme/docs", "--json"))["status"] == "new"
+    (tmp_path / "key").write_text(f"{key}\n")
+    for name, value in (("KB_KEY", key), ("KB_KEY_FILE", str(tmp_path / "key"))):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            assert json.loads(kb("status", "acme/docs", "--json"))["kb"] == "acme/docs"
+            assert isinstance(refused("status", "globex/docs"), UnknownKb)
+            assert isinstance(refused("tenant", "list"), NotAllowed)
+    assert json.loads(kb("status", "globex/docs", "--json"))["kb"] == "globex/docs"  # the operator again
+
+
+def test_a_key_applies_files_of_its_tenant_under_its_own_name(db: Database, tmp_path: Path) -> None:
+    key = key_of(db, "manage")
+    (tmp_path / "new.yaml").write_text(yaml_of("acme/new"))
+    assert json.loads(kb("--key", key, "apply", "new.yaml", "--json")) == [{"kb": "acme/new", "action": "created"}]
+    *_, last = audit.list_entries(db, "acme")
+    assert (last["actor"], last["action"], last["subject"]) == (f"key {key.split('_')[2]}", "kb.apply", "acme/new")
+
+
+def test_a_file_of_another_tenant_tells_nothing_of_its_kbs_and_secrets(db: Database, tmp_path: Path) -> None:
+    key, told = key_of(db), set()
+    set_secret(load_settings(), db, "globex", "TOKEN", "hunter2", "tester")
+    (tmp_path / "own.yaml").write_text(yaml_of("acme/new"))
+    for name, exclude in (("docs", "/x"), ("none", "/x"), ("docs", "/${TOKEN}/**"), ("docs", "/${NO_SUCH}/**")):
+        (tmp_path / "kb.yaml").write_text(yaml_of(f"globex/{name}", exclude))
+        told.add(str(refused("--key", key, "apply", "own.yaml", "kb.yaml")))
+    assert told == {f"API key {key.split('_')[2]}: it is for KBs of tenant acme"}
+    assert len(list(catalogue.list_kbs(db))) == 2
+
+
+def test_what_is_no_key_never_is_the_operator(db: Database) -> None:
+    for given in ("", "x", "kb_acme_000000000000_" + "0" * 49):
+        error = refused("--key", given, "status", "acme/docs")
+        assert isinstance(error, KeyRefused)
+        assert len(given) < 2 or given not in str(error)
+
+
+def test_revoked_keys_and_suspended_tenants_are_refused_at_once(db: Database) -> None:
+    key = key_of(db, "read")
+    kb("--key", key, "status", "acme/docs")
+    tenants.set_status(db, "acme", "suspended", "unpaid", "tester")
+    assert "suspended: unpaid" in str(refused("--key", key, "status", "acme/docs"))
+    tenants.set_status(db, "acme", "active", "", "tester")
+    revoke_key(db, "acme", key.split("_")[2], "tester")
+    assert "was revoked" in str(refused("--key", key, "status", "acme/docs"))
+
+
+def test_the_operator_creates_lists_and_revokes_keys(db: Database) -> None:
+    made = json.loads(kb("key", "create", "acme", "--scope", "read", "--label", "ci", "--days", "7", "--json"))
+    assert made["key"].startswith(f"kb_acme_{made['id']}_")
+    assert json.loads(kb("--key", made["key"], "versions", "acme/docs", "--json")) == []
+    (listed,) = json.loads(kb("key", "list", "acme", "--json"))
+    assert (listed["id"], listed["label"], listed["scopes"]) == (made["id"], "ci", ["read"])
+    assert listed["last_used_at"]
+    assert made["id"] in kb("key", "list", "acme")
+    assert json.loads(kb("key", "revoke", "acme", made["id"], "--json"))["revoked_at"]
+    printed = kb("key", "create", "acme", "--scope", "read", "--scope", "build").splitlines()
+    assert printed[0].startswith("kb_acme_")
+
+
+def test_a_secret_is_set_from_stdin_and_used_by_the_tenants_file(db: Database, tmp_path: Path) -> None:
+    for tenant, value in (("acme", "mine\n"), ("globex", "theirs")):
+        done = CliRunner().invoke(app, ["secret", "set", tenant, "TOKEN"], input=value)
+        assert (done.exit_code, value.strip() in done.output) == (0, False)
+    assert [row["name"] for row in json.loads(kb("secret", "list", "acme", "--json"))] == ["TOKEN"]
+    (tmp_path / "kb.yaml").write_text(yaml_of("acme/docs", "/${TOKEN}/**"))
+    kb("--key", key_of(db, "manage"), "apply", "kb.yaml")
+    assert catalogue.get_kb(db, KbKey("acme", "docs")).spec.sources[0].exclude == ["/mine/**"]
+    assert json.loads(kb("secret", "rotate", "--json")) == {"rotated": 2, "lost": []}
+    kb("secret", "delete", "acme", "TOKEN")
+    with pytest.raises(InvalidSpec, match="set TOKEN with: kb secret set acme TOKEN"):
+        _ = catalogue.get_kb(db, KbKey("acme", "docs")).spec
+    assert len(kb("secret", "key").strip()) == 44
+
+
+def test_a_file_reaches_none_of_the_operators_variables(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KB_CONTACT", "ops@example.com")
+    monkeypatch.setenv("OPENED", "open")
+    monkeypatch.setenv("KB_FILE_VARIABLES", "OPENED")
+    for name in ("KB_CONTACT", "PATH", "KB_HOME"):
+        (tmp_path / "kb.yaml").write_text(yaml_of("acme/docs", f"/${{{name}}}/**"))
+        assert "no such variable" in str(refused("apply", "kb.yaml"))
+    (tmp_path / "kb.yaml").write_text(yaml_of("acme/docs", "/${OPENED}/**"))
+    kb("apply", "kb.yaml")
