@@ -327,7 +327,7 @@ def test_an_ended_run_does_no_further_step(instance: dg.DagsterInstance) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["code-server", "all"])
+@pytest.mark.parametrize("target", ["all"])
 def test_a_whole_deployment_recovers_from_kills_and_the_next_tick_runs_once(target: str) -> None:
     trial = run_trial(target)
     assert trial.is_good, trial
