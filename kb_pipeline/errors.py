@@ -8,6 +8,7 @@ KbError
 │   ├── UnknownTenant         no such tenant
 │   ├── TenantExists          there is a tenant of that name already
 │   ├── KeyRetired            the key was that of a deleted tenant or KB
+│   ├── RemovalBegun          a tenant or KB that is half removed already
 │   ├── UnknownKb             no such KB has been applied
 │   ├── UnknownModel          no embedder of that name
 │   ├── UnknownDocument       no document of that key
@@ -110,6 +111,15 @@ class KeyRetired(UsageError):
             "or take it knowingly with --reuse-key"
         )
         self.key, self.retired_at = key, retired_at
+
+
+class RemovalBegun(UsageError):
+    """A tenant or KB of which a part is gone already: neither taken back nor made anew before the rest is gone too."""
+
+    def __init__(self, key: str) -> None:
+        command = f"kb delete {key}" if "/" in key else f"kb tenant delete {key} --now"
+        super().__init__(f"{key}: its removal has begun and cannot be taken back; bring it to its end with: {command}")
+        self.key = key
 
 
 class UnknownKb(UsageError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kb_pipeline.cli.audit import audit_app
-from kb_pipeline.cli.session import JsonOption, KbArgument, Session
+from kb_pipeline.cli.session import JsonOption, KbArgument, Session, YesOption, confirm
 from kb_pipeline.cli.tenants import tenant_app
 
 if TYPE_CHECKING:
@@ -346,6 +346,16 @@ def erase(
     else:
         receipt = erase_document(session.settings, session.db, kb_key, key)
     (print_json if as_json else print_receipt)(receipt)
+
+
+@app.command()
+def delete(kb: KbArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Remove a KB at once, everything of it; its key is not reused silently. Prints the receipt."""
+    from kb_pipeline.cli.removal import delete_one_kb, print_removal
+
+    key = _key(kb)
+    confirm(f"Remove everything of {key} now, for good?", yes=yes)
+    print_removal(delete_one_kb(Session(), key), as_json=as_json)
 
 
 @app.command()

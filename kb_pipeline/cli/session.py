@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,20 @@ if TYPE_CHECKING:
     from kb_pipeline.tables import KbStore
 
 KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only if told to; raises UsageError where nobody can be asked."""
+    from kb_pipeline.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} Say so with --yes")
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(1)
 
 
 class Session:

@@ -15,7 +15,7 @@ refresh_kb = dg.define_asset_job(
 )
 
 
-@dg.op(description="Remove data of versions that no KB keeps any more.")
+@dg.op(description="Remove data of versions that no KB keeps any more.", ins={"removed": dg.In(dg.Nothing)})
 def tidy_kbs(context: dg.OpExecutionContext) -> None:
     """Free what superseded versions, crashed candidates and stage tables leave behind; busy KBs are left alone."""
     from kb_pipeline.control.housekeeping import tidy_all
@@ -25,7 +25,21 @@ def tidy_kbs(context: dg.OpExecutionContext) -> None:
     context.add_output_metadata({"freed_bytes": sum(freed.values()), "by_kb": dg.MetadataValue.json(freed)})
 
 
-@dg.job(description="Housekeeping over all KBs: prune versions beyond their retention, free disk.")
+@dg.op(
+    description="Remove tenants whose grace is over, and what was cut off while it was being removed.",
+    out=dg.Out(dg.Nothing),
+)
+def remove_deleted(context: dg.OpExecutionContext) -> None:
+    """Whatever cannot be removed tonight is logged and tried again tomorrow."""
+    from kb_pipeline.control.removal import remove_due
+    from kb_pipeline.defs.removal import DagsterHistory
+    from kb_pipeline.settings import load_settings
+
+    receipts = remove_due(load_settings(), open_database(), DagsterHistory(context.instance))
+    context.add_output_metadata({"removed": len(receipts)})  # no keys: nothing of them is to stay here
+
+
+@dg.job(description="Housekeeping over all KBs: remove what was deleted, prune old versions, free disk.")
 def housekeeping() -> None:
     """Run nightly by the schedule of the same name."""
-    tidy_kbs()
+    tidy_kbs(remove_deleted())
