@@ -23,6 +23,7 @@ KbError
 ├── GateFailed                a candidate version did not pass its checks
 ├── OutOfTenant               code reached for what is not its tenant's: a fault of ours
 ├── SchemaTooNew              a newer release has migrated the control plane
+├── DamagedBackup             a backup of which a file is missing or not what was written
 ├── DamagedStore              a stored table or segment cannot be read
 └── InvalidVector             an embedder gave a vector that is not finite, unit-norm or of the right dimension
 
@@ -252,6 +253,14 @@ class DamagedStore(KbError):
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"{where} cannot be read: {why}")
         self.where = where
+
+
+class DamagedBackup(KbError):
+    """A backup is not what was written; nothing of it was put in place."""
+
+    def __init__(self, file: object, why: str) -> None:
+        super().__init__(f"{file}: {why}; nothing was restored, take another backup")
+        self.file = file
 
 
 class InvalidVector(KbError):

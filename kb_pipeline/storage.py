@@ -78,6 +78,11 @@ def tenant_folder(data_dir: Path, tenant: str) -> Path:
     return data_dir / tenant
 
 
+def staging_folder(data_dir: Path) -> Path:
+    """Where a backup holds on to files while it copies them; no tenant can be named so."""
+    return data_dir / ".backup"
+
+
 def tenants_with_files(data_dir: Path) -> list[str]:
     """The names of the folders of tenants, by name."""
     return sorted(path.name for path in data_dir.glob("*") if not path.name.startswith("."))

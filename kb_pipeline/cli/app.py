@@ -359,6 +359,32 @@ def delete(kb: KbArgument, yes: YesOption = False, as_json: JsonOption = False) 
 
 
 @app.command()
+def backup(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that does not exist yet.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy control plane and data as they are at one moment, while refreshes go on."""
+    from kb_pipeline.cli.backup import print_outcome
+    from kb_pipeline.control.backup import make_backup
+
+    session = Session()
+    print_outcome(make_backup(session.settings, session.db, directory), as_json=as_json)
+
+
+@app.command()
+def restore(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A backup.")],
+    into: Annotated[Path | None, typer.Option(metavar="HOME", help="An empty home; without it, KB_HOME.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup into an empty home, every checksum verified before, every live version searched once."""
+    from kb_pipeline.cli.backup import print_outcome, settings_of
+    from kb_pipeline.control.restore import restore_backup
+
+    print_outcome(restore_backup(settings_of(into), directory), as_json=as_json)
+
+
+@app.command()
 def extract(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="HTML, text or Markdown files.")],
     url: Annotated[str | None, typer.Option(help="Where the page came from, for its relative links.")] = None,

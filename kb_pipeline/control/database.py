@@ -23,7 +23,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(url, "FULL") if self.is_sqlite else create_engine(url, pool_pre_ping=True)
+        self.engine = open_engine(url)
         self._hasty = _sqlite_engine(url, "NORMAL") if self.is_sqlite else self.engine
         upgrade(self.engine)
 
@@ -57,6 +57,13 @@ class Database:
                 session.execute(text("SET LOCAL synchronous_commit TO OFF"))
             yield session
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that sees everything as it was at its beginning, whatever is written meanwhile."""
+        engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.begin() as connection:
+            yield connection
+
     def _writing(self, *, durably: bool) -> Engine:
         # On SQLite the write lock is taken at the start: a lock upgrade half-way could only fail.
         return (self.engine if durably else self._hasty).execution_options(immediate=True)
@@ -78,6 +85,12 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
         self._hasty.dispose()
+
+
+def open_engine(url: str) -> Engine:
+    """A pool of connections to a database of any schema."""
+    is_sqlite = make_url(url).get_backend_name() == "sqlite"
+    return _sqlite_engine(url, "FULL") if is_sqlite else create_engine(url, pool_pre_ping=True)
 
 
 def _sqlite_engine(url: str, synchronous: str) -> Engine:

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from kb_pipeline.control import audit
+from kb_pipeline.control.backup import remove_abandoned
 from kb_pipeline.control.catalogue import list_kbs
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.housekeeping import READER_GRACE, manifests_in_use
@@ -202,6 +203,7 @@ class _Removal:
             failpoint("remove.logs")
             self._history.remove(self._leaving)
             failpoint("remove.history")
+            remove_abandoned(self._settings)
             remove_folder(_folder(self._settings, self._leaving))
             failpoint("remove.files")
             if leases and self._leaving.kb:

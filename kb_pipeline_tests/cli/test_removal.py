@@ -67,3 +67,14 @@ def test_a_deletion_can_be_taken_back_before_its_time(kb: Kb) -> None:
     assert kb("tenant", "delete", "globex", "--grace", "soon").status == 2
     assert kb("tenant", "delete", "globex", "--now").status == 2, "nobody is there to be asked"
     assert kb("tenant", "resume", "globex", "--json").json["status"] == "active"
+
+
+def test_the_key_of_a_deleted_kb_is_taken_knowingly_only(kb: Kb, site: Site) -> None:
+    kb.apply(site)
+    assert kb("delete", "acme/docs").status == 2, "nobody is there to be asked"
+    assert delete(kb, "delete", "acme/docs").json["status"] == "removed"
+    refused = kb.apply(site)
+    assert (refused.status, "--reuse-key" in refused.err) == (2, True)
+    assert kb("apply", "docs.yaml", "--reuse-key", "--json").json == [{"kb": "acme/docs", "action": "created"}]
+    assert kb.apply(site).json == [{"kb": "acme/docs", "action": "unchanged"}]
+    assert kb("versions", "acme/docs", "--json").json == []
