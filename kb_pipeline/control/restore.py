@@ -43,6 +43,7 @@ def restore_backup(settings: Settings, directory: Path) -> dict[str, Any]:
     manifest = _manifest(directory)
     if not _is_done(settings, manifest):
         _put_in_place(settings, directory, manifest)
+    shutil.rmtree(_staging(settings), ignore_errors=True)
     (settings.home / _MARKER).unlink()
     return {
         "home": str(settings.home),
@@ -56,7 +57,7 @@ def restore_backup(settings: Settings, directory: Path) -> dict[str, Any]:
 
 def _put_in_place(settings: Settings, directory: Path, manifest: dict[str, Any]) -> None:
     engine = open_engine(settings.database_url)
-    staged = settings.data_dir.with_name(f"{_MARKER}-{settings.data_dir.name}")
+    staged = _staging(settings)
     try:
         _copy_verified(directory, staged, manifest)
         failpoint("restore.copied")
@@ -74,6 +75,11 @@ def _put_in_place(settings: Settings, directory: Path, manifest: dict[str, Any])
     finally:
         engine.dispose()
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _staging(settings: Settings) -> Path:
+    """Beside the data, where it can be renamed into place."""
+    return settings.data_dir.with_name(f"{_MARKER}-{settings.data_dir.name}")
 
 
 def _manifest(directory: Path) -> dict[str, Any]:

@@ -35,7 +35,9 @@ def remove_deleted(context: dg.OpExecutionContext) -> None:
     from kb_pipeline.defs.removal import DagsterHistory
     from kb_pipeline.settings import load_settings
 
-    receipts = remove_due(load_settings(), open_database(), DagsterHistory(context.instance))
+    history = DagsterHistory(context.instance)
+    receipts = remove_due(load_settings(), open_database(), history)
+    history.remove_orphans()
     context.add_output_metadata({"removed": len(receipts)})  # no keys: nothing of them is to stay here
 
 

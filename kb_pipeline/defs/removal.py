@@ -79,7 +79,15 @@ class DagsterHistory:
             self._instance.update_instigator_state(state.with_data(data._replace(last_run_key=None)))
         # What the web UI keeps of which partitions are there is made anew when it is asked for.
         self._instance.wipe_asset_cached_status(list(self._instance.all_asset_keys()))
+        self.remove_orphans()
         self._vacuum()
+
+    def remove_orphans(self) -> None:
+        """Events (on SQLite) that a process wrote whose run had been removed already."""
+        if hasattr(self._events, "get_all_run_ids"):
+            with_events = set(self._events.get_all_run_ids())  # first: a run is recorded before its events
+            for run_id in with_events - set(self._instance.get_run_ids()):
+                self._remove_shard(run_id)
 
     def _runs(self, leaving: Leaving) -> Iterator[dg.DagsterRun]:
         tags = {"kb/tenant": leaving.tenant} | ({"kb/kb": leaving.kb} if leaving.kb else {})
@@ -103,9 +111,7 @@ class DagsterHistory:
 
     def _remove_run(self, run_id: str) -> None:
         if hasattr(self._events, "path_for_shard"):  # SQLite: a file a run, and an index of all
-            shard = Path(self._events.path_for_shard(run_id))
-            for path in (shard, *(shard.with_name(shard.name + end) for end in ("-wal", "-shm", "-journal"))):
-                path.unlink(missing_ok=True)
+            self._remove_shard(run_id)
         with self._events.index_connection() as connection:
             self._events.delete_events_for_run(connection, run_id)
             checks, assets = AssetCheckExecutionsTable, AssetKeyTable
@@ -117,6 +123,11 @@ class DagsterHistory:
         with self._run_storage.connect() as connection:
             connection.execute(RunTagsTable.delete().where(RunTagsTable.c.run_id == run_id))
         self._run_storage.delete_run(run_id)
+
+    def _remove_shard(self, run_id: str) -> None:
+        shard = Path(self._events.path_for_shard(run_id))
+        for path in (shard, *(shard.with_name(shard.name + end) for end in ("-wal", "-shm", "-journal"))):
+            path.unlink(missing_ok=True)
 
     def _stray_events(self, leaving: Leaving) -> Iterator[tuple[int, str]]:
         """Events of its partitions in the index of all runs: also of runs whose record is gone."""

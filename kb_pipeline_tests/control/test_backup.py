@@ -24,6 +24,7 @@ from kb_pipeline.control.erase import erase_document
 from kb_pipeline.control.restore import restore_backup
 from kb_pipeline.control.schema import Base, HostClock, Kb, Lease, Plan, Refresh
 from kb_pipeline.control.table_files import dump_tables, load_tables
+from kb_pipeline.control.versions import live_manifest
 from kb_pipeline.errors import DamagedBackup, SchemaTooNew, UsageError
 from kb_pipeline.model import KbKey
 from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
@@ -138,6 +139,21 @@ def test_what_is_restored_answers_as_before_and_is_refreshed_for_what_changed(
     assert (changed.ended, changed.worked) == (("ready", 3), (1, 1, 0))
     assert copy.keys() == published.keys()
     assert copy.doubled() == {}
+
+
+def test_a_backup_of_sqlite_is_restored_onto_postgres(
+    published: Home, backed_up: Path, tmp_path: Path, fresh_postgres: str
+) -> None:
+    settings = replace(
+        published.settings, home=tmp_path / "copy", data_dir=tmp_path / "elsewhere", database_url=fresh_postgres
+    )
+    assert restore_backup(settings, backed_up)["live_versions"] == ["acme/docs 2", "globex/wiki 1"]
+    db = Database(fresh_postgres)
+    assert live_manifest(db, KEY) == published.live()
+    assert [chain.broken_at for chain in audit.verify(db)] == [None, None]
+    db.dispose()
+    with pytest.raises(UsageError, match="not empty"):
+        restore_backup(replace(settings, home=tmp_path / "again", data_dir=tmp_path / "other"), backed_up)
 
 
 def test_what_ran_when_the_backup_was_made_is_not_running_in_what_is_restored(
