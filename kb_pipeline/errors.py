@@ -8,6 +8,7 @@ KbError
 │   ├── UnknownTenant         no such tenant
 │   ├── TenantExists          there is a tenant of that name already
 │   ├── KeyRetired            the key was that of a deleted tenant or KB
+│   ├── RemovalBegun          a tenant or KB that is half removed already
 │   ├── UnknownKb             no such KB has been applied
 │   ├── UnknownApiKey         the tenant has no API key of that id
 │   ├── UnknownSecret         the tenant has no secret of that name
@@ -32,6 +33,7 @@ KbError
 ├── GateFailed                a candidate version did not pass its checks
 ├── OutOfTenant               code reached for what is not its tenant's: a fault of ours
 ├── SchemaTooNew              a newer release has migrated the control plane
+├── DamagedBackup             a backup of which a file is missing or not what was written
 ├── DamagedStore              a stored table or segment cannot be read
 ├── Unhealthy                something that kb_pipeline depends on is not as it must be
 └── InvalidVector             an embedder gave a vector that is not finite, unit-norm or of the right dimension
@@ -121,6 +123,15 @@ class KeyRetired(UsageError):
             "or take it knowingly with --reuse-key"
         )
         self.key, self.retired_at = key, retired_at
+
+
+class RemovalBegun(UsageError):
+    """A tenant or KB of which a part is gone already: neither taken back nor made anew before the rest is gone too."""
+
+    def __init__(self, key: str) -> None:
+        command = f"kb delete {key}" if "/" in key else f"kb tenant delete {key} --now"
+        super().__init__(f"{key}: its removal has begun and cannot be taken back; bring it to its end with: {command}")
+        self.key = key
 
 
 class UnknownKb(UsageError):
@@ -338,6 +349,14 @@ class DamagedStore(KbError):
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"{where} cannot be read: {why}")
         self.where = where
+
+
+class DamagedBackup(KbError):
+    """A backup is not what was written; nothing of it was put in place."""
+
+    def __init__(self, file: object, why: str) -> None:
+        super().__init__(f"{file}: {why}; nothing was restored, take another backup")
+        self.file = file
 
 
 class Unhealthy(KbError):

@@ -80,6 +80,11 @@ class Settings:
         return self.home / "models"
 
     @property
+    def logs_dir(self) -> Path:
+        """What the processes of runs printed, one file a run."""
+        return self.home / "logs"
+
+    @property
     def dagster_dir(self) -> Path:
         """Where Dagster keeps runs, events and schedules while it is on SQLite."""
         return self.home / "dagster"

@@ -33,7 +33,7 @@ class KbPaths:
     @property
     def root(self) -> Path:
         """The KB's own folder."""
-        return self.data_dir / self.key.tenant / self.key.kb
+        return tenant_folder(self.data_dir, self.key.tenant) / self.key.kb
 
     @property
     def raw(self) -> Path:
@@ -53,7 +53,7 @@ class KbPaths:
     @property
     def vectors(self) -> Path:
         """The tenant's embedding cache; no KB can be named so, since a slug has no leading dot."""
-        return self.data_dir / self.key.tenant / ".vectors"
+        return tenant_folder(self.data_dir, self.key.tenant) / ".vectors"
 
     @property
     def quarantine(self) -> Path:
@@ -71,6 +71,39 @@ class KbPaths:
     def checks(self, source: str) -> Path:
         """When each page of that source was last asked for, where that decides when it is asked for again."""
         return self.root / "checks" / f"{source}.parquet"
+
+
+def tenant_folder(data_dir: Path, tenant: str) -> Path:
+    """Everything stored of one tenant."""
+    return data_dir / tenant
+
+
+def staging_folder(data_dir: Path) -> Path:
+    """Where a backup holds on to files while it copies them; no tenant can be named so."""
+    return data_dir / ".backup"
+
+
+def tenants_with_files(data_dir: Path) -> list[str]:
+    """The names of the folders of tenants, by name."""
+    return sorted(path.name for path in data_dir.glob("*") if not path.name.startswith("."))
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder for good: gone under its name at once, and after a crash the same call removes the rest."""
+    leaving = folder.with_name(f".leaving-{folder.name}")
+    shutil.rmtree(leaving, ignore_errors=True)
+    if folder.exists():
+        folder.rename(leaving)
+        failpoint("folder.leaving")
+        shutil.rmtree(leaving)
+    if folder.parent.exists():
+        fsync_path(folder.parent)
+
+
+def files_beneath(folder: Path) -> list[Path]:
+    """Every file of a folder, and of what a killed removal of it left; none when there is neither."""
+    roots = [folder, folder.with_name(f".leaving-{folder.name}")]
+    return [Path(where, name) for root in roots for where, _, names in os.walk(root) for name in names]
 
 
 def fsync_path(path: Path) -> None:

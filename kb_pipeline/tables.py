@@ -42,6 +42,8 @@ _MAX_INDEX_PARTS = 8
 """New rows get an index part of their own, at a cost of what is new. Every eighth time all parts become one: a search
 asks each part (0.4 ms each of 12,000 rows). Text indexes are a tenth of a table, so old copies that are still kept
 weigh a tenth; merging costs 20 s a million rows, an eighth of it a refresh."""
+_NEWEST_MANIFEST = 2**64 - 1
+"""Manifests are named by it minus their version, so that the newest is listed first."""
 _DROPPED = ".dropped-"
 """Before the name of a table that is being removed."""
 _COMPACTION_BATCH_ROWS = 1024
@@ -344,6 +346,30 @@ class LanceTable:
             )
         return int(stats.bytes_removed)
 
+    def files(self) -> list[str]:
+        """Everything that what this handle sees consists of, as paths below the table's folder; raises DamagedStore.
+
+        Its files never change; with these alone the table opens as it is now, at this version.
+        """
+        import lance
+
+        try:
+            dataset = lance.dataset(str(self.path), version=self.version)
+            fragments, indexes = dataset.get_fragments(), dataset.describe_indices()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DamagedStore(str(self.path), str(error)) from error
+        names = [f"data/{file.path}" for fragment in fragments for file in fragment.metadata.files]
+        for fragment in fragments:
+            if (deleted := fragment.metadata.deletion_file) is not None:
+                names.append(deleted.path(fragment.fragment_id))
+        folders = [f"_indices/{part.uuid}" for index in indexes for part in index.segments]
+        patterns = [*(f"{folder}/**/*" for folder in folders), f"_transactions/{self.version - 1}-*.txn"]
+        found = (path for pattern in patterns for path in sorted(self.path.glob(pattern)) if path.is_file())
+        names += [str(path.relative_to(self.path)) for path in found]
+        if lacking := [folder for folder in folders if not (self.path / folder).is_dir()]:
+            raise DamagedStore(str(self.path), f"{lacking[0]} is missing")
+        return [*names, f"_versions/{_NEWEST_MANIFEST - self.version:020}.manifest"]
+
     def tags(self) -> dict[str, int]:
         """The name of every tag and the version that it keeps."""
         return {name: int(tag["version"]) for name, tag in self._table.tags.list().items()}
@@ -489,7 +515,7 @@ class LanceFolder:
                 self.open(name)
             except DamagedStore:
                 manifests = (self.path / f"{name}.lance" / "_versions").glob("*.manifest")
-                newest = min(manifests, key=lambda path: path.name, default=None)  # named by 2**64 - 1 - version
+                newest = min(manifests, key=lambda path: path.name, default=None)  # see _NEWEST_MANIFEST
                 set_aside(newest or self.path / f"{name}.lance", quarantine)
                 moved += 1
                 if newest is None:

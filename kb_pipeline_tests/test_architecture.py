@@ -52,6 +52,7 @@ LOOK_ACROSS = {
     "control/flags",  # what is set for everybody, and the count of changes
     "control/heartbeats",  # whose worker is alive
     "control/host_clocks",  # one host is asked by many
+    "control/removal",  # a tenant that goes, table by table
     "control/queueing",  # the terms of every plan
     "control/tenants",  # lists tenants; keys of deleted ones
 }

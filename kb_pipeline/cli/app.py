@@ -12,7 +12,7 @@ from kb_pipeline.cli.audit import audit_app
 from kb_pipeline.cli.flags import flag_app
 from kb_pipeline.cli.keys import key_app
 from kb_pipeline.cli.secrets import secret_app
-from kb_pipeline.cli.session import JsonOption, KbArgument, Session, enter, require_scope
+from kb_pipeline.cli.session import JsonOption, KbArgument, Session, YesOption, confirm, enter, require_scope
 from kb_pipeline.cli.tenants import tenant_app
 
 if TYPE_CHECKING:
@@ -368,6 +368,42 @@ def erase(
     else:
         receipt = erase_document(session.settings, session.db, kb_key, key)
     (print_json if as_json else print_receipt)(receipt)
+
+
+@app.command()
+def delete(kb: KbArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Remove a KB at once, everything of it; its key is not reused silently. Prints the receipt."""
+    from kb_pipeline.cli.removal import delete_one_kb, print_removal
+
+    key = _key(kb)
+    confirm(f"Remove everything of {key} now, for good?", yes=yes)
+    print_removal(delete_one_kb(Session(), key), as_json=as_json)
+
+
+@app.command()
+def backup(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that does not exist yet.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy control plane and data as they are at one moment, while refreshes go on."""
+    from kb_pipeline.cli.backup import print_outcome
+    from kb_pipeline.control.backup import make_backup
+
+    session = Session()
+    print_outcome(make_backup(session.settings, session.db, directory), as_json=as_json)
+
+
+@app.command()
+def restore(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A backup.")],
+    into: Annotated[Path | None, typer.Option(metavar="HOME", help="An empty home; without it, KB_HOME.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup into an empty home, every checksum verified before, every live version searched once."""
+    from kb_pipeline.cli.backup import print_outcome, settings_of
+    from kb_pipeline.control.restore import restore_backup
+
+    print_outcome(restore_backup(settings_of(into), directory), as_json=as_json)
 
 
 @app.command()

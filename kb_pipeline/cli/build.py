@@ -43,7 +43,7 @@ def run_refresh(settings: Settings, db: Database, key: KbKey, *wishes: str) -> d
     require_active(db, key.tenant)
     _wait_for_lease(db, key)
     run_id, started = str(uuid.uuid4()), time.monotonic()
-    log = settings.home / "logs" / f"{run_id}.log"
+    log = settings.logs_dir / f"{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         child = subprocess.Popen(

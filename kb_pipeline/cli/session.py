@@ -6,6 +6,7 @@ commands that SCOPES lists and nothing else, on the KBs of its tenant; another t
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,7 +91,20 @@ def require_own(tenant: str) -> None:
 
 # Looked at while the arguments are read: no command can forget it.
 KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.", callback=own_kb)]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout.")]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only if told to; raises UsageError where nobody can be asked."""
+    from kb_pipeline.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} Say so with --yes")
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(1)
 
 
 class Session:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session
+from kb_pipeline.cli.session import JsonOption, Session, YesOption
 
-tenant_app = typer.Typer(help="Create, look at, suspend and resume tenants.", no_args_is_help=True)
+tenant_app = typer.Typer(help="Create, look at, suspend, resume and delete tenants.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name, as in its KBs' keys.")]
 
@@ -77,6 +77,28 @@ def suspend(
 def resume(tenant: Name, as_json: JsonOption = False) -> None:
     """Let a tenant go on."""
     _set_status(tenant, "active", "", as_json=as_json)
+
+
+@tenant_app.command()
+def delete(
+    tenant: Name,
+    grace: Annotated[str, typer.Option(help="How long it can be taken back, as in 12h or 7d.")] = "7d",
+    now: Annotated[bool, typer.Option("--now", help="Remove it at once; nothing can be taken back.")] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse a tenant's runs and searches at once; after the grace, remove everything of it and keep a receipt."""
+    from kb_pipeline.cli.removal import delete_tenant_now, parse_grace, print_removal
+    from kb_pipeline.cli.session import confirm
+    from kb_pipeline.control.tenants import schedule_deletion
+
+    session = Session()
+    if not now:
+        schedule_deletion(session.db, tenant, parse_grace(grace), session.settings.actor)
+        _show(session, tenant, as_json=as_json)
+        return
+    confirm(f"Remove everything of {tenant} now, for good?", yes=yes)
+    print_removal(delete_tenant_now(session, tenant), as_json=as_json)
 
 
 def _set_status(tenant: str, status: str, reason: str, *, as_json: bool) -> None:

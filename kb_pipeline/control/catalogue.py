@@ -12,14 +12,15 @@ from sqlalchemy import select, tuple_
 
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.schema import Kb, Refresh, SpecRevision
+from kb_pipeline.control.schema import Kb, Lease, Refresh, SpecRevision, Tenant
 from kb_pipeline.control.secrets import variables_of
-from kb_pipeline.control.tenants import check_not_retired, ensure_tenant, require_active
+from kb_pipeline.control.tenants import check_not_retired, ensure_tenant, last_token_of, require_active
 from kb_pipeline.errors import UnknownKb, UnknownTenant
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec import KbSpec, parse_spec, variable_names
 
+_IS_ACTIVE = select(Tenant.tenant).where(Tenant.tenant == Kb.tenant, Tenant.status == "active").exists()
 Action = Literal["created", "updated", "unchanged"]
 
 
@@ -59,6 +60,7 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
         KeyRetired: the key was that of a deleted KB or tenant.
     """
     check_owner(db, spec.key, reuse=reuse)
+    last_token = last_token_of(db, str(spec.key))
     now = datetime.now(UTC)
     with db.write(spec.tenant) as session:
         ensure_tenant(session, spec.tenant, actor)
@@ -72,6 +74,9 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
         row.spec, row.updated_at, row.revision = yaml, now, row.revision + 1
         row.cron = spec.schedule.cron if spec.schedule else None
         row.timezone = spec.schedule.timezone if spec.schedule else "UTC"
+        if action == "created" and last_token:
+            # Tokens go on: a writer of the former KB must not be taken for one of this.
+            session.merge(Lease(tenant=spec.tenant, kb=spec.kb, owner="", token=last_token, expires_at=0.0))
         audit.record(
             session, spec.tenant, actor, "kb.apply", str(spec.key),
             {"revision": row.revision - 1} if action == "updated" else None, {"revision": row.revision},
@@ -81,9 +86,15 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
 
 
 def check_owner(db: Database, key: KbKey, *, reuse: bool = False) -> None:
-    """Whether a KB of that key may be applied; raises TenantInactive or KeyRetired."""
-    for each in (key.tenant, str(key)):
-        check_not_retired(db, each, reuse=reuse)
+    """Whether a KB of that key may be applied; raises TenantInactive, KeyRetired or RemovalBegun."""
+    with db.read(key.tenant) as session:
+        is_new = {
+            key.tenant: session.get(Tenant, key.tenant) is None,
+            str(key): session.get(Kb, (key.tenant, key.kb)) is None,
+        }
+    for each, new in is_new.items():
+        if new:  # else it was reused knowingly before
+            check_not_retired(db, each, reuse=reuse)
     with suppress(UnknownTenant):
         require_active(db, key.tenant)
 
@@ -97,9 +108,11 @@ def get_kb(db: Database, key: KbKey) -> KbRecord:
     return _record(db, row)
 
 
-def list_kbs(db: Database, after: KbKey | None = None) -> Iterator[KbRecord]:
-    """Every KB (beyond `after`), by key."""
+def list_kbs(db: Database, after: KbKey | None = None, *, only_active: bool = False) -> Iterator[KbRecord]:
+    """Every KB (beyond `after`; of tenants that are active), by key."""
     query = select(Kb).order_by(Kb.tenant, Kb.kb)
+    if only_active:
+        query = query.where(_IS_ACTIVE)
     if after is not None:
         query = query.where(tuple_(Kb.tenant, Kb.kb) > (after.tenant, after.kb))
     with db.read_all() as session:
@@ -108,9 +121,9 @@ def list_kbs(db: Database, after: KbKey | None = None) -> Iterator[KbRecord]:
 
 
 def list_unstarted_kbs(db: Database) -> Iterator[KbRecord]:
-    """Every KB that no run has refreshed or is refreshing, by key."""
+    """Every KB of an active tenant that no run has refreshed or is refreshing, by key."""
     refreshed = select(Refresh.run_id).where(Refresh.tenant == Kb.tenant, Refresh.kb == Kb.kb)
-    query = select(Kb).where(Kb.live_version.is_(None), ~refreshed.exists()).order_by(Kb.tenant, Kb.kb)
+    query = select(Kb).where(_IS_ACTIVE, Kb.live_version.is_(None), ~refreshed.exists()).order_by(Kb.tenant, Kb.kb)
     with db.read_all() as session:
         for row in session.scalars(query):
             yield _record(db, row)

@@ -25,8 +25,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = _read_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite_engine(url, "FULL") if self.is_sqlite else _postgres_engine(url)
-        self._hasty = _sqlite_engine(url, "NORMAL") if self.is_sqlite else self.engine
+        self.engine = open_engine(url)
+        self._hasty = _sqlite_engine(self.url, "NORMAL") if self.is_sqlite else self.engine
         upgrade(self.engine)
 
     @contextmanager
@@ -59,9 +59,29 @@ class Database:
                 session.execute(text("SET LOCAL synchronous_commit TO OFF"))
             yield session
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that sees everything as it was at its beginning, whatever is written meanwhile."""
+        engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.begin() as connection:
+            yield connection
+
     def _writing(self, *, durably: bool) -> Engine:
         # On SQLite the write lock is taken at the start: a lock upgrade half-way could only fail.
         return (self.engine if durably else self._hasty).execution_options(immediate=True)
+
+    def vacuum(self) -> None:
+        """Leave nothing of deleted rows in the files; where a reader is at it, later writers empty the log."""
+        if not self.is_sqlite:
+            return  # Postgres does so by itself, in its own time
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.close()
+        finally:
+            connection.close()
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -77,12 +97,16 @@ def _read_url(url: str) -> URL:
         raise InvalidSetting("KB_DATABASE_URL", allowed) from None
 
 
-def _postgres_engine(url: str) -> Engine:
+def open_engine(url: str) -> Engine:
+    """A pool of connections to a database of any schema; raises InvalidSetting."""
+    parsed = _read_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed, "FULL")
     return create_engine(url, pool_pre_ping=True, hide_parameters=True)  # an error must not repeat what rows hold
 
 
-def _sqlite_engine(url: str, synchronous: str) -> Engine:
-    database = make_url(url).database
+def _sqlite_engine(url: URL, synchronous: str) -> Engine:
+    database = url.database
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000}, hide_parameters=True)
@@ -93,6 +117,7 @@ def _sqlite_engine(url: str, synchronous: str) -> Engine:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous}")  # FULL: the live pointer must survive a power cut
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is not to be read in the file
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

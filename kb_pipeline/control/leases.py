@@ -65,6 +65,22 @@ def acquire_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
         return _acquire(db, key, owner)
 
 
+def seize_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
+    """Take the lease whoever has it: from now on the writer that had it is stopped at whatever it would change.
+
+    Only for who removes the KB: another one would find it as that writer happened to leave it.
+    """
+    with db.write(key.tenant) as session:
+        row = session.get(Lease, (key.tenant, key.kb), with_for_update=True)
+        if row is None:
+            row = Lease(tenant=key.tenant, kb=key.kb, owner="", token=0, expires_at=0.0)
+            session.add(row)
+        if row.owner != owner:
+            row.owner, row.token = owner, row.token + 1
+        row.expires_at = time.time() + LEASE_S
+        return HeldLease(key, owner, row.token)
+
+
 def _acquire(db: Database, key: KbKey, owner: str) -> HeldLease:
     now = time.time()
     with db.write(key.tenant) as session:

@@ -61,7 +61,7 @@ class Tenant(OfTenant, Base):
     __tablename__ = "tenants"
     plan: Mapped[str] = mapped_column(_SLUG)
     status: Mapped[str] = mapped_column(String(20))
-    """active, suspended or deleting."""
+    """active, suspended, deleting (at a time that is to come) or removing (a part is gone already)."""
     reason: Mapped[str] = mapped_column(Text, default="")
     """Why it is not active, as whoever decided it says."""
     created_at: Mapped[datetime]
@@ -77,7 +77,7 @@ class RetiredKey(Base):
     key: Mapped[str] = mapped_column(String(127), primary_key=True)
     """`tenant` or `tenant/kb`."""
     receipt: Mapped[dict[str, Any]]
-    """What was removed."""
+    """What was removed; its status is `unfinished` until nothing is left."""
     retired_at: Mapped[datetime]
 
 

@@ -26,6 +26,13 @@ def current_revision(connection: Connection) -> str | None:
     return found
 
 
+def known_revisions() -> list[str]:
+    """All that this release knows, oldest first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()][::-1]
+
+
 def upgrade(engine: Engine, to: str = HEAD) -> None:
     """Bring a database to a revision, in one transaction: interrupted, it starts again from where it was.
 

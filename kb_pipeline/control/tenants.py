@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -12,10 +12,12 @@ from sqlalchemy.orm import Session
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Kb, RetiredKey, Tenant
-from kb_pipeline.errors import KeyRetired, TenantExists, TenantInactive, UnknownTenant
+from kb_pipeline.errors import KeyRetired, RemovalBegun, TenantExists, TenantInactive, UnknownTenant
 from kb_pipeline.model import check_slug
 
 DEFAULT_PLAN = "default"
+UNFINISHED = "unfinished"
+"""Status of the receipt of a removal that has begun and not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class TenantRecord:
     tenant: str
     plan: str
     status: str
-    """active, suspended or deleting."""
+    """active, suspended, deleting or removing."""
     reason: str
     created_at: datetime
     delete_at: datetime | None
@@ -82,13 +84,34 @@ def count_kbs(db: Database, tenant: str) -> int:
 
 
 def set_status(db: Database, tenant: str, status: str, reason: str, actor: str) -> TenantRecord:
-    """Suspend a tenant (no run, no search) or let it go on; raises UnknownTenant."""
+    """Suspend a tenant (no run, no search) or let it go on, also one that was to be deleted.
+
+    Raises:
+        UnknownTenant: there is none such.
+        RemovalBegun: a part of it is gone already.
+    """
     action = {"suspended": "tenant.suspend", "active": "tenant.resume"}[status]
     with db.write(tenant) as session:
-        row = _get(session, tenant)
+        row = _get_whole(session, tenant)
         before = {"status": row.status, "reason": row.reason}
         row.status, row.reason, row.delete_at, row.updated_at = status, reason, None, datetime.now(UTC)
         audit.record(session, tenant, actor, action, tenant, before, {"status": status, "reason": reason})
+        return _record(row)
+
+
+def schedule_deletion(db: Database, tenant: str, grace: timedelta, actor: str) -> TenantRecord:
+    """From now on no run and no search; after the grace the tenant is removed, unless it is resumed before.
+
+    Raises:
+        UnknownTenant: there is none such.
+        RemovalBegun: a part of it is gone already.
+    """
+    with db.write(tenant) as session:
+        row, now = _get_whole(session, tenant), datetime.now(UTC)
+        before = {"status": row.status, "reason": row.reason}
+        row.status, row.updated_at, row.delete_at = "deleting", now, now + grace
+        after = {"status": "deleting", "delete_at": row.delete_at.isoformat()}
+        audit.record(session, tenant, actor, "tenant.delete", tenant, before, after)
         return _record(row)
 
 
@@ -110,13 +133,34 @@ def require_active(db: Database, tenant: str) -> TenantRecord:
 
 
 def check_not_retired(db: Database, key: str, *, reuse: bool) -> None:
-    """A deleted tenant's or KB's key is not given to another one silently; raises KeyRetired."""
-    if reuse:
-        return
+    """A deleted tenant's or KB's key is not given to another one silently.
+
+    Raises:
+        KeyRetired: it is such a key, and nobody said that it may be reused.
+        RemovalBegun: not all of the former one is gone yet.
+    """
     with db.read_all() as session:
         row = session.get(RetiredKey, key)
-    if row is not None:
+    if row is None:
+        return
+    if row.receipt.get("status") == UNFINISHED:
+        raise RemovalBegun(key)
+    if not reuse:
         raise KeyRetired(key, row.retired_at)
+
+
+def last_token_of(db: Database, key: str) -> int:
+    """The last fencing token of a KB that had this key and was deleted; 0 when there was none."""
+    with db.read_all() as session:
+        row = session.get(RetiredKey, key)
+    return int(row.receipt.get("lease_token", 0)) if row is not None else 0
+
+
+def _get_whole(session: Session, tenant: str) -> Tenant:
+    row = _get(session, tenant)
+    if row.status == "removing":
+        raise RemovalBegun(tenant)
+    return row
 
 
 def _get(session: Session, tenant: str) -> Tenant:

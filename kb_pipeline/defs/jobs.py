@@ -17,6 +17,7 @@ refresh_kb = dg.define_asset_job(
 
 @dg.op(
     description="Remove data of versions that no KB keeps any more.",
+    ins={"removed": dg.In(dg.Nothing)},
     required_resource_keys={"workspaces"},  # gives the run's signs of life
 )
 def tidy_kbs(context: dg.OpExecutionContext) -> None:
@@ -28,7 +29,23 @@ def tidy_kbs(context: dg.OpExecutionContext) -> None:
     context.add_output_metadata({"freed_bytes": sum(freed.values()), "by_kb": dg.MetadataValue.json(freed)})
 
 
-@dg.job(description="Housekeeping over all KBs: prune versions beyond their retention, free disk.")
+@dg.op(
+    description="Remove tenants whose grace is over, and what was cut off while it was being removed.",
+    out=dg.Out(dg.Nothing),
+)
+def remove_deleted(context: dg.OpExecutionContext) -> None:
+    """Whatever cannot be removed tonight is logged and tried again tomorrow."""
+    from kb_pipeline.control.removal import remove_due
+    from kb_pipeline.defs.removal import DagsterHistory
+    from kb_pipeline.settings import load_settings
+
+    history = DagsterHistory(context.instance)
+    receipts = remove_due(load_settings(), open_database(), history)
+    history.remove_orphans()
+    context.add_output_metadata({"removed": len(receipts)})  # no keys: nothing of them is to stay here
+
+
+@dg.job(description="Housekeeping over all KBs: remove what was deleted, prune old versions, free disk.")
 def housekeeping() -> None:
     """Run nightly by the schedule of the same name."""
-    tidy_kbs()
+    tidy_kbs(remove_deleted())

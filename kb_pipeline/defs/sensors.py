@@ -58,7 +58,7 @@ def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.Sensor
     window = _Window.read(context.cursor, now)
     due = [
         (kb, tick)
-        for kb in list_kbs(open_database(), after=window.done)
+        for kb in list_kbs(open_database(), after=window.done, only_active=True)
         if kb.cron and (tick := newest_tick(kb.cron, kb.timezone, max(window.since, kb.created_at), window.until))
     ]
     present = set(_present(context))

@@ -1,0 +1,183 @@
+"""Removes from Dagster's records what names a tenant or KB: runs, events, partitions, ticks, backfills, captured logs.
+
+Dagster's interface removes runs with their events, partitions and captured logs. It does not reach evaluations of
+checks, an asset's copy of its last event, tags of runs (on SQLite), ticks and backfills: there its tables are used.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.scheduler.instigation import SensorInstigatorData
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, AssetKeyTable, SqlEventLogStorageTable
+from dagster._core.storage.runs.schema import BackfillTagsTable, BulkActionsTable, RunTagsTable
+from dagster._core.storage.schedules.schema import JobTickTable
+
+from kb_pipeline.control.removal import Leaving
+from kb_pipeline.defs.partitions import knowledge_bases
+from kb_pipeline.failpoints import failpoint
+
+_POLL_S = 0.5
+_SILENT_S = 60.0
+
+
+class DagsterHistory:
+    """What an instance has recorded of runs; see control.removal.RunHistory."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        # Storages of Dagster's own kinds, all on SQL; the instance promises less of them.
+        self._events: Any = instance.event_log_storage
+        self._run_storage: Any = instance.run_storage
+        self._schedules: Any = instance.schedule_storage
+
+    def stop(self, leaving: Leaving, wait_s: float) -> None:
+        """Cancel what is queued; what runs finds at its next step that the tenant or KB is going."""
+        until = time.monotonic() + wait_s
+        while open_runs := [run for run in self._runs(leaving) if not run.is_finished]:
+            for run in open_runs:
+                if run.status in (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED):
+                    self._instance.report_run_canceled(run)
+            if time.monotonic() >= until or not self._is_alive(open_runs):
+                return
+            time.sleep(_POLL_S)
+
+    def run_ids(self, leaving: Leaving) -> list[str]:
+        """Runs over its partitions, however they were started."""
+        return sorted({run.run_id for run in self._runs(leaving)})
+
+    def count(self, leaving: Leaving) -> dict[str, int]:
+        """Records by kind."""
+        return {
+            "Dagster runs": len(self.run_ids(leaving)),
+            "Dagster events of its partitions": len(list(self._stray_events(leaving))),
+            "Dagster partitions": len(self._partitions(leaving)),
+            "Dagster ticks": len(self._naming(self._schedules, JobTickTable, "tick_body", leaving)),
+            "Dagster backfills": len(self._naming(self._run_storage, BulkActionsTable, "body", leaving)),
+            "Dagster sensors whose last run was of it": len(list(self._sensors(leaving))),
+        }
+
+    def remove(self, leaving: Leaving) -> None:
+        """A run's record goes after all that is found by it."""
+        for run_id in self.run_ids(leaving):
+            self._remove_run(run_id)
+            failpoint("remove.run")
+        for run_id in {run_id for _, run_id in self._stray_events(leaving)}:
+            self._remove_run(run_id)
+        for key in self._partitions(leaving):
+            self._instance.delete_dynamic_partition(str(knowledge_bases.name), key)
+        self._remove_ticks(leaving)
+        self._remove_backfills(leaving)
+        for state, data in list(self._sensors(leaving)):
+            self._instance.update_instigator_state(state.with_data(data._replace(last_run_key=None)))
+        # What the web UI keeps of which partitions are there is made anew when it is asked for.
+        self._instance.wipe_asset_cached_status(list(self._instance.all_asset_keys()))
+        self.remove_orphans()
+        self._vacuum()
+
+    def remove_orphans(self) -> None:
+        """Events (on SQLite) that a process wrote whose run had been removed already."""
+        if hasattr(self._events, "get_all_run_ids"):
+            with_events = set(self._events.get_all_run_ids())  # first: a run is recorded before its events
+            for run_id in with_events - set(self._instance.get_run_ids()):
+                self._remove_shard(run_id)
+
+    def _runs(self, leaving: Leaving) -> Iterator[dg.DagsterRun]:
+        tags = {"kb/tenant": leaving.tenant} | ({"kb/kb": leaving.kb} if leaving.kb else {})
+        yield from self._instance.get_runs(dg.RunsFilter(tags=tags))
+        # Those that were refused before they could be tagged, or started around the coordinator.
+        for key in self._partitions(leaving):
+            yield from self._instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key}))
+
+    def _is_alive(self, runs: list[dg.DagsterRun]) -> bool:
+        """Whether waiting can help: a run whose process died says nothing for long."""
+        newest = max((record.update_timestamp.timestamp() for record in self._records(runs)), default=0.0)
+        return time.time() - newest < _SILENT_S
+
+    def _records(self, runs: list[dg.DagsterRun]) -> Iterator[Any]:
+        ids = [run.run_id for run in runs]
+        yield from self._instance.get_run_records(dg.RunsFilter(run_ids=ids))
+
+    def _partitions(self, leaving: Leaving) -> list[str]:
+        keys = self._instance.get_dynamic_partitions(str(knowledge_bases.name))
+        return [key for key in keys if leaving.covers(key)]
+
+    def _remove_run(self, run_id: str) -> None:
+        if hasattr(self._events, "path_for_shard"):  # SQLite: a file a run, and an index of all
+            self._remove_shard(run_id)
+        with self._events.index_connection() as connection:
+            self._events.delete_events_for_run(connection, run_id)
+            checks, assets = AssetCheckExecutionsTable, AssetKeyTable
+            connection.execute(checks.delete().where(checks.c.run_id == run_id))
+            last = assets.update().where(assets.c.last_run_id == run_id)
+            connection.execute(last.values(last_materialization=None, last_run_id=None))
+        self._events.free_concurrency_slots_for_run(run_id)
+        self._instance.compute_log_manager.delete_logs(prefix=[run_id])
+        with self._run_storage.connect() as connection:
+            connection.execute(RunTagsTable.delete().where(RunTagsTable.c.run_id == run_id))
+        self._run_storage.delete_run(run_id)
+
+    def _remove_shard(self, run_id: str) -> None:
+        shard = Path(self._events.path_for_shard(run_id))
+        for path in (shard, *(shard.with_name(shard.name + end) for end in ("-wal", "-shm", "-journal"))):
+            path.unlink(missing_ok=True)
+
+    def _stray_events(self, leaving: Leaving) -> Iterator[tuple[int, str]]:
+        """Events of its partitions in the index of all runs: also of runs whose record is gone."""
+        table = SqlEventLogStorageTable
+        query = table.select().where(table.c.partition.like(f"{leaving.tenant}/%"))
+        with self._events.index_connection() as connection:
+            for row in connection.execute(query):
+                if leaving.covers(row.partition):
+                    yield row.id, row.run_id
+
+    def _naming(self, storage: Any, table: Any, column: str, leaving: Leaving) -> list[Any]:  # noqa: ANN401 - Dagster's
+        """The rows whose text names a key that goes."""
+        text = table.c[column]
+        with storage.connect() as connection:
+            rows = connection.execute(table.select().where(text.like(f"%{leaving.tenant}/%"))).fetchall()
+        named = _pattern(leaving)
+        return [row for row in rows if named.search(row._mapping[column])]
+
+    def _remove_ticks(self, leaving: Leaving) -> None:
+        """Whole, also those that name others: a tick is only told of."""
+        with self._schedules.connect() as connection:
+            for row in self._naming(self._schedules, JobTickTable, "tick_body", leaving):
+                connection.execute(JobTickTable.delete().where(JobTickTable.c.id == row.id))
+
+    def _remove_backfills(self, leaving: Leaving) -> None:
+        """Whole, also those over others' partitions: their runs stay."""
+        with self._run_storage.connect() as connection:
+            for row in self._naming(self._run_storage, BulkActionsTable, "body", leaving):
+                connection.execute(BackfillTagsTable.delete().where(BackfillTagsTable.c.backfill_id == row.key))
+                connection.execute(BulkActionsTable.delete().where(BulkActionsTable.c.id == row.id))
+
+    def _sensors(self, leaving: Leaving) -> Iterator[tuple[Any, SensorInstigatorData]]:
+        named = _pattern(leaving)
+        for state in self._instance.all_instigator_state():
+            data = state.instigator_data
+            if isinstance(data, SensorInstigatorData) and named.search(data.last_run_key or ""):
+                yield state, data
+
+    def _vacuum(self) -> None:
+        """SQLite leaves deleted text in the files; Postgres uses their space again by itself."""
+        if hasattr(self._events, "path_for_shard"):
+            folder = Path(self._events.path_for_shard("index")).parent
+            for path in (folder / "index.db", folder.parent / "runs.db", folder.parents[1] / "schedules/schedules.db"):
+                if path.exists():
+                    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
+                        connection.execute("VACUUM")
+                        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _pattern(leaving: Leaving) -> re.Pattern[str]:
+    """Its key as a whole, not as a part of another one."""
+    tail = f"{re.escape(leaving.kb)}(?![a-z0-9-])" if leaving.kb else "[a-z0-9]"
+    return re.compile(f"(?<![a-z0-9-]){re.escape(leaving.tenant)}/{tail}")

@@ -1,0 +1,22 @@
+"""A home backed up and restored by the command line alone, Dagster beginning anew."""
+
+from __future__ import annotations
+
+import pytest
+
+from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.site import Site
+
+
+def test_a_restored_home_answers_and_is_refreshed(kb: Kb, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    kb.apply(site)
+    assert kb.build().status == 0
+    made = kb("backup", "saved", "--json")
+    assert (made.status, made.json["versions"]) == (0, 1), made.err
+    before = kb("search", "acme/docs", "ripe pears", "--json").json
+    assert kb("restore", "saved").status == 2, "this home is not empty"
+    restored = kb("restore", "saved", "--into", "copy", "--json")
+    assert (restored.status, restored.json["live_versions"]) == (0, ["acme/docs 1"]), restored.err
+    monkeypatch.setenv("KB_HOME", str(kb.folder / "copy"))
+    assert kb("search", "acme/docs", "ripe pears", "--json").json == before
+    assert kb.build().json["status"] == "unchanged"

@@ -1,0 +1,80 @@
+"""Deleting a tenant or a KB by the command line: everything of it goes, nothing of anybody else."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from kb_pipeline_tests.kb import Done, Kb
+from kb_pipeline_tests.site import Site, serve_site
+
+CANARY = "zanzibarite"
+
+
+def files_with(home: Path, *words: str) -> dict[str, str]:
+    """The files below a folder that hold a word, whatever their format."""
+    found: dict[str, str] = {}
+    for path in sorted(home.rglob("*")):
+        if path.is_file() and "models" not in path.parts:
+            body = path.read_bytes()
+            found |= {str(path.relative_to(home)): word for word in words if word.encode() in body}
+    return found
+
+
+def rows_with(database: Path, word: str) -> set[str]:
+    """The tables of a SQLite file with a row that has the word."""
+    with sqlite3.connect(database) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name for name in names if word in repr(connection.execute(f"SELECT * FROM {name}").fetchall())}
+
+
+def delete(kb: Kb, *what: str) -> Done:
+    done = kb(*what, "--yes", "--json")
+    assert done.status == 0, done.err
+    return done
+
+
+def test_a_deleted_tenant_is_found_nowhere_but_in_its_receipts_and_the_other_one_stays(kb: Kb, site: Site) -> None:
+    home = kb.folder / "home"
+    with serve_site() as secret:
+        secret.put("/", "Mine", f"The {CANARY} is a mineral that only we know how to find.")
+        kb.apply(secret, kb="wiki", tenant="globex")
+        kb.apply(site)
+        for key in ("globex/wiki", "acme/docs"):
+            assert kb("build", key, "--json").status == 0
+    before = kb("search", "acme/docs", "ripe pears", "--json").json
+    assert files_with(home, CANARY)
+    receipt = delete(kb, "tenant", "delete", "globex", "--now").json
+    assert receipt["status"] == "removed"
+    assert {check["found"] for check in receipt["checks"]} == {0}
+    removed = {place["place"]: place["removed"] for place in receipt["places"]}
+    assert removed["data/globex"] > 10
+    assert removed["Dagster runs"] == removed["Dagster partitions"] == 1
+    assert files_with(home, CANARY) == {}
+    assert set(files_with(home, "globex")) == {"control.db"}
+    assert rows_with(home / "control.db", "globex") == {"retired_keys", "audit"}
+    assert kb("search", "acme/docs", "ripe pears", "--json").json == before
+    assert kb.build().json["status"] == "unchanged"
+    assert kb("audit", "verify").status == 0
+    assert delete(kb, "tenant", "delete", "globex", "--now").json == receipt
+    assert kb("search", "globex/wiki", CANARY).status == 2
+
+
+def test_a_deletion_can_be_taken_back_before_its_time(kb: Kb) -> None:
+    assert kb("tenant", "create", "globex").status == 0
+    shown = kb("tenant", "delete", "globex", "--grace", "12h", "--json").json
+    assert (shown["status"], shown["delete_at"] > shown["created_at"]) == ("deleting", True)
+    assert kb("tenant", "delete", "globex", "--grace", "soon").status == 2
+    assert kb("tenant", "delete", "globex", "--now").status == 2, "nobody is there to be asked"
+    assert kb("tenant", "resume", "globex", "--json").json["status"] == "active"
+
+
+def test_the_key_of_a_deleted_kb_is_taken_knowingly_only(kb: Kb, site: Site) -> None:
+    kb.apply(site)
+    assert kb("delete", "acme/docs").status == 2, "nobody is there to be asked"
+    assert delete(kb, "delete", "acme/docs").json["status"] == "removed"
+    refused = kb.apply(site)
+    assert (refused.status, "--reuse-key" in refused.err) == (2, True)
+    assert kb("apply", "docs.yaml", "--reuse-key", "--json").json == [{"kb": "acme/docs", "action": "created"}]
+    assert kb.apply(site).json == [{"kb": "acme/docs", "action": "unchanged"}]
+    assert kb("versions", "acme/docs", "--json").json == []
