@@ -2,18 +2,20 @@
 
 KbError
 ├── UsageError                what was asked for is wrong: exit status 2
-│   ├── InvalidSpec           a KB file with unknown fields or impossible values
+│   ├── InvalidSpec           a KB or plan file with unknown fields or impossible values
 │   ├── InvalidKey            not a `tenant/kb` key
 │   ├── InvalidSetting        an environment variable with an impossible value
 │   ├── UnknownTenant         no such tenant
 │   ├── TenantExists          there is a tenant of that name already
 │   ├── KeyRetired            the key was that of a deleted tenant or KB
+│   ├── UnknownPlan           no such plan has been applied
 │   ├── UnknownKb             no such KB has been applied
 │   ├── UnknownModel          no embedder of that name
 │   ├── UnknownDocument       no document of that key
 │   ├── UnknownVersion        the KB has no version of that number
 │   ├── BrowserMissing        pages are to be rendered and there is no browser
 │   └── NoLiveVersion         the KB has not been published yet
+├── QuotaExceeded             a tenant has used up a limit of its plan
 ├── TenantInactive            the tenant is suspended, or being deleted
 ├── LeaseHeld                 another run writes this KB (transient)
 ├── LeaseLost                 this run lost its lease; its work must not be published
@@ -58,11 +60,11 @@ class Problem:
 
 
 class InvalidSpec(UsageError):
-    """A KB file cannot be applied."""
+    """A KB file, or another of its kind, cannot be applied."""
 
-    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, file: str, problems: Sequence[Problem], kind: str = "KB") -> None:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(f"{file}: not a valid KB file, nothing was applied\n{lines}")
+        super().__init__(f"{file}: not a valid {kind} file, nothing was applied\n{lines}")
         self.file, self.problems = file, tuple(problems)
 
 
@@ -112,6 +114,14 @@ class KeyRetired(UsageError):
         self.key, self.retired_at = key, retired_at
 
 
+class UnknownPlan(UsageError):
+    """No such plan has been applied."""
+
+    def __init__(self, plan: str) -> None:
+        super().__init__(f"plan {plan!r}: no such plan here; apply its file first: kb plan apply FILE")
+        self.plan = plan
+
+
 class UnknownKb(UsageError):
     """No such KB has been applied to this home."""
 
@@ -157,6 +167,24 @@ class BrowserMissing(UsageError):
 
     def __init__(self, remedy: str) -> None:
         super().__init__(f"render: {remedy}, or set render: never")
+
+
+class QuotaExceeded(KbError):
+    """A tenant has used up a limit of its plan; nothing was begun that would go beyond it.
+
+    With `renews_at` the limit is one a day: the refresh is snoozed until then, and not failed.
+    """
+
+    def __init__(
+        self, tenant: str, plan: str, limit: str, used: object, allowed: object, renews_at: datetime | None = None
+    ) -> None:
+        renews = f"; it renews at {renews_at:%Y-%m-%d %H:%M} UTC" if renews_at else ""
+        super().__init__(
+            f"tenant {tenant}, plan {plan}: {limit} is {used}, allowed is {allowed}{renews}. "
+            f"See: kb quota {tenant}. More gives another plan: kb tenant plan {tenant} PLAN"
+        )
+        self.tenant, self.plan, self.limit = tenant, plan, limit
+        self.used, self.allowed, self.renews_at = used, allowed, renews_at
 
 
 class TenantInactive(KbError):

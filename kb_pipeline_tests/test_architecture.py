@@ -13,7 +13,20 @@ import pytest
 import kb_pipeline
 
 ROOT = Path(kb_pipeline.__file__).parent
-SHARED = {"", "errors", "failpoints", "model", "pieces", "spec", "settings", "storage", "tables", "processes", "urls"}
+SHARED = {
+    "",
+    "errors",
+    "failpoints",
+    "model",
+    "pieces",
+    "plan_file",
+    "spec",
+    "settings",
+    "storage",
+    "tables",
+    "processes",
+    "urls",
+}
 STAGES = {"fetch", "clean", "chunk", "embed", "index"}
 ALLOWED = {
     **dict.fromkeys(SHARED, SHARED),

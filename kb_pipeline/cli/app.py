@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kb_pipeline.cli.audit import audit_app
+from kb_pipeline.cli.plans import plan_app
 from kb_pipeline.cli.session import JsonOption, KbArgument, Session
 from kb_pipeline.cli.tenants import tenant_app
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(tenant_app, name="tenant")
+app.add_typer(plan_app, name="plan")
 app.add_typer(audit_app, name="audit")
 
 VersionArgument = Annotated[int, typer.Argument(metavar="V", help="A version's number.", min=1)]

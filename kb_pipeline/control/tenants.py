@@ -11,11 +11,10 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.plans import DEFAULT_PLAN, require_plan
 from kb_pipeline.control.schema import Kb, RetiredKey, Tenant
 from kb_pipeline.errors import KeyRetired, TenantExists, TenantInactive, UnknownTenant
 from kb_pipeline.model import check_slug
-
-DEFAULT_PLAN = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,14 @@ def create_tenant(db: Database, tenant: str, plan: str, actor: str, *, reuse: bo
         InvalidKey: the name cannot be part of a KB's key.
         TenantExists: there is one of that name.
         KeyRetired: there was one; `reuse` gives its name to the new one.
+        UnknownPlan: there is no such plan.
     """
     check_slug(tenant)
     check_not_retired(db, tenant, reuse=reuse)
     with db.write(tenant) as session:
         if session.get(Tenant, tenant) is not None:
             raise TenantExists(tenant)
+        require_plan(session, plan)
         _add(session, tenant, plan, actor)
 
 
@@ -93,9 +94,10 @@ def set_status(db: Database, tenant: str, status: str, reason: str, actor: str) 
 
 
 def set_plan(db: Database, tenant: str, plan: str, actor: str) -> TenantRecord:
-    """Give a tenant another plan; raises UnknownTenant."""
+    """Give a tenant another plan; raises UnknownTenant or UnknownPlan."""
     with db.write(tenant) as session:
         row = _get(session, tenant)
+        require_plan(session, plan)
         audit.record(session, tenant, actor, "tenant.plan", tenant, {"plan": row.plan}, {"plan": plan})
         row.plan, row.updated_at = plan, datetime.now(UTC)
         return _record(row)
