@@ -11,6 +11,7 @@ import typer
 
 from kb_pipeline.cli.audit import audit_app
 from kb_pipeline.cli.plans import plan_app
+from kb_pipeline.cli.quota import quota, usage
 from kb_pipeline.cli.session import JsonOption, KbArgument, Session
 from kb_pipeline.cli.tenants import tenant_app
 
@@ -28,6 +29,9 @@ app = typer.Typer(
 app.add_typer(tenant_app, name="tenant")
 app.add_typer(plan_app, name="plan")
 app.add_typer(audit_app, name="audit")
+
+app.command()(quota)
+app.command()(usage)
 
 VersionArgument = Annotated[int, typer.Argument(metavar="V", help="A version's number.", min=1)]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]

@@ -12,6 +12,7 @@ from sqlalchemy import select, tuple_
 
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.quotas import check_allowed
 from kb_pipeline.control.schema import Kb, SpecRevision
 from kb_pipeline.control.tenants import check_not_retired, ensure_tenant, require_active
 from kb_pipeline.errors import UnknownKb, UnknownTenant
@@ -30,6 +31,8 @@ class KbRecord:
     cron: str | None
     timezone: str
     live_version: int | None
+    snoozed_until: datetime | None
+    """No sensor starts a refresh before."""
     created_at: datetime
     yaml: str
 
@@ -52,8 +55,10 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
     Raises:
         TenantInactive: the tenant is suspended, or being deleted.
         KeyRetired: the key was that of a deleted KB or tenant.
+        QuotaExceeded: the tenant's plan does not allow what it asks for.
     """
     check_owner(db, spec.key, reuse=reuse)
+    check_allowed(db, spec)
     now = datetime.now(UTC)
     with db.write(spec.tenant) as session:
         ensure_tenant(session, spec.tenant, actor)
@@ -109,6 +114,7 @@ def _record(row: Kb) -> KbRecord:
         row.cron,
         row.timezone,
         row.live_version,
+        row.snoozed_until,
         row.created_at,
         row.spec,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,14 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
         self._hasty.dispose()
+
+
+def clock(session: Session) -> float:
+    """Unix time by the one clock that all writers of the database share."""
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
 
 
 def _sqlite_engine(url: str, synchronous: str) -> Engine:

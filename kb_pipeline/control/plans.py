@@ -98,6 +98,13 @@ def limits_of(db: Database, tenant: str) -> Limits:
         return limits_within(session, tenant)
 
 
+def default_limits(db: Database) -> Limits:
+    """What a tenant may use that is yet to be made."""
+    with db.read_all() as session:
+        row = session.get(Plan, DEFAULT_PLAN)
+    return Limits() if row is None else _limits(row)
+
+
 def limits_within(session: Session, tenant: str) -> Limits:
     """The same, within a transaction of the tenant's."""
     owner = session.get(Tenant, tenant)

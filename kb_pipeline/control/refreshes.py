@@ -8,18 +8,21 @@ from typing import Any, Literal
 
 from sqlalchemy import select, update
 
+from kb_pipeline.control import usage
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Refresh
 from kb_pipeline.model import KbKey, StageReport
 
-RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "partial"]
+RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "snoozed", "partial"]
 _PROGRESS_INTERVAL_S = 0.5
 
 
-def begin_refresh(db: Database, key: KbKey, run_id: str) -> None:
-    """Note that a run works on the KB; a later stage of the same run, or its retry, changes nothing."""
+def begin_refresh(db: Database, key: KbKey, run_id: str) -> bool:
+    """Note that a run works on the KB; whether it begins, or begins again: its later stages change nothing."""
     with db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
+        if row is not None and row.status == "running":
+            return False
         if row is None:
             session.add(
                 Refresh(
@@ -27,16 +30,18 @@ def begin_refresh(db: Database, key: KbKey, run_id: str) -> None:
                     started_at=datetime.now(UTC),
                 )
             )  # fmt: skip
-        elif row.status != "running":
+        else:
             row.status, row.message, row.ended_at = "running", None, None
+    return True
 
 
-def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport) -> None:
-    """Keep a stage's report."""
+def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport, unit: str) -> None:
+    """Keep a stage's report, and in the same transaction the seconds of that unit of work."""
     with db.write(key.tenant) as session:
         row = session.get_one(Refresh, (key.tenant, key.kb, run_id))
         row.stages = {**row.stages, report.stage: report.as_json()}
         row.stage = None
+        usage.note_seconds(session, key, run_id, report, unit)
 
 
 def end_refresh(
