@@ -36,7 +36,7 @@ def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: Recheck, now: date
     """Add `waits` to the rows of `pages` and bring them into the order in which they are best asked for.
 
     Args:
-        pages: rows of the table, with outcome, sha256, failures, tried_at, changes, first_at and depth.
+        pages: rows of the table, with outcome, reason, sha256, failures, tried_at, changes, first_at and depth.
         checked: `key` and `checked_at`; keys that were never checked may be missing.
         recheck: how eager to be.
         now: aware time.

@@ -117,10 +117,12 @@ def unfinished(paths: KbPaths) -> Iterator[tuple[str, dict[str, PagesUsed]]]:
     """The fetches that were interrupted, each with what it has used; some of them nobody will take up again."""
     for note in sorted(paths.journals.glob("*.json")):
         try:
-            fetch_id = str(json.loads(note.read_bytes())["fetch_id"])
+            state = json.loads(note.read_bytes())
+            fetch_id = str(state["fetch_id"])
         except (ValueError, KeyError):
             continue
-        yield fetch_id, pages_used(note.with_suffix(""))
+        if "adopted" not in state:  # else it has been counted, and is half gone
+            yield fetch_id, pages_used(note.with_suffix(""))
 
 
 def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
@@ -188,21 +190,35 @@ class _Journal:
     def adopt(self, outcomes: pl.DataFrame) -> None:
         """Move the segments with bodies among the raw ones.
 
-        The table was written first: a crash in between leaves the journal, and the next fetch comes here again.
+        The table was written first: a crash before the note says so leaves the journal, and the next fetch comes here
+        again. After that the fetch is over, and what comes next is another one: its segments must not take the names
+        of those that have been moved already.
         """
         import polars as pl
 
         wanted = outcomes.filter(pl.col("outcome") == "fetched")["segment"].unique().to_list()
-        adopt_segments(self.path, self._raw, self.fetch_id, wanted)
+        if wanted:
+            write_durably(self.note, json.dumps({"fetch_id": self.fetch_id, "adopted": wanted}).encode())
+        else:
+            self.note.unlink(missing_ok=True)
+        self._adopt(self.fetch_id, wanted)
+
+    def _adopt(self, fetch_id: str, wanted: Sequence[str]) -> None:
+        adopt_segments(self.path, self._raw, fetch_id, wanted)
         self.note.unlink(missing_ok=True)
         self.note.with_suffix(".known.parquet").unlink(missing_ok=True)
 
     def _begin_or_resume(self, rules: CrawlRules, run_id: str) -> str:
-        """Keep the journal of an interrupted fetch by the same rules, else start an empty one; returns its id."""
+        """Keep the journal of an interrupted fetch by the same rules, else start an empty one; returns its id.
+
+        A fetch that was over but for moving its segments is brought to its end first.
+        """
         try:
             state = json.loads(self.note.read_bytes())
             is_fresh = time.time() - self.note.stat().st_mtime < _RESUME_WITHIN_S
-            if is_fresh and state["rules"] == rules.fingerprint():
+            if "adopted" in state:
+                self._adopt(str(state["fetch_id"]), state["adopted"])
+            elif is_fresh and state["rules"] == rules.fingerprint():
                 return str(state["fetch_id"])
         except (OSError, ValueError, KeyError):
             pass  # no interrupted fetch, or a torn note: begin anew
