@@ -68,7 +68,10 @@ def build(
     force: Annotated[bool, typer.Option(help="Publish even what a check would hold for approval.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Refresh a KB through Dagster and publish what passes its checks."""
+    """Refresh a KB through Dagster and publish what passes its checks.
+
+    Exit status 0 done, 1 failed, 3 held by a check, 4 snoozed: a daily quota of the tenant's plan is used up.
+    """
     from kb_pipeline.cli.build import EXIT_STATUS, run_refresh
     from kb_pipeline.cli.output import out, print_json, print_stages, warn
     from kb_pipeline.control.catalogue import get_kb

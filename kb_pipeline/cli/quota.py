@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import typer
 
 from kb_pipeline.cli.session import JsonOption, Session
+
+_WIDTHS = {"pages": 10, "bytes": 14, "tokens": 12, "seconds": 10, "cost": 12}
+"""Of the figures."""
 
 
 def quota(
@@ -38,7 +42,7 @@ def usage(
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout.")] = False,
 ) -> None:
     """Show what was used: pages, bytes, tokens, seconds and what they cost, by KB, day, operation and model."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
     from kb_pipeline.control.usage_report import list_usage
     from kb_pipeline.errors import UsageError
 
@@ -53,7 +57,16 @@ def usage(
     elif as_csv:
         _write_csv(columns, rows)
     else:
-        print_table(columns, ([row[name] for name in columns] for row in rows))
+        _print_lines(columns, rows)
+
+
+def _print_lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A line as each row comes: there may be a year of them."""
+    from kb_pipeline.cli.output import printable
+
+    for row in chain([dict(zip(columns, columns, strict=True))], rows):
+        cells = (f"{row[name]:>{_WIDTHS[name]}}" if name in _WIDTHS else f"{row[name]:<16}" for name in columns)
+        sys.stdout.write(printable("  ".join(cells)) + "\n")
 
 
 def _write_csv(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:

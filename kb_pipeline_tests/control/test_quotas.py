@@ -204,7 +204,7 @@ def test_texts_beyond_the_quota_of_tokens_are_embedded_the_next_day(home: Home, 
         if last.status != "snoozed":
             break
     assert last.ended == ("ready", 1)
-    whole = home.store().tables.open("chunks").narrow(["tokens"])["tokens"].sum()
+    whole = int(home.store().tables.open("chunks").narrow(["tokens"])["tokens"].sum())
     assert used(home, "embed", "tokens") == whole
     assert used(home, "embed", "cost") == pytest.approx(whole * 0.5 / 1_000_000, abs=1e-5)
 

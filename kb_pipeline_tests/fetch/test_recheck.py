@@ -14,7 +14,8 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 SCHEMA: dict[str, Any] = {
     "key": pl.String, "outcome": pl.String, "reason": pl.String, "sha256": pl.String, "depth": pl.Int32,
-    "failures": pl.Int32, "tried_at": pl.Datetime("us", "UTC"), "changes": pl.Int32, "first_at": pl.Datetime("us", "UTC"),
+    "failures": pl.Int32, "tried_at": pl.Datetime("us", "UTC"), "changes": pl.Int32,
+    "first_at": pl.Datetime("us", "UTC"),
 }  # fmt: skip
 
 
