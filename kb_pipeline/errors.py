@@ -2,13 +2,14 @@
 
 KbError
 ├── UsageError                what was asked for is wrong: exit status 2
-│   ├── InvalidSpec           a KB file with unknown fields or impossible values
+│   ├── InvalidSpec           a KB or plan file with unknown fields or impossible values
 │   ├── InvalidKey            not a `tenant/kb` key
 │   ├── InvalidSetting        an environment variable with an impossible value
 │   ├── UnknownTenant         no such tenant
 │   ├── TenantExists          there is a tenant of that name already
 │   ├── KeyRetired            the key was that of a deleted tenant or KB
 │   ├── RemovalBegun          a tenant or KB that is half removed already
+│   ├── UnknownPlan           no such plan has been applied
 │   ├── UnknownKb             no such KB has been applied
 │   ├── UnknownApiKey         the tenant has no API key of that id
 │   ├── UnknownSecret         the tenant has no secret of that name
@@ -21,6 +22,7 @@ KbError
 │   ├── FlagNotSet            nothing was set of the flag there
 │   ├── BrowserMissing        pages are to be rendered and there is no browser
 │   └── NoLiveVersion         the KB has not been published yet
+├── QuotaExceeded             a tenant has used up a limit of its plan
 ├── TenantInactive            the tenant is suspended, or being deleted
 ├── FlagUnreadable            which variant of a flag a KB has cannot be told (transient)
 ├── KeyRefused                an API key that is not valid, was revoked or has expired
@@ -71,11 +73,11 @@ class Problem:
 
 
 class InvalidSpec(UsageError):
-    """A KB file cannot be applied."""
+    """A KB file, or another of its kind, cannot be applied."""
 
-    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, file: str, problems: Sequence[Problem], kind: str = "KB") -> None:
         lines = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(f"{file}: not a valid KB file, nothing was applied\n{lines}")
+        super().__init__(f"{file}: not a valid {kind} file, nothing was applied\n{lines}")
         self.file, self.problems = file, tuple(problems)
 
 
@@ -132,6 +134,14 @@ class RemovalBegun(UsageError):
         command = f"kb delete {key}" if "/" in key else f"kb tenant delete {key} --now"
         super().__init__(f"{key}: its removal has begun and cannot be taken back; bring it to its end with: {command}")
         self.key = key
+
+
+class UnknownPlan(UsageError):
+    """No such plan has been applied."""
+
+    def __init__(self, plan: str) -> None:
+        super().__init__(f"plan {plan!r}: no such plan here; apply its file first: kb plan apply FILE")
+        self.plan = plan
 
 
 class UnknownKb(UsageError):
@@ -227,6 +237,24 @@ class BrowserMissing(UsageError):
 
     def __init__(self, remedy: str) -> None:
         super().__init__(f"render: {remedy}, or set render: never")
+
+
+class QuotaExceeded(KbError):
+    """A tenant has used up a limit of its plan; nothing was begun that would go beyond it.
+
+    With `renews_at` the limit is one a day: the refresh is snoozed until then, and not failed.
+    """
+
+    def __init__(
+        self, tenant: str, plan: str, limit: str, used: object, allowed: object, renews_at: datetime | None = None
+    ) -> None:
+        renews = f"; it renews at {renews_at:%Y-%m-%d %H:%M} UTC" if renews_at else ""
+        super().__init__(
+            f"tenant {tenant}, plan {plan}: {limit} is {used}, allowed is {allowed}{renews}. "
+            f"See: kb quota {tenant}. More gives another plan: kb tenant plan {tenant} PLAN"
+        )
+        self.tenant, self.plan, self.limit = tenant, plan, limit
+        self.used, self.allowed, self.renews_at = used, allowed, renews_at
 
 
 class TenantInactive(KbError):

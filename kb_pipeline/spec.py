@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -63,11 +64,30 @@ Seconds = Annotated[float, Field(gt=0), BeforeValidator(_read_duration)]
 """Written as `12h`."""
 
 
-class _Strict(BaseModel):
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """A kind of file that people write, for telling them what is wrong with one."""
+
+    name: str
+    model: type[BaseModel]
+    sections: Mapping[str, type[BaseModel]]
+    first_fields: tuple[str, ...]
+
+    def fields_allowed(self, loc: tuple[int | str, ...]) -> str:
+        """What may be written where something unknown was."""
+        model = self.model
+        for part in loc[:-1]:
+            model = self.sections.get(str(part), model)
+        return "allowed here: " + ", ".join(model.model_fields)
+
+
+class Strict(BaseModel):
+    """What a person writes: an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=False)
 
 
-class CrawlLimits(_Strict):
+class CrawlLimits(Strict):
     """How much of a site is too much; what is left out has a reason code of its own."""
 
     body_mb: Annotated[float, Field(gt=0, le=1000)] = 20
@@ -82,7 +102,7 @@ class CrawlLimits(_Strict):
     """Pages that are linked only from pages that say nothing new."""
 
 
-class WebSource(_Strict):
+class WebSource(Strict):
     """A web site, crawled from its start URLs and sitemaps."""
 
     name: Slug
@@ -102,7 +122,7 @@ class WebSource(_Strict):
     limits: CrawlLimits = CrawlLimits()
 
 
-class Chunking(_Strict):
+class Chunking(Strict):
     """How documents are split."""
 
     strategy: Literal["by_heading", "sliding_window"] = "by_heading"
@@ -117,14 +137,14 @@ class Chunking(_Strict):
         return self
 
 
-class Embedding(_Strict):
+class Embedding(Strict):
     """Which model gives the vectors."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)] = "multilingual-e5-small"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 
-class Schedule(_Strict):
+class Schedule(Strict):
     """When the KB is refreshed: a cron expression in a time zone."""
 
     cron: str
@@ -157,7 +177,7 @@ class Schedule(_Strict):
         return cron
 
 
-class GoldenQuery(_Strict):
+class GoldenQuery(Strict):
     """A question of the KB and what must be among the first hits: a document's key, or words of a chunk."""
 
     query: Annotated[str, Field(min_length=1, max_length=2000)]
@@ -171,7 +191,7 @@ class GoldenQuery(_Strict):
         return self
 
 
-class Publish(_Strict):
+class Publish(Strict):
     """What a candidate version must satisfy."""
 
     max_shrink: Annotated[float, Field(ge=0, le=1)] = 0.2
@@ -185,13 +205,13 @@ class Publish(_Strict):
     """In the KB file: the name of a YAML file beside it, or the list itself."""
 
 
-class Retention(_Strict):
+class Retention(Strict):
     """How many published versions are kept."""
 
     versions: Annotated[int, Field(ge=1, le=1000)] = 5
 
 
-class KbSpec(_Strict):
+class KbSpec(Strict):
     """One KB: its sources and its rules."""
 
     tenant: Slug
@@ -249,13 +269,8 @@ def load_spec(path: Path, variables_of: VariablesOf = lambda *_: {}) -> tuple[Kb
     Raises:
         InvalidSpec: naming the file, each field, what was given and what is allowed.
     """
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InvalidSpec(str(path), [Problem("(file)", "more than 1 MiB", "a KB file is small; check the path")])
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidSpec(str(path), [Problem("(file)", str(error), "give a readable UTF-8 YAML file")]) from None
-    body = _inline_queries(_read_yaml(text, str(path)), path)
+    text = read_text(path, _KB)
+    body = _inline_queries(read_yaml(text, str(path), _KB), path)
     import yaml
 
     stored = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
@@ -266,6 +281,18 @@ def _ask(body: dict[str, Any], variables_of: VariablesOf) -> Mapping[str, str]:
     names, tenant = frozenset(name for _, name in _references(body)), body.get("tenant")
     # A tenant that is no name has no variables; the file is not valid anyway.
     return variables_of(tenant, names) if names and isinstance(tenant, str) and _SLUG.fullmatch(tenant) else {}
+
+
+def read_text(path: Path, kind: FileKind) -> str:
+    """What a small file of somebody's says; raises InvalidSpec."""
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            what = f"a {kind.name} file is small; check the path"
+            raise InvalidSpec(str(path), [Problem("(file)", "more than 1 MiB", what)], kind.name)
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = Problem("(file)", str(error), "give a readable UTF-8 YAML file")
+        raise InvalidSpec(str(path), [problem], kind.name) from None
 
 
 def _inline_queries(body: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -298,12 +325,12 @@ def _read_list(path: Path, allowed: str) -> list[Any]:
 
 def parse_spec(text: str, file: str, variables: Mapping[str, str] | None = None) -> KbSpec:
     """Validate the text of a KB file, with the values of the variables that it names; raises InvalidSpec."""
-    body = _read_yaml(text, file)
+    body = read_yaml(text, file, _KB)
     given = _given(body, variables or {}, file)
     try:
         spec = KbSpec.model_validate(_substitute(body, given))
     except ValidationError as error:
-        raise InvalidSpec(file, [_problem(e, bool(given)) for e in error.errors()]) from None
+        raise InvalidSpec(file, [problem_of(e, _KB, has_secrets=bool(given)) for e in error.errors()]) from None
     spec._given = given
     return spec
 
@@ -313,17 +340,18 @@ def variable_names(text: str) -> frozenset[str]:
     return frozenset(_VARIABLE.findall(text))
 
 
-def _read_yaml(text: str, file: str) -> dict[str, Any]:
+def read_yaml(text: str, file: str, kind: FileKind) -> dict[str, Any]:
+    """The mapping that a file holds; raises InvalidSpec."""
     import yaml
 
     try:
         body = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InvalidSpec(file, [Problem("(file)", "no valid YAML", str(error).replace("\n", " "))]) from None
+        problem = Problem("(file)", "no valid YAML", str(error).replace("\n", " "))
+        raise InvalidSpec(file, [problem], kind.name) from None
     if not isinstance(body, dict):
-        raise InvalidSpec(
-            file, [Problem("(file)", type(body).__name__, "a KB file is a mapping with tenant, kb, sources")]
-        )
+        what = f"a {kind.name} file is a mapping with {', '.join(kind.first_fields)}"
+        raise InvalidSpec(file, [Problem("(file)", type(body).__name__, what)], kind.name)
     return body
 
 
@@ -375,22 +403,16 @@ def _spellings(value: str) -> re.Pattern[str]:
     return re.compile("".join(spelled(character) for character in value), re.IGNORECASE)
 
 
-def _problem(error: Mapping[str, Any], has_secrets: bool) -> Problem:
+def problem_of(error: Mapping[str, Any], kind: FileKind, *, has_secrets: bool = False) -> Problem:
+    """What pydantic found, in our words."""
     where = ".".join(str(part) for part in error["loc"]) or "(file)"
     # With ${NAME} in the file any value may be a secret: say where, not what.
     given = "a value (hidden)" if has_secrets else repr(error["input"])[:120]
     if error["type"] == "extra_forbidden":
-        return Problem(where, "an unknown field", _fields_allowed(error["loc"]))
+        return Problem(where, "an unknown field", kind.fields_allowed(error["loc"]))
     if error["type"] == "missing":
         return Problem(where, "nothing", "this field is required")
     return Problem(where, given, error["msg"].removeprefix("Value error, "))
-
-
-def _fields_allowed(loc: tuple[int | str, ...]) -> str:
-    model: type[BaseModel] = KbSpec
-    for part in loc[:-1]:
-        model = _SECTIONS.get(str(part), model)
-    return "allowed here: " + ", ".join(model.model_fields)
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -402,3 +424,4 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "publish": Publish,
     "retention": Retention,
 }
+_KB = FileKind("KB", KbSpec, _SECTIONS, ("tenant", "kb", "sources"))

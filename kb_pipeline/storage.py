@@ -51,6 +51,11 @@ class KbPaths:
         return self.root / "versions"
 
     @property
+    def of_tenant(self) -> Path:
+        """Everything of the tenant's."""
+        return self.root.parent
+
+    @property
     def vectors(self) -> Path:
         """The tenant's embedding cache; no KB can be named so, since a slug has no leading dot."""
         return tenant_folder(self.data_dir, self.key.tenant) / ".vectors"
@@ -60,9 +65,14 @@ class KbPaths:
         """Damaged files, set aside for whoever wants to look at them."""
         return self.root / "quarantine"
 
+    @property
+    def journals(self) -> Path:
+        """The unfinished fetches of all sources, and a note beside each."""
+        return self.root / "journal"
+
     def journal(self, source: str) -> Path:
         """Where an unfinished fetch of that source keeps what it has."""
-        return self.root / "journal" / source
+        return self.journals / source
 
     def site_notes(self, source: str) -> Path:
         """What is remembered of that source's sites from one fetch to the next."""
@@ -237,7 +247,7 @@ def remove_leftovers(paths: KbPaths) -> dict[str, list[str]]:
     Returns:
         What there was, by place: unfinished fetches, files set aside as damaged, files and tables half written.
     """
-    journal, raw = paths.root / "journal", paths.raw
+    journal, raw = paths.journals, paths.raw
     found = {
         "unfinished fetches": [path for path in sorted(journal.rglob("*")) if path.is_file()],
         "quarantine": [path for path in sorted(paths.quarantine.rglob("*")) if path.is_file()],

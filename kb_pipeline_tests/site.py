@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Site:
     """Pages by path; `status` and `redirects` answer instead of them when set.
 
-    `asked` counts the requests that got a body; `headers` are sent with every answer and replace the site's own.
+    `asked` counts the requests that got a body, `answered` all of them, and `sent` the bytes of bodies.
+    `headers` are sent with every answer and replace the site's own.
     """
 
     def __init__(self) -> None:
@@ -23,6 +24,8 @@ class Site:
         self.redirects: dict[str, str] = {}
         self.headers: Callable[[], dict[str, str]] = dict
         self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
         self.url = ""
 
     def put(self, path: str, title: str, text: str, links: tuple[str, ...] = ()) -> None:
@@ -54,6 +57,8 @@ def serve_site() -> Iterator[Site]:
                 status, body = 304, b""
             else:
                 site.asked[self.path] += 1
+            site.answered[self.path] += 1
+            site.sent[self.path] += len(body)
             self.send_response(status)
             for name, value in (headers | ({"Location": target} if target else {})).items():
                 self.send_header(name, value)

@@ -1,4 +1,4 @@
-"""The command line `kb`: reads arguments, calls, prints; exit status 0 done, 1 failed, 2 wrong usage, 3 held."""
+"""The command line `kb`: reads arguments, calls, prints; exit status 0 done, 1 failed, 2 misuse, 3 held, 4 snoozed."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ import typer
 from kb_pipeline.cli.audit import audit_app
 from kb_pipeline.cli.flags import flag_app
 from kb_pipeline.cli.keys import key_app
+from kb_pipeline.cli.plans import plan_app
+from kb_pipeline.cli.quota import quota, usage
 from kb_pipeline.cli.secrets import secret_app
 from kb_pipeline.cli.session import JsonOption, KbArgument, Session, YesOption, confirm, enter, require_scope
 from kb_pipeline.cli.tenants import tenant_app
@@ -27,10 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(tenant_app, name="tenant")
+app.add_typer(plan_app, name="plan")
 app.add_typer(audit_app, name="audit")
 app.add_typer(flag_app, name="flag")
 app.add_typer(key_app, name="key")
 app.add_typer(secret_app, name="secret")
+
+app.command()(quota)
+app.command()(usage)
 
 VersionArgument = Annotated[int, typer.Argument(metavar="V", help="A version's number.", min=1)]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]
@@ -82,7 +88,10 @@ def build(
     force: Annotated[bool, typer.Option(help="Publish even what a check would hold for approval.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Refresh a KB through Dagster and publish what passes its checks."""
+    """Refresh a KB through Dagster and publish what passes its checks.
+
+    Exit status 0 done, 1 failed, 3 held by a check, 4 snoozed: a daily quota of the tenant's plan is used up.
+    """
     from kb_pipeline.cli.build import EXIT_STATUS, run_refresh
     from kb_pipeline.cli.output import out, print_json, print_stages, warn
     from kb_pipeline.control.catalogue import get_kb

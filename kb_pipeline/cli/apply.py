@@ -11,6 +11,7 @@ from kb_pipeline.cli.output import warn
 from kb_pipeline.cli.session import require_own
 from kb_pipeline.control.catalogue import apply_spec, check_owner
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.quotas import check_allowed
 from kb_pipeline.control.secrets import variables_of
 from kb_pipeline.control.sources import check_spec
 from kb_pipeline.control.workspace import language_warnings
@@ -24,13 +25,14 @@ from kb_pipeline.spec import KbSpec, load_spec
 def apply_files(
     settings: Settings, db: Database, files: Sequence[Path], *, reuse: bool = False
 ) -> list[dict[str, Any]]:
-    """Validate every file, then apply them all; raises InvalidSpec or UnknownModel before anything is applied."""
+    """Validate every file, then apply them all; raises InvalidSpec, UnknownModel or QuotaExceeded before that."""
     loaded = [load_spec(path, lambda tenant, names: _variables_of(settings, db, tenant, names)) for path in files]
     _check_distinct(files, [spec for spec, _ in loaded])
     for path, (spec, _) in zip(files, loaded, strict=True):
         require_own(spec.tenant)
         check_spec(spec, str(path))
         check_owner(db, spec.key, reuse=reuse)
+        check_allowed(db, spec)
     applied = [
         {"kb": str(spec.key), "action": apply_spec(db, spec, yaml, settings.actor, reuse=reuse)}
         for spec, yaml in loaded

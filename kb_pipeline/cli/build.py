@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.2
 _CANCEL_WAIT_S = 60
-EXIT_STATUS = {"ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3}
+EXIT_STATUS = {"ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3, "snoozed": 4}
 
 
 def run_refresh(settings: Settings, db: Database, key: KbKey, *wishes: str) -> dict[str, Any]:

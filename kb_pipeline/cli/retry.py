@@ -32,7 +32,7 @@ def retry_failures(settings: Settings, db: Database, key: KbKey, ids: Sequence[s
     result = run_refresh(settings, db, key, "retry")
     if result["status"] == "failed":
         raise KbError(result["message"])
-    if result["status"] == "held":
+    if result["status"] in ("held", "snoozed"):
         warn(result["message"])
     return [row for row in list_failures(db, key) if row["id"] in wanted]
 

@@ -32,7 +32,7 @@ def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -
         raise UsageError(f"{key}: version {number} is {status}; only held versions wait for approval")
     owner = f"approve-{uuid.uuid4().hex[:12]}"
     with hold_lease(db, key, owner) as lease:
-        flags = begin_refresh(db, key, owner, read_flags(db, key))
+        flags, _ = begin_refresh(db, key, owner, read_flags(db, key))
         try:
             Workspace(settings, db, lease, owner, flags).publish_held(number)
         except BaseException as error:

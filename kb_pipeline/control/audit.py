@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.database import Database, wait_for_others
 from kb_pipeline.control.schema import AuditEntry
 
 INSTALLATION = ""
@@ -57,7 +57,7 @@ def record(
         before: what the change replaces; None when it is new. Never a secret.
         after: what it is now; None when it is gone.
     """
-    _wait_for_others(session, tenant)
+    wait_for_others(session, f"kb audit {tenant}")
     newest = select(AuditEntry).where(AuditEntry.tenant == tenant).order_by(AuditEntry.number.desc()).limit(1)
     last = session.scalars(newest).first()
     entry = AuditEntry(
@@ -110,10 +110,3 @@ def _hash(previous: str, entry: AuditEntry) -> str:
         entry.before, entry.after,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
-
-
-def _wait_for_others(session: Session, tenant: str) -> None:
-    """One at a time appends to a chain; on SQLite the transaction holds the only write lock anyway."""
-    connection = session.connection()
-    if connection.dialect.name != "sqlite":
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"kb audit {tenant}"})

@@ -12,6 +12,7 @@ from sqlalchemy import select, tuple_
 
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.quotas import check_allowed
 from kb_pipeline.control.schema import Kb, Lease, Refresh, SpecRevision, Tenant
 from kb_pipeline.control.secrets import variables_of
 from kb_pipeline.control.tenants import check_not_retired, ensure_tenant, last_token_of, require_active
@@ -33,6 +34,8 @@ class KbRecord:
     cron: str | None
     timezone: str
     live_version: int | None
+    snoozed_until: datetime | None
+    """No sensor starts a refresh before."""
     created_at: datetime
     yaml: str
     _db: Database = field(repr=False, compare=False)
@@ -58,8 +61,10 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
     Raises:
         TenantInactive: the tenant is suspended, or being deleted.
         KeyRetired: the key was that of a deleted KB or tenant.
+        QuotaExceeded: the tenant's plan does not allow what it asks for.
     """
     check_owner(db, spec.key, reuse=reuse)
+    check_allowed(db, spec)
     last_token = last_token_of(db, str(spec.key))
     now = datetime.now(UTC)
     with db.write(spec.tenant) as session:
@@ -136,6 +141,7 @@ def _record(db: Database, row: Kb) -> KbRecord:
         row.cron,
         row.timezone,
         row.live_version,
+        row.snoozed_until,
         row.created_at,
         row.spec,
         db,

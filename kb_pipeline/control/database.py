@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,21 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
         self._hasty.dispose()
+
+
+def wait_for_others(session: Session, name: str) -> None:
+    """One transaction at a time gets beyond this with one name; on SQLite the writer is alone anyway."""
+    connection = session.connection()
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
+
+
+def clock(session: Session) -> float:
+    """Unix time by the one clock that all writers of the database share."""
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
 
 
 def _read_url(url: str) -> URL:

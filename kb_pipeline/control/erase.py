@@ -12,6 +12,7 @@ from kb_pipeline.control.catalogue import get_kb, list_kbs
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.housekeeping import READER_GRACE, manifests_in_use
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
+from kb_pipeline.control.usage import PageLedger, settle_batches
 from kb_pipeline.embed.refresh import VECTORS_PREFIX
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.failpoints import failpoint
@@ -109,6 +110,9 @@ class _Erasing:
 
     def run(self) -> dict[str, Any]:
         """Do all of it; the receipt says `unfinished` until everything has been looked through once more."""
+        # What goes now is the proof of what killed runs have fetched and embedded.
+        PageLedger(self._db, self._lease).count_unfinished(self._store)
+        settle_batches(self._db, self._lease, self._store)
         kept = versions.kept_manifests(self._db, self._key)
         resumed = self._is_resumed(kept)
         receipt = self._receipt(kept)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from sqlalchemy import Select, delete, select, text
+from sqlalchemy import Select, delete, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.database import Database, clock
 from kb_pipeline.control.schema import HostClock, HostGuest
 from kb_pipeline.fetch.web.turns import Grant, Report, decide
 
@@ -42,9 +40,9 @@ class SharedTurns:
         """The crawl is over, or dead: a request of its last turn may have been sent until now."""
         for some in _batches(self._visited):
             with self._db.write_all(durably=False) as session:
-                now = _now(session, self._db)
-                for clock in session.scalars(_locked(some).where(HostClock.holder == self._guest)):
-                    clock.holder, clock.last_at = "", max(clock.last_at, now)
+                now = clock(session)
+                for host in session.scalars(_locked(some).where(HostClock.holder == self._guest)):
+                    host.holder, host.last_at = "", max(host.last_at, now)
                 session.execute(delete(HostGuest).where(HostGuest.host.in_(some), HostGuest.guest == self._guest))
         self._visited.clear()
 
@@ -62,7 +60,7 @@ class SharedTurns:
                     guests[host][self._guest] = HostGuest(host=host, guest=self._guest, tenant=self._tenant)
                     session.add(guests[host][self._guest])
             session.flush()  # fills in defaults; a host met for the first time is locked from here on
-            now = _now(session, self._db)
+            now = clock(session)
             return {
                 host: decide(clocks[host], guests[host].values(), guests[host][self._guest], reports[host], now)
                 for host in hosts
@@ -72,7 +70,7 @@ class SharedTurns:
 def forget_idle_hosts(db: Database) -> None:
     """Remove hosts that nobody has asked for a month, and guests that never left."""
     with db.write_all() as session:
-        now = _now(session, db)
+        now = clock(session)
         session.execute(delete(HostGuest).where(HostGuest.seen_until < now - _GUEST_IDLE_S))
         session.execute(delete(HostClock).where(HostClock.last_at < now - _HOST_IDLE_S, HostClock.retry_at < now))
 
@@ -86,10 +84,3 @@ def _batches(hosts: Iterable[str]) -> Iterator[list[str]]:
     ordered = iter(sorted(hosts))
     while batch := list(islice(ordered, _BATCH)):
         yield batch
-
-
-def _now(session: Session, db: Database) -> float:
-    """The one clock that all writers of the database share."""
-    if db.is_sqlite:
-        return time.time()
-    return float(session.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)

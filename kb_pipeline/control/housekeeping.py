@@ -13,6 +13,7 @@ from kb_pipeline.control.catalogue import get_kb, list_kbs
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.host_clocks import forget_idle_hosts
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
+from kb_pipeline.control.usage import settle_batches
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
 from kb_pipeline.errors import InvalidSpec, LeaseHeld, LeaseLost, SecretUnreadable
@@ -141,6 +142,8 @@ def tidy_vectors(
     with ExitStack() as stack:
         leases = [stack.enter_context(_lease(db, key, run_id)) for key in sorted(keys)]
         stores = [_store(settings, db, lease) for lease in leases]
+        for lease, store in zip(leases, stores, strict=True):
+            settle_batches(db, lease, store)  # the cache is the proof of what killed runs have embedded
         kept = [manifests_in_use(db, store, store.key, grace) for store in stores]
         tables = (table for store, its in zip(stores, kept, strict=True) for table in upkeep.chunk_tables(store, its))
         fingerprints = {manifest["model"]["fingerprint"] for its in kept for manifest in its if "model" in manifest}

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import select
 
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.plans import DEFAULT_PLAN
 from kb_pipeline.control.schema import Plan
-from kb_pipeline.control.tenants import DEFAULT_PLAN, get_tenant
+from kb_pipeline.control.tenants import get_tenant
 from kb_pipeline.errors import UnknownTenant
 
 _RUNS_AT_ONCE = 2
@@ -52,4 +53,4 @@ def list_terms(db: Database) -> list[QueueTerms]:
 
 
 def _terms(plan: str, limits: Mapping[str, Any]) -> QueueTerms:
-    return QueueTerms(plan, limits.get("max_concurrent_runs") or _RUNS_AT_ONCE, limits.get("priority") or _WEIGHT)
+    return QueueTerms(plan, limits.get("concurrent_runs") or _RUNS_AT_ONCE, limits.get("priority") or _WEIGHT)

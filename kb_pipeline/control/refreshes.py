@@ -10,18 +10,19 @@ from typing import Any, Literal
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from kb_pipeline.control import usage
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.known_flags import FlagValue
 from kb_pipeline.control.schema import Refresh
 from kb_pipeline.model import KbKey, StageReport
 
-RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "partial"]
+RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "snoozed", "partial"]
 _PROGRESS_INTERVAL_S = 0.5
 
 
 def begin_refresh(
     db: Database, key: KbKey, run_id: str, flags: Mapping[str, FlagValue] | None = None
-) -> dict[str, FlagValue]:
+) -> tuple[dict[str, FlagValue], bool]:
     """Note that a run works on the KB; a later stage of the same run, or its retry, changes nothing.
 
     Args:
@@ -31,7 +32,7 @@ def begin_refresh(
         flags: what they are now.
 
     Returns:
-        The flags that hold for all of the run: those it began with.
+        The flags that hold for all of the run, those it began with; and whether it begins, or begins again.
     """
     now = dict(flags or {})
     with db.write(key.tenant) as session:
@@ -43,19 +44,21 @@ def begin_refresh(
                     started_at=datetime.now(UTC), flags=now,
                 )
             )  # fmt: skip
-            return now
-        if row.status != "running":
+            return now, True
+        begins = row.status != "running"
+        if begins:
             row.status, row.message, row.ended_at = "running", None, None
         row.flags = {**now, **(row.flags or {})}  # a release that came amid the run may know more of them
-        return dict(row.flags)
+        return dict(row.flags), begins
 
 
-def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport) -> None:
-    """Keep a stage's report."""
+def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport, unit: str) -> None:
+    """Keep a stage's report, and in the same transaction the seconds of that unit of work."""
     with db.write(key.tenant) as session:
         row = session.get_one(Refresh, (key.tenant, key.kb, run_id))
         row.stages = {**row.stages, report.stage: report.as_json()}
         row.stage = None
+        usage.note_seconds(session, key, run_id, report, unit)
 
 
 def end_refresh(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
+
+_TICKS = 1500
+"""More than a day has minutes: whatever bunches ticks within a day is seen."""
 
 
 def next_tick(cron: str, timezone: str, after: datetime) -> datetime:
@@ -11,6 +15,14 @@ def next_tick(cron: str, timezone: str, after: datetime) -> datetime:
     from cronsim import CronSim
 
     return next(CronSim(cron, after.astimezone(ZoneInfo(timezone)))).astimezone(UTC)
+
+
+def shortest_gap(cron: str, timezone: str, after: datetime) -> float:
+    """The least seconds between two of the next ticks; a cron expression may bunch them."""
+    from cronsim import CronSim
+
+    ticks = [tick.timestamp() for tick in islice(CronSim(cron, after.astimezone(ZoneInfo(timezone))), _TICKS)]
+    return min((later - earlier for earlier, later in pairwise(ticks)), default=float("inf"))
 
 
 def newest_tick(cron: str, timezone: str, after: datetime, upto: datetime) -> datetime | None:

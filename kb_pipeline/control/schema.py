@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Float, Integer, String, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, Integer, String, Text, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _SLUG = String(63)
@@ -52,6 +52,8 @@ class Plan(Base):
     __tablename__ = "plans"
     name: Mapped[str] = mapped_column(_SLUG, primary_key=True)
     limits: Mapped[dict[str, Any]]
+    prices: Mapped[dict[str, Any]]
+    """Of a million tokens, by model."""
     updated_at: Mapped[datetime]
 
 
@@ -164,6 +166,8 @@ class Kb(OfKb, Base):
     cron: Mapped[str | None] = mapped_column(String(200))
     timezone: Mapped[str] = mapped_column(String(64), default="UTC")
     live_version: Mapped[int | None] = mapped_column(Integer)
+    snoozed_until: Mapped[datetime | None]
+    """No sensor starts a refresh before: a quota is used up until then."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -227,7 +231,8 @@ class Refresh(OfKb, Base):
     __tablename__ = "refreshes"
     run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     status: Mapped[str] = mapped_column(String(20))
-    """running, ready, ready_with_warnings, unchanged, held, failed, or partial (a run that does not publish)."""
+    """running, ready, ready_with_warnings, unchanged, held, failed, snoozed (until a quota renews), or partial (a run
+    that does not publish)."""
     version: Mapped[int | None] = mapped_column(Integer)
     message: Mapped[str | None] = mapped_column(Text)
     stages: Mapped[dict[str, Any]]
@@ -251,6 +256,38 @@ class Heartbeat(Base):
     process: Mapped[str] = mapped_column(String(60))
     beat_at: Mapped[float] = mapped_column(Float)
     """Unix time by the database's clock."""
+
+
+class Usage(OfKb, Base):
+    """What one unit of work used, once however often it was tried; control.usage says what the units are."""
+
+    __tablename__ = "usage"
+    unit: Mapped[str] = mapped_column(String(200), primary_key=True)
+    run_id: Mapped[str] = mapped_column(String(64))
+    day: Mapped[str] = mapped_column(String(10), index=True)
+    """UTC, as in 2026-11-25."""
+    operation: Mapped[str] = mapped_column(String(20))
+    """The stage."""
+    model: Mapped[str] = mapped_column(String(500), default="")
+    pages: Mapped[int] = mapped_column(BigInteger, default=0)
+    bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    tokens: Mapped[int] = mapped_column(BigInteger, default=0)
+    seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    cost_micros: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Millionths of the currency of the plan's prices, by the price of its day."""
+    pending: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """While the work is under way: how to find out whether it was done. Such a row counts for nothing yet."""
+
+
+class Bucket(OfKb, Base):
+    """What a KB has taken of one of its tenant's daily quotas; the tenant has taken the sum over its KBs."""
+
+    __tablename__ = "buckets"
+    key: Mapped[str] = mapped_column(String(40), primary_key=True)
+    """The name of the limit."""
+    day: Mapped[str] = mapped_column(String(10))
+    """By the database's clock, UTC. What was taken on an earlier day is not taken any more."""
+    taken: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
 class Failure(OfKb, Base):

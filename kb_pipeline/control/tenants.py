@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.plans import DEFAULT_PLAN, require_plan
 from kb_pipeline.control.schema import Kb, RetiredKey, Tenant
 from kb_pipeline.errors import KeyRetired, RemovalBegun, TenantExists, TenantInactive, UnknownTenant
 from kb_pipeline.model import check_slug
 
-DEFAULT_PLAN = "default"
 UNFINISHED = "unfinished"
 """Status of the receipt of a removal that has begun and not come to its end."""
 
@@ -40,12 +40,14 @@ def create_tenant(db: Database, tenant: str, plan: str, actor: str, *, reuse: bo
         InvalidKey: the name cannot be part of a KB's key.
         TenantExists: there is one of that name.
         KeyRetired: there was one; `reuse` gives its name to the new one.
+        UnknownPlan: there is no such plan.
     """
     check_slug(tenant)
     check_not_retired(db, tenant, reuse=reuse)
     with db.write(tenant) as session:
         if session.get(Tenant, tenant) is not None:
             raise TenantExists(tenant)
+        require_plan(session, plan)
         _add(session, tenant, plan, actor)
 
 
@@ -116,9 +118,10 @@ def schedule_deletion(db: Database, tenant: str, grace: timedelta, actor: str) -
 
 
 def set_plan(db: Database, tenant: str, plan: str, actor: str) -> TenantRecord:
-    """Give a tenant another plan; raises UnknownTenant."""
+    """Give a tenant another plan; raises UnknownTenant or UnknownPlan."""
     with db.write(tenant) as session:
         row = _get(session, tenant)
+        require_plan(session, plan)
         audit.record(session, tenant, actor, "tenant.plan", tenant, {"plan": row.plan}, {"plan": plan})
         row.plan, row.updated_at = plan, datetime.now(UTC)
         return _record(row)

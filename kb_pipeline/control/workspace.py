@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +17,7 @@ from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import embedding_text
 from kb_pipeline.clean.refresh import failed_documents, refresh_documents
 from kb_pipeline.clean.rules import CleaningRules, library_versions
-from kb_pipeline.control import catalogue, failures, refreshes, versions
+from kb_pipeline.control import buckets, catalogue, failures, quotas, refreshes, versions
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.erasures import erased_ids
 from kb_pipeline.control.flag_provider import read_flags
@@ -25,15 +27,26 @@ from kb_pipeline.control.known_flags import CLEAN_FOCUS, JOIN_SECTIONS
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.control.sources import crawl_rules, recheck_rules
 from kb_pipeline.control.tenants import require_active
+from kb_pipeline.control.usage import PageLedger, TokenLedger, settle_batches
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
 from kb_pipeline.embed.texts import Embedder
 from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.embed.windows import WholeTexts
-from kb_pipeline.errors import DamagedStore, GateFailed, KbError, NoLiveVersion, UnknownModel
+from kb_pipeline.errors import (
+    DamagedStore,
+    GateFailed,
+    KbError,
+    NoLiveVersion,
+    QuotaExceeded,
+    SourceFailed,
+    UnknownModel,
+)
 from kb_pipeline.failpoints import failpoint
+from kb_pipeline.fetch.recheck import Recheck
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
+from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, verify_version
 from kb_pipeline.index.gates import failed_gates
 from kb_pipeline.index.repair import repair_heads, reset_heads
@@ -42,7 +55,7 @@ from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec import KbSpec
 from kb_pipeline.storage import KbPaths, folder_bytes
-from kb_pipeline.tables import KbStore
+from kb_pipeline.tables import CHUNKS, KbStore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +97,9 @@ class Workspace:
         self.force, self._retry = force, retry
         self.key: KbKey = lease.key
         self._repaired: list[str] = []
+        self._units: dict[str, str] = {}
+        """By stage, the unit of work that it is in the ledger."""
+        self._pages = PageLedger(db, lease)
         self.spec = catalogue.get_kb(db, self.key).spec
         self.store = KbStore(KbPaths(settings.data_dir, self.key), lambda: check_lease(db, lease))
 
@@ -94,10 +110,12 @@ class Workspace:
         recheck = recheck_rules(self.spec.schedule, retry=self._retry)
         problems: list[dict[str, Any]] = []
         try:
-            report = self._stage(
-                "fetch", lambda p: refresh_pages(self.store, rules, self.run_id, p, self._turns, recheck)
-            )
+            report = self._stage("fetch", lambda p: self._refresh_pages(rules, recheck, p))
             problems = report.extra.get("problems", [])
+        except SourceFailed as error:
+            if self._pages.is_used_up:  # it gave nothing because it was not asked
+                raise quotas.used_up(self.db, self.key.tenant, buckets.PAGES) from error
+            raise
         finally:
             self._keep_failures("fetch", chain(failed_pages(self.store), problems))
         return report
@@ -106,17 +124,27 @@ class Workspace:
         """Bring documents up to pages."""
         report = self._stage("clean", lambda p: refresh_documents(self.store, self._cleaning, self.run_id, p))
         self._keep_failures("clean", failed_documents(self.store))
+        quotas.check_count(self.db, self.key, "documents", report.passed)
         return report
 
     def chunk(self) -> StageReport:
         """Bring chunks up to documents."""
-        return self._stage("chunk", lambda p: refresh_chunks(self.store, self._chunking, open_tokenizer, p))
+        report = self._stage("chunk", lambda p: refresh_chunks(self.store, self._chunking, open_tokenizer, p))
+        quotas.check_count(self.db, self.key, "chunks", self.store.tables.open(CHUNKS).count())
+        return report
 
     def embed(self) -> StageReport:
         """Bring the tenant's vectors up to the chunks."""
-        return self._stage(
-            "embed", lambda p: refresh_vectors(self.store, self._model, self._open_embedder, embedding_text, p)
-        )
+        return self._stage("embed", self._refresh_vectors)
+
+    def check_quotas(self) -> None:
+        """Whether the tenant's plan lets this run begin; raises QuotaExceeded.
+
+        What a run that was killed had taken and not used is counted first.
+        """
+        self._pages.count_unfinished(self.store)
+        quotas.check_run(self.settings, self.db, self.spec)
+        quotas.snooze(self.db, self.key, None)
 
     def build_candidate(self) -> Candidate:
         """Build the next version unseen, judge it, pin it; a held or failed one ends the refresh.
@@ -181,14 +209,25 @@ class Workspace:
         row = refreshes.get_refresh(self.db, self.key, self.run_id)
         stages = row.stages if row else {}
         found = [
-            f"{stages[stage]['failed']} {noun} failed ({_top(stages[stage]['failed_by_reason'])}); "
-            f"see: kb failures {self.key}"
+            f"{failed.total()} {noun} failed ({_top(dict(failed.most_common()))}); see: kb failures {self.key}"
             for stage, noun in (("fetch", "pages"), ("clean", "documents"))
-            if stages.get(stage, {}).get("failed")
+            if (failed := _failed(stages.get(stage, {})))
         ]
+        if left_out := stages.get("fetch", {}).get("failed_by_reason", {}).get("quota"):
+            found.append(
+                f"{left_out} pages were not asked for: {quotas.used_up(self.db, self.key.tenant, buckets.PAGES)}"
+            )
         repaired = {what: None for report in stages.values() for what in report.get("repaired", [])}
         found += [f"damaged data was set aside and made again: {what}" for what in repaired]
         return found + language_warnings(self.spec.embedding.model, stages.get("clean", {}).get("languages", {}))
+
+    def _refresh_pages(self, rules: list[CrawlRules], recheck: Recheck, progress: ReportProgress) -> StageReport:
+        return refresh_pages(self.store, rules, self.run_id, progress, self._turns, recheck, self._pages)
+
+    def _refresh_vectors(self, progress: ReportProgress) -> StageReport:
+        settle_batches(self.db, self.lease, self.store)
+        ledger = TokenLedger(self.db, self.lease, self._model)
+        return refresh_vectors(self.store, self._model, self._open_embedder, embedding_text, progress, ledger)
 
     def _turns(self, source: str) -> SharedTurns:
         return SharedTurns(self.db, self.key.tenant, f"{self.run_id} {source}")
@@ -310,6 +349,7 @@ class Workspace:
     def _mended(self, name: str, work: Callable[[ReportProgress], _Result]) -> _Result:
         """Do a stage's work; when what is stored cannot be read, mend it, catch up and do it again."""
         progress = refreshes.StageProgress(self.db, self.key, self.run_id, name)
+        self._units[name] = f"{self.run_id}/{name}/{time.time_ns():x}"
         try:
             return work(progress)
         except DamagedStore as error:
@@ -329,7 +369,7 @@ class Workspace:
         if self._repaired:
             report.extra["repaired"] = list(self._repaired)
         report.extra = self.spec.hide(report.extra)
-        refreshes.finish_stage(self.db, self.key, self.run_id, report)
+        refreshes.finish_stage(self.db, self.key, self.run_id, report, self._units[report.stage])
 
     def _keep_failures(self, stage: str, rows: Iterable[dict[str, Any]]) -> None:
         items = (
@@ -374,6 +414,11 @@ def _gate_messages(candidate: Candidate) -> dict[str, dict[str, Any]]:
     return {gate.name: {"passed": gate.passed, "message": gate.message} for gate in candidate.gates}
 
 
+def _failed(report: Mapping[str, Any]) -> Counter[str]:
+    """By reason; what a quota left out did not fail."""
+    return Counter({reason: n for reason, n in report.get("failed_by_reason", {}).items() if reason != "quota"})
+
+
 def _top(reasons: dict[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in list(reasons.items())[:3])
 
@@ -391,16 +436,24 @@ def open_workspace(
         UnknownKb: the KB has not been applied.
         TenantInactive: its tenant is suspended, or being deleted.
         LeaseHeld: another run writes it.
+        QuotaExceeded: its tenant's plan does not let it begin; with `renews_at` it is snoozed until then.
     """
     catalogue.get_kb(db, key)
     require_active(db, key.tenant)
     with hold_lease(db, key, run_id) as lease:
-        flags = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
+        flags, begins = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
         spec: KbSpec | None = None
         try:
             workspace = Workspace(settings, db, lease, run_id, flags, force=force, retry=retry)
             spec = workspace.spec
+            if begins:
+                workspace.check_quotas()
             yield workspace
+        except QuotaExceeded as error:
+            status: refreshes.RefreshStatus = "snoozed" if error.renews_at else "failed"
+            quotas.snooze(db, key, error.renews_at)
+            refreshes.end_refresh(db, key, run_id, status, message=str(error))
+            raise
         except KbError as error:
             _hide_values(spec, error)
             refreshes.end_refresh(db, key, run_id, "failed", message=str(error))

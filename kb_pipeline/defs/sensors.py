@@ -46,7 +46,8 @@ def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     job=refresh_kb,
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Refreshes each KB by the cron and time zone of its own file; missed ticks become one run.",
+    description="Refreshes each KB by the cron and time zone of its own file; missed ticks become one run. One that a "
+    "quota stopped waits until the quota renews, and goes on then.",
 )
 def due_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """A sensor, not a schedule: its run keys hold for ever, a schedule's only within one tick."""
@@ -56,17 +57,24 @@ def due_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult:
     """Ask for a refresh of every KB with a tick since the last time; beyond `_MAX_REQUESTS`, next time."""
     window = _Window.read(context.cursor, now)
-    due = [
-        (kb, tick)
-        for kb in list_kbs(open_database(), after=window.done, only_active=True)
-        if kb.cron and (tick := newest_tick(kb.cron, kb.timezone, max(window.since, kb.created_at), window.until))
-    ]
+    kbs = list_kbs(open_database(), after=window.done, only_active=True)
+    due = [(kb, tick) for kb in kbs if (tick := _newest_tick(kb, window))]
     present = set(_present(context))
     asked = [(kb, tick) for kb, tick in due if str(kb.key) in present][:_MAX_REQUESTS]
     is_capped = len(asked) == _MAX_REQUESTS
     left = replace(window, done=asked[-1][0].key) if is_capped else _Window(window.until, window.until, None)
     requests = [_request(kb, f"{kb.key}@{tick.isoformat()}") for kb, tick in asked]
     return dg.SensorResult(run_requests=requests, cursor=left.write(), skip_reason=None if requests else "no KB is due")
+
+
+def _newest_tick(kb: KbRecord, window: "_Window") -> datetime | None:
+    """When the KB was due, by its cron or because a quota that stopped it has renewed."""
+    if kb.snoozed_until and kb.snoozed_until > window.until:
+        return None
+    if kb.snoozed_until and kb.snoozed_until > window.since:
+        return kb.snoozed_until
+    since = max(window.since, kb.created_at)
+    return newest_tick(kb.cron, kb.timezone, since, window.until) if kb.cron else None
 
 
 @dataclass(frozen=True, slots=True)

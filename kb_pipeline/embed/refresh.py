@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from kb_pipeline.embed.texts import Embedder, embed_distinct
-from kb_pipeline.model import EmbeddingModel, ReportProgress, StageReport
-from kb_pipeline.tables import CHUNKS, KbStore, LanceTable
+from kb_pipeline.failpoints import failpoint
+from kb_pipeline.model import EmbeddingModel, ReportProgress, StageReport, digest
+from kb_pipeline.tables import CHUNKS, KbStore, LanceTable, sql_in
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,6 +19,27 @@ VECTORS_PREFIX = "model_"
 """Every cache table's name begins with it."""
 _BATCH = 256
 """Texts a commit, some seconds of work: what a killed run has to embed again at most."""
+
+
+class TokenAccount(Protocol):
+    """Keeps account of what is embedded: each batch is announced before the work and settled after it."""
+
+    def begin(self, unit: str, texts: Sequence[str], tokens: Sequence[int]) -> int:
+        """How many of a batch's texts, from the first on, may be embedded; raises QuotaExceeded when none."""
+
+    def done(self, unit: str) -> None:
+        """Their vectors are stored."""
+
+
+class Uncounted:
+    """The account of those who may embed everything."""
+
+    def begin(self, unit: str, texts: Sequence[str], tokens: Sequence[int]) -> int:
+        """All of it."""
+        return len(texts)
+
+    def done(self, unit: str) -> None:
+        """Nobody wants to know."""
 
 
 def vectors_schema(dimension: int) -> pa.Schema:
@@ -48,6 +70,7 @@ def refresh_vectors(
     open_model: Callable[[], Embedder],
     text_of: Callable[[str, list[str], str], str],
     progress: ReportProgress,
+    account: TokenAccount = Uncounted(),  # noqa: B008 - has no state
 ) -> StageReport:
     """Embed what the cache lacks.
 
@@ -57,6 +80,10 @@ def refresh_vectors(
         open_model: opens it; not called when there is nothing to embed.
         text_of: what is embedded of a chunk: (title, headings, text) to one string.
         progress: told of distinct texts.
+        account: asked before each batch, and told after it.
+
+    Raises:
+        QuotaExceeded: the account allows no more; what was embedded until then is kept.
     """
     report, started = StageReport("embed"), time.monotonic()
     chunks = store.tables.open(CHUNKS)
@@ -66,7 +93,7 @@ def refresh_vectors(
     report.entered = report.passed = texts.height
     report.unchanged = texts.height - missing.height
     if not missing.is_empty():
-        _embed(chunks, cache, missing, open_model(), text_of, progress)
+        _embed(chunks, cache, missing, open_model(), text_of, progress, model.fingerprint, account)
     report.seconds = time.monotonic() - started
     report.extra["embedded"] = missing.height
     report.extra["tokens"] = int(missing["tokens"].sum())
@@ -80,19 +107,40 @@ def _embed(
     embedder: Embedder,
     text_of: Callable[[str, list[str], str], str],
     progress: ReportProgress,
+    fingerprint: str,
+    account: TokenAccount,
 ) -> None:
     import pyarrow as pa
 
     # Sorted by length over the whole KB: a batch is padded to its longest text only.
-    row_ids = missing.sort("tokens")["_rowid"].to_list()
-    done = 0
-    progress(0, len(row_ids))
-    for hashes, vectors in embed_distinct(_texts(chunks, row_ids, text_of), embedder, _BATCH):
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
-        cache.append([pa.RecordBatch.from_arrays([pa.array(hashes), column], schema=cache.schema)])
-        done += len(hashes)
-        progress(done, len(row_ids))
+    rows, done = missing.sort("tokens"), 0
+    progress(0, rows.height)
+    while done < rows.height:
+        batch = rows.slice(done, _BATCH)
+        texts = batch["text_hash"].to_list()
+        # A text that was embedded, removed and embedded again is another unit of work: the cache has changed meanwhile.
+        unit = digest("embed", fingerprint, str(cache.version), *texts)
+        allowed = account.begin(unit, texts, batch["tokens"].to_list())
+        failpoint("embed.begun")
+        row_ids = batch["_rowid"].to_list()[:allowed]
+        for hashes, vectors in embed_distinct(_texts(chunks, row_ids, text_of), embedder, _BATCH):
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), embedder.dimension)
+            cache.append([pa.RecordBatch.from_arrays([pa.array(hashes), column], schema=cache.schema)])
+        failpoint("embed.stored")
+        account.done(unit)
+        done += allowed
+        progress(done, rows.height)
     cache.optimize()
+
+
+def are_stored(store: KbStore, fingerprint: str, texts: Sequence[str]) -> bool:
+    """Whether the cache has a vector of each of the texts, given by their hashes: a batch is stored whole or not."""
+    name = vectors_name(fingerprint)
+    if not store.vectors.exists(name):
+        return False
+    return store.vectors.open(name).narrow(["text_hash"], sql_in("text_hash", texts))["text_hash"].n_unique() == len(
+        texts
+    )
 
 
 def _texts(

@@ -36,7 +36,7 @@ def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: Recheck, now: date
     """Add `waits` to the rows of `pages` and bring them into the order in which they are best asked for.
 
     Args:
-        pages: rows of the table, with outcome, sha256, failures, tried_at, changes, first_at and depth.
+        pages: rows of the table, with outcome, reason, sha256, failures, tried_at, changes, first_at and depth.
         checked: `key` and `checked_at`; keys that were never checked may be missing.
         recheck: how eager to be.
         now: aware time.
@@ -55,11 +55,18 @@ def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: Recheck, now: date
         quiet = pl.col("sha256").is_not_null() & (pl.col("outcome") != "failed")
         waits = waits | (quiet & is_fresh_at_next & (since_s < interval_s))
     age_s = (now - pl.col("first_at")).dt.total_milliseconds() / 1000
+    # Where a quota does not reach for all pages, each comes to its turn.
+    left_out = (pl.col("reason") == "quota").fill_null(value=False)
     rate = changes / pl.max_horizontal(age_s, pl.lit(_HOUR))
     return (
-        rows.with_columns(waits=waits.fill_null(value=False), rate=rate.fill_null(0.0))
-        .sort("rate", "depth", descending=[True, False], maintain_order=True)
-        .drop("rate", "checked_at")
+        rows.with_columns(
+            waits=waits.fill_null(value=False),
+            rate=rate.fill_null(0.0),
+            left_out=left_out,
+            since=pl.when(left_out).then("checked_at"),
+        )
+        .sort("left_out", "since", "rate", "depth", descending=[True, False, True, False], maintain_order=True)
+        .drop("rate", "left_out", "since", "checked_at")
     )
 
 

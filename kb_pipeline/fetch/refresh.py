@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import SourceFailed
+from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.pages import merge_outcomes, pages_schema
 from kb_pipeline.fetch.recheck import Recheck, describe_wait, plan
+from kb_pipeline.fetch.web.allowance import PageAccount, Uncounted
 from kb_pipeline.fetch.web.crawl import Crawler, crawl
-from kb_pipeline.fetch.web.journal import segments
+from kb_pipeline.fetch.web.journal import PagesUsed, pages_used, segments
 from kb_pipeline.fetch.web.known import COLUMNS as KNOWN_COLUMNS
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary
 from kb_pipeline.fetch.web.turns import Turns
@@ -48,20 +50,32 @@ def refresh_pages(
     progress: ReportProgress,
     turns: TurnsOf,
     recheck: Recheck = Recheck(),  # noqa: B008 - frozen
+    account: PageAccount = Uncounted(),  # noqa: B008 - has no state
 ) -> StageReport:
     """Fetch every source and merge what came into `pages`; an interrupted fetch goes on where it was.
+
+    The account is told what a fetch used before its journal goes; what an interrupted one used, see `unfinished`.
 
     Raises:
         SourceFailed: no source gave anything; the table then keeps what it had.
     """
     with Crawler(knows_pages=store.has_table(PAGES)) as crawler:
-        return _Refresh(store, run_id, progress, turns, recheck).of(sources, crawler)
+        return _Refresh(store, run_id, progress, turns, recheck, account).of(sources, crawler)
 
 
 class _Refresh:
     """One run over all sources of a KB."""
 
-    def __init__(self, store: KbStore, run_id: str, progress: ReportProgress, turns: TurnsOf, recheck: Recheck) -> None:
+    def __init__(
+        self,
+        store: KbStore,
+        run_id: str,
+        progress: ReportProgress,
+        turns: TurnsOf,
+        recheck: Recheck,
+        account: PageAccount,
+    ) -> None:
+        self._account = account
         self._store, self._run_id, self._progress = store, run_id, progress
         self._turns, self._recheck = turns, recheck
         self._pages = store.tables.open_or_create(PAGES, pages_schema())
@@ -85,14 +99,30 @@ class _Refresh:
         journal, checks = _Journal(paths, rules, self._run_id), Checks(paths.checks(source))
         known = _write_known(self._pages, source, journal.note, checks, self._recheck)
         files = CrawlFiles(journal.path, paths.site_notes(source), known)
-        summary = run_crawl(rules, files, self._progress, self._turns(source))
+        try:
+            summary = run_crawl(rules, files, self._progress, self._turns(source), self._account)
+        finally:
+            self._account.count(journal.fetch_id, pages_used(journal.path))
+        failpoint("fetch.counted")
         outcomes = journal.outcomes()
         _count(self._report, source, outcomes, summary)
         self._report.deleted += _merge(self._pages, outcomes, rules, self._run_id)
-        if self._recheck.max_age_s is not None:
+        if self._recheck.max_age_s is not None or summary.reasons.get("quota"):
             checks.note(outcomes)
         journal.adopt(outcomes)
         return outcomes
+
+
+def unfinished(paths: KbPaths) -> Iterator[tuple[str, dict[str, PagesUsed]]]:
+    """The fetches that were interrupted, each with what it has used; some of them nobody will take up again."""
+    for note in sorted(paths.journals.glob("*.json")):
+        try:
+            state = json.loads(note.read_bytes())
+            fetch_id = str(state["fetch_id"])
+        except (ValueError, KeyError):
+            continue
+        if "adopted" not in state:  # else it has been counted, and is half gone
+            yield fetch_id, pages_used(note.with_suffix(""))
 
 
 def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
@@ -125,7 +155,9 @@ class Checks:
         """Remember what a crawl asked for; keys that gave no page are forgotten."""
         import polars as pl
 
-        given = outcomes.filter(pl.col("outcome").is_in(["fetched", "unchanged"]))
+        # Those that a quota left out wait in the order in which they were last asked for.
+        waits = (pl.col("reason") == "quota").fill_null(value=False)
+        given = outcomes.filter(pl.col("outcome").is_in(["fetched", "unchanged"]) | waits)
         asked = given.filter(pl.col("attempts") > 0).select("key", checked_at="fetched_at")
         earlier = self.read().join(given.filter(pl.col("attempts") == 0), on="key", how="semi")
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +171,7 @@ class _Journal:
     def __init__(self, paths: KbPaths, rules: CrawlRules, run_id: str) -> None:
         self.path, self._raw = paths.journal(rules.source), paths.raw
         self.note = self.path.with_suffix(".json")
-        self._fetch_id = self._begin_or_resume(rules, run_id)
+        self.fetch_id = self._begin_or_resume(rules, run_id)
 
     def outcomes(self) -> pl.DataFrame:
         """The last row of every key without its body, and where that will lie among the raw segments."""
@@ -148,7 +180,7 @@ class _Journal:
         frames = [
             pl.read_parquet(path, columns=_OUTCOME_COLUMNS)
             .with_row_index("position")
-            .with_columns(pl.col("position").cast(pl.Int64), segment=pl.lit(f"{self._fetch_id}-{path.name}"))
+            .with_columns(pl.col("position").cast(pl.Int64), segment=pl.lit(f"{self.fetch_id}-{path.name}"))
             for path in segments(self.path)
         ]
         if not frames:
@@ -158,21 +190,35 @@ class _Journal:
     def adopt(self, outcomes: pl.DataFrame) -> None:
         """Move the segments with bodies among the raw ones.
 
-        The table was written first: a crash in between leaves the journal, and the next fetch comes here again.
+        The table was written first: a crash before the note says so leaves the journal, and the next fetch comes here
+        again. After that the fetch is over, and what comes next is another one: its segments must not take the names
+        of those that have been moved already.
         """
         import polars as pl
 
         wanted = outcomes.filter(pl.col("outcome") == "fetched")["segment"].unique().to_list()
-        adopt_segments(self.path, self._raw, self._fetch_id, wanted)
+        if wanted:
+            write_durably(self.note, json.dumps({"fetch_id": self.fetch_id, "adopted": wanted}).encode())
+        else:
+            self.note.unlink(missing_ok=True)
+        self._adopt(self.fetch_id, wanted)
+
+    def _adopt(self, fetch_id: str, wanted: Sequence[str]) -> None:
+        adopt_segments(self.path, self._raw, fetch_id, wanted)
         self.note.unlink(missing_ok=True)
         self.note.with_suffix(".known.parquet").unlink(missing_ok=True)
 
     def _begin_or_resume(self, rules: CrawlRules, run_id: str) -> str:
-        """Keep the journal of an interrupted fetch by the same rules, else start an empty one; returns its id."""
+        """Keep the journal of an interrupted fetch by the same rules, else start an empty one; returns its id.
+
+        A fetch that was over but for moving its segments is brought to its end first.
+        """
         try:
             state = json.loads(self.note.read_bytes())
             is_fresh = time.time() - self.note.stat().st_mtime < _RESUME_WITHIN_S
-            if is_fresh and state["rules"] == rules.fingerprint():
+            if "adopted" in state:
+                self._adopt(str(state["fetch_id"]), state["adopted"])
+            elif is_fresh and state["rules"] == rules.fingerprint():
                 return str(state["fetch_id"])
         except (OSError, ValueError, KeyError):
             pass  # no interrupted fetch, or a torn note: begin anew

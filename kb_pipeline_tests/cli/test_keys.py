@@ -21,20 +21,8 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec import parse_spec
 
-OPERATORS = {
-    "tenant",
-    "audit",
-    "flag",
-    "key",
-    "secret",
-    "delete",
-    "backup",
-    "restore",
-    "extract",
-    "demo",
-    "ui",
-    "doctor",
-}
+OPERATORS = {"tenant", "audit", "flag", "key", "secret", "plan", "quota", "usage", "delete", "backup", "restore",
+             "extract", "demo", "ui", "doctor"}  # fmt: skip
 ARGUMENTS = {"search": ["apples"], "page": ["k"], "replay": ["k"], "erase": ["k"], "diff": ["1", "2"],
              "rollback": ["1"], "approve": ["1"], "export": ["out"]}  # fmt: skip
 OF_A_KB = sorted(set(SCOPES) - {"apply"})

@@ -200,7 +200,7 @@ def test_status_goes_from_new_over_running_to_the_end(db: Database) -> None:
         described = describe_kb(db, ACME)
         assert described["status"] == "running"
         assert (described["running"]["stage"], described["running"]["done"]) == ("fetch", 5)
-        refreshes.finish_stage(db, ACME, "run-1", StageReport("fetch", entered=10, passed=10))
+        refreshes.finish_stage(db, ACME, "run-1", StageReport("fetch", entered=10, passed=10), "run-1/fetch/1")
     refreshes.end_refresh(db, ACME, "run-1", "failed", message="no network")
     described = describe_kb(db, ACME)
     assert (described["status"], described["last_run"]["message"]) == ("failed", "no network")

@@ -257,6 +257,6 @@ def test_a_change_by_another_process_is_seen_within_the_time_between_two_looks(p
 def test_a_run_goes_by_the_flags_it_began_with(plane: Database) -> None:
     first = begin_refresh(plane, DOCS, "run-1", {FOCUS: "recall"})
     later = begin_refresh(plane, DOCS, "run-1", {FOCUS: "precision", "flag-of-a-newer-release": True})
-    assert first == {FOCUS: "recall"}
-    assert later == {FOCUS: "recall", "flag-of-a-newer-release": True}
-    assert begin_refresh(plane, DOCS, "run-2", {FOCUS: "precision"}) == {FOCUS: "precision"}
+    assert first == ({FOCUS: "recall"}, True)
+    assert later == ({FOCUS: "recall", "flag-of-a-newer-release": True}, False)
+    assert begin_refresh(plane, DOCS, "run-2", {FOCUS: "precision"}) == ({FOCUS: "precision"}, True)

@@ -90,6 +90,12 @@ class Orchard:
             if row is not None:
                 row.expires_at = time.time() - 1
 
+    def wait_for_children(self) -> None:
+        """Until what a killed run had started is gone: a crawl brings its requests to an end first."""
+        mine = f"KB_HOME={self.home}".encode()
+        while any(mine in _environment(process) for process in Path("/proc").glob("[0-9]*/environ")):
+            time.sleep(0.05)
+
     def live_content(self) -> str:
         """Read every column of every row of the live version; its content hash."""
         manifest = live_manifest(self.db, KEY)
@@ -106,3 +112,10 @@ class Orchard:
         """Distinct texts whose vectors are on disk."""
         model = EmbeddingModel(MODEL, model_fingerprint(MODEL), describe_model(MODEL).dimension)
         return vectors_table(self.store, model).narrow(["text_hash"])["text_hash"].n_unique()
+
+
+def _environment(file: Path) -> list[bytes]:
+    try:
+        return file.read_bytes().split(b"\0")
+    except OSError:  # gone meanwhile, or not ours to look at
+        return []

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from kb_pipeline.control import leases, refreshes
+from kb_pipeline.control import leases, quotas, refreshes
 from kb_pipeline.control.catalogue import apply_spec
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Kb
@@ -164,3 +164,23 @@ def test_the_pools_of_the_assets_have_their_limits_before_runs_meet_them(instanc
         prepare_pools(instance)
         storage = instance.event_log_storage
         assert {pool: storage.get_concurrency_info(pool).slot_count for pool in POOLS} == dict.fromkeys(POOLS, 4)
+
+
+def test_a_snoozed_kb_waits_until_its_quota_renews_and_goes_on_then(instance: dg.DagsterInstance) -> None:
+    apply(DOCS, "*/5 * * * *")
+    apply(WIKI)  # refreshed by hand, and stopped by its quota all the same
+    begin, renews_at = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    for key in (DOCS, WIKI):
+        backdate(key, begin)
+        add_partition(instance, key)
+        quotas.snooze(open_database(), key, renews_at)
+
+    def due(since: datetime, now: datetime) -> list[str | None]:
+        cursor = json.dumps([since.isoformat(), since.isoformat(), None])
+        context = dg.build_sensor_context(instance=instance, definitions=defs, cursor=cursor)
+        return [request.run_key for request in request_due(context, now).run_requests or []]
+
+    hour = timedelta(hours=1)
+    assert due(begin, begin + hour) == []
+    assert due(renews_at - hour, renews_at) == [f"{key}@{renews_at.isoformat()}" for key in (DOCS, WIKI)]
+    assert due(renews_at, renews_at + hour) == [f"{DOCS}@{(renews_at + hour).isoformat()}"]

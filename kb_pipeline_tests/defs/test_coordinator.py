@@ -33,7 +33,7 @@ def instance(home: Path) -> Iterator[dg.DagsterInstance]:
 
 def put_plan(name: str, **limits: int) -> None:
     with open_database().write_all() as session:
-        session.merge(Plan(name=name, limits=limits, updated_at=datetime.now(UTC)))
+        session.merge(Plan(name=name, limits=limits, prices={}, updated_at=datetime.now(UTC)))
 
 
 def queue(instance: dg.DagsterInstance, key: str, **tags: str) -> dg.DagsterRun:
@@ -102,7 +102,7 @@ def test_a_tenant_that_floods_the_queue_does_not_keep_another_waiting(instance: 
 
 
 def test_a_tenant_alone_on_a_plan_without_limits_still_lets_another_in_next(instance: dg.DagsterInstance) -> None:
-    put_plan("default", max_concurrent_runs=100)
+    put_plan("default", concurrent_runs=100)
     for number in range(30):
         queue(instance, f"flood/kb-{number}")
     running = next_runs(instance)
@@ -116,7 +116,7 @@ def test_a_tenant_alone_on_a_plan_without_limits_still_lets_another_in_next(inst
 
 def test_plans_weigh_the_runs_of_their_tenants(instance: dg.DagsterInstance) -> None:
     for plan, weight in (("gold", 3), ("basic", 1)):
-        put_plan(plan, max_concurrent_runs=100, priority=weight)
+        put_plan(plan, concurrent_runs=100, priority=weight)
         create_tenant(open_database(), f"{plan}-tenant", "default", "tester")
         set_plan(open_database(), f"{plan}-tenant", plan, "tester")
     for number in range(30):
@@ -135,12 +135,12 @@ def test_a_plan_that_changes_counts_for_what_waits_already(instance: dg.DagsterI
     for number in range(5):
         queue(instance, f"acme/kb-{number}")
     assert len(next_runs(instance)) == 2
-    put_plan("default", max_concurrent_runs=3)
+    put_plan("default", concurrent_runs=3)
     assert len(next_runs(instance)) == 3
 
 
 def test_a_kb_has_one_writer_and_backfills_are_bounded(instance: dg.DagsterInstance) -> None:
-    put_plan("default", max_concurrent_runs=100)
+    put_plan("default", concurrent_runs=100)
     queue(instance, "acme/docs")
     queue(instance, "acme/docs")
     assert len(next_runs(instance)) == 1

@@ -13,8 +13,9 @@ from kb_pipeline.fetch.recheck import GIVEN_UP, Recheck, describe_wait, plan
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 SCHEMA: dict[str, Any] = {
-    "key": pl.String, "outcome": pl.String, "sha256": pl.String, "depth": pl.Int32, "failures": pl.Int32,
-    "tried_at": pl.Datetime("us", "UTC"), "changes": pl.Int32, "first_at": pl.Datetime("us", "UTC"),
+    "key": pl.String, "outcome": pl.String, "reason": pl.String, "sha256": pl.String, "depth": pl.Int32,
+    "failures": pl.Int32, "tried_at": pl.Datetime("us", "UTC"), "changes": pl.Int32,
+    "first_at": pl.Datetime("us", "UTC"),
 }  # fmt: skip
 
 
@@ -105,3 +106,12 @@ def test_a_page_that_is_never_seen_to_change_is_asked_for_ever_less_often_up_to_
 def test_what_changes_often_is_asked_for_first_then_what_is_near() -> None:
     rows = [_kept("old", 100), {**_kept("deep", 10), "depth": 3}, _kept("near", 10), _kept("lively", 100, changes=50)]
     assert list(_planned(Recheck(), *rows)) == ["lively", "near", "deep", "old"]
+
+
+def test_pages_that_a_quota_left_out_come_first_and_each_to_its_turn() -> None:
+    left_out = {"outcome": "failed", "reason": "quota"}
+    rows = [{**left_out, "key": key} for key in ("yesterday", "never", "long-ago")]
+    checked = {"yesterday": NOW - DAY, "long-ago": NOW - 9 * DAY, "lively": NOW - 20 * DAY}
+    planned = _planned(Recheck(), {**_kept("lively", 30), "changes": 9}, *rows, checked=checked)
+    assert list(planned) == ["never", "long-ago", "yesterday", "lively"]
+    assert not any(planned.values())

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from kb_pipeline import storage
 from kb_pipeline.fetch.pages import pages_schema
 from kb_pipeline.fetch.recheck import GIVEN_UP, Recheck
-from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
+from kb_pipeline.fetch.refresh import failed_pages, refresh_pages, unfinished
+from kb_pipeline.fetch.web.journal import PagesUsed
 from kb_pipeline.fetch.web.turns import UnsharedTurns
 from kb_pipeline.model import KbKey, StageReport, document_id
 from kb_pipeline.storage import KbPaths
@@ -255,3 +258,57 @@ def test_problems_and_hosts_are_reported(stage: Stage) -> None:
     ]
     (host,) = report.extra["hosts"]
     assert (host["host"], host["requests"]) == ("127.0.0.1", len(stage.site.hits))
+
+
+class _Killed(BaseException):
+    """As if the process had been killed."""
+
+
+def test_a_fetch_that_is_killed_while_its_segments_move_is_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(name: str) -> None:
+        if name == "raw.adopt":
+            raise _Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "failpoint", die)
+        with pytest.raises(_Killed):
+            stage.refresh()
+    assert list(unfinished(stage.store.paths)) == []  # it has been counted, and its journal is no longer whole
+    stage.site.link("/b", "/a", "/new")
+    stage.site.link("/new")
+    stage.refresh()
+    rows = stage.store.tables.open(PAGES).narrow(["key", "sha256", "segment", "position"], "sha256 IS NOT NULL")
+    assert rows.height == 4
+    for row in rows.iter_rows(named=True):
+        segment = pq.read_table(stage.store.paths.raw / row["segment"], columns=["key", "sha256"])
+        assert segment.to_pylist()[row["position"]] == {"key": row["key"], "sha256": row["sha256"]}
+
+
+class _Account:
+    """Allows so many pages, and remembers what it was told."""
+
+    def __init__(self, pages: int) -> None:
+        self.left = pages
+        self.counted: dict[str, PagesUsed] = {}
+
+    def take(self, pages: int) -> int:
+        taken = min(pages, self.left)
+        self.left -= taken
+        return taken
+
+    def count(self, fetch_id: str, days: Mapping[str, PagesUsed]) -> None:
+        self.counted.update({f"{fetch_id} {day}": used for day, used in days.items()})
+
+
+def test_an_account_that_comes_to_its_end_stops_the_fetch_and_nothing_counts_as_gone(stage: Stage) -> None:
+    stage.refresh()
+    account = _Account(2)
+    report = refresh_pages(
+        stage.store, [stage.rules], "run", lambda done, total: None, lambda source: UnsharedTurns(), account=account
+    )
+    assert (report.entered, report.passed, report.failed["quota"], report.deleted) == (3, 2, 1, 0)
+    assert report.reconciles
+    assert [used.pages for used in account.counted.values()] == [2]
+    pages = stage.store.tables.open(PAGES)
+    assert pages.count("sha256 IS NOT NULL") == 3
+    assert pages.count("reason = 'quota'") == 1

@@ -1,6 +1,7 @@
 """The crawl's child process: reads a job on stdin, reports progress on stdout, drains and flushes on SIGTERM.
 
-Turns at hosts are asked for on stdout too, and granted on stdin, one line of JSON each. Run as
+Turns at hosts, and how many pages there may be, are asked for on stdout too, and granted on stdin, one line of JSON
+each. Run as
 `python -m kb_pipeline.fetch.web.child PARENT_PID known|new`: it imports what such a job needs while the parent still
 gets the job together.
 
@@ -70,7 +71,8 @@ async def _crawl(job: dict[str, Any]) -> None:
     rules, files = CrawlRules.from_json(job["rules"]), CrawlFiles.from_json(job["files"])
     writer = JournalWriter(files.journal)
     ledger = Ledger(writer)
-    walk = Walk(rules, files, ledger, KnownPages(files.known), await _Pipe.open())
+    pipe = await _Pipe.open()
+    walk = Walk(rules, files, ledger, KnownPages(files.known), pipe, pipe.take_pages)
     ticker = asyncio.create_task(_tick(walk, ledger, rules))
     _stop_on_signals(walk)
     try:
@@ -133,12 +135,22 @@ class _Pipe:
 
     async def __call__(self, reports: Mapping[str, Report]) -> dict[str, Grant]:
         """A grant for every host reported on; raises Stopped when the parent no longer answers."""
+        grants = await self._ask({"hosts": {host: asdict(report) for host, report in reports.items()}})
+        return {host: Grant(**fields) for host, fields in grants.items()}
+
+    async def take_pages(self, pages: int) -> int | None:
+        """How many of so many pages may be asked for, None for all there are; raises Stopped as well."""
+        taken: int | None = (await self._ask({"pages": pages}))["pages"]
+        return taken
+
+    async def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         async with self._lock:
-            _print({"hosts": {host: asdict(report) for host, report in reports.items()}})
+            _print(question)
             line = await self._answers.readline()
         if not line:
             raise Stopped
-        return {host: Grant(**fields) for host, fields in json.loads(line).items()}
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 def _print(message: dict[str, Any]) -> None:

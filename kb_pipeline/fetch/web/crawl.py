@@ -14,15 +14,19 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from kb_pipeline.errors import ChildCrashed
+from kb_pipeline.fetch.web.allowance import PageAccount, Uncounted
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, HostFigures, Problem
 from kb_pipeline.fetch.web.turns import Report, Turns
 from kb_pipeline.model import ReportProgress
 
 STOP_SECONDS = 20.0
 _TAIL_BYTES = 4000
+_UNCOUNTED = Uncounted()
 
 
-def crawl(rules: CrawlRules, files: CrawlFiles, progress: ReportProgress, turns: Turns) -> CrawlSummary:
+def crawl(
+    rules: CrawlRules, files: CrawlFiles, progress: ReportProgress, turns: Turns, account: PageAccount = _UNCOUNTED
+) -> CrawlSummary:
     """Crawl by the rules into the journal and go on from what the journal already holds.
 
     Args:
@@ -30,13 +34,14 @@ def crawl(rules: CrawlRules, files: CrawlFiles, progress: ReportProgress, turns:
         files: where it reads and writes.
         progress: told how many pages are kept.
         turns: decides when a host may be asked.
+        account: decides how many pages may be asked for; to be told afterwards what the journal holds.
 
     Raises:
         ChildCrashed: the child died. An exception in the caller (a cancelled run) lets the child finish its requests
             in flight and flush, and is raised again.
     """
     with Crawler(knows_pages=files.known is not None) as crawler:
-        return crawler.run(rules, files, progress, turns)
+        return crawler.run(rules, files, progress, turns, account)
 
 
 class Crawler:
@@ -55,13 +60,20 @@ class Crawler:
         _close_pipes(self._child)
         self._errors.close()
 
-    def run(self, rules: CrawlRules, files: CrawlFiles, progress: ReportProgress, turns: Turns) -> CrawlSummary:
+    def run(
+        self,
+        rules: CrawlRules,
+        files: CrawlFiles,
+        progress: ReportProgress,
+        turns: Turns,
+        account: PageAccount = _UNCOUNTED,
+    ) -> CrawlSummary:
         """Crawl, as `crawl` says; once only."""
         files.journal.mkdir(parents=True, exist_ok=True)
         files.notes.mkdir(parents=True, exist_ok=True)
         _send(self._child, {"rules": rules.as_json(), "files": files.as_json()})
         try:
-            summary = _listen(self._child, progress, turns)
+            summary = _listen(self._child, progress, turns, account)
             returncode = self._child.wait()
         finally:
             turns.leave()
@@ -90,13 +102,17 @@ def _send(child: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
         stdin.flush()
 
 
-def _listen(child: subprocess.Popen[str], progress: ReportProgress, turns: Turns) -> CrawlSummary | None:
+def _listen(
+    child: subprocess.Popen[str], progress: ReportProgress, turns: Turns, account: PageAccount
+) -> CrawlSummary | None:
     summary: dict[str, Any] | None = None
     for line in _pipe(child.stdout):
         message = json.loads(line)
         if "hosts" in message:
             reports = {host: Report(**fields) for host, fields in message["hosts"].items()}
             _send(child, {host: asdict(grant) for host, grant in turns.exchange(reports).items()})
+        elif "pages" in message:
+            _send(child, {"pages": account.take(message["pages"])})
         elif "summary" in message:
             summary = message["summary"]
         else:

@@ -121,15 +121,15 @@ class Discovery:
         self._repetitive[host] += 1
         return self._repetitive[host] > max(self._rules.limits.repetitive_pages, self._kept[host])
 
-    def record_leftovers(self) -> None:
-        """Give what was met but not visited its row; beyond a bound, its count."""
+    def record_leftovers(self, reason: str) -> None:
+        """Give what was met but not visited its row, which says why; beyond a bound, its count."""
         for visit in chain(self.met.take_all(), self.new.take_all()):
-            self._leave_out(visit, "max_pages")
+            self._leave_out(visit, reason)
         for url, depth in self._too_deep.items():
             self._ledger.record(pages.refused(Visit(url, depth), "too_deep"))
         for page in self._seeds:
             if self.new.mark_seen(page.key):
-                self._ledger.record(pages.refused(Visit(page.key, page.depth), "max_pages"))
+                self._ledger.record(pages.refused(Visit(page.key, page.depth), reason))
 
     def _leave_out(self, visit: Visit, reason: str) -> None:
         if self._refused < MAX_LEFTOVER_ROWS or self._known.has(visit.url):

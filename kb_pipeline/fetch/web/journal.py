@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +69,8 @@ class Row(msgspec.Struct, array_like=True):
     """Whether the server sent a page that is nothing without its scripts; None when it was not read."""
     links: tuple[str, ...] | None = None
     """Where a page leads that is not kept itself, but whose links are followed."""
+    received: int = 0
+    """Bytes of its body as decompressed, kept or not."""
 
 
 @lru_cache(maxsize=1)
@@ -96,6 +100,7 @@ def schema() -> pa.Schema:
             ("rendered", pa.bool_()),
             ("shell", pa.bool_()),
             ("links", pa.list_(pa.string())),
+            ("received", pa.int64()),
         ]
     )
 
@@ -134,6 +139,39 @@ def read_rows(journal: Path, outcomes: pa.Table | None = None) -> Iterator[dict[
                 for row in batch.to_pylist():
                     if last.get(row["key"]) == row["fetched_at"]:
                         yield row
+
+
+@dataclass(frozen=True, slots=True)
+class PagesUsed:
+    """What was asked for in a day."""
+
+    pages: int
+    bytes: int
+
+
+def pages_used(journal: Path) -> dict[str, PagesUsed]:
+    """What the rows of a journal cost, by UTC day; a page that was asked for again later counts again.
+
+    What a killed crawl has in an open segment is read where it is.
+    """
+    days: defaultdict[str, list[int]] = defaultdict(list)
+    for fetched_at, attempts, received in _costs(journal):
+        if attempts:
+            days[fetched_at.astimezone(UTC).date().isoformat()].append(received or 0)
+    return {day: PagesUsed(len(sizes), sum(sizes)) for day, sizes in days.items()}
+
+
+def _costs(journal: Path) -> Iterator[tuple[datetime, int, int | None]]:
+    import pyarrow.parquet as pq
+
+    for path in segments(journal):
+        with pq.ParquetFile(path) as file:
+            for row in file.read(columns=["fetched_at", "attempts", "received"]).to_pylist():
+                # Segments of an earlier release do not say what was received.
+                yield row["fetched_at"], row["attempts"], row.get("received")
+    for path in sorted(journal.glob(f"[0-9]*{_OPEN}")):
+        if not path.with_suffix(".parquet").exists():
+            yield from ((row.fetched_at, row.attempts, row.received) for row in _read_frames(path))
 
 
 class JournalWriter:

@@ -95,7 +95,14 @@ def compared(row: Row, known: KnownPage | None) -> Row:
 def not_to_be_kept(visit: Visit, row: Row) -> Row:
     """The row of a page that asks not to be indexed: the evidence without the body."""
     refusal = refused(visit, "noindex", None, row.attempts)
-    return replace(refusal, url=row.url, status=row.status, content_type=row.content_type, consent=row.consent)
+    return replace(
+        refusal,
+        url=row.url,
+        status=row.status,
+        content_type=row.content_type,
+        consent=row.consent,
+        received=row.received,
+    )
 
 
 def postponed(visit: Visit, known: KnownPage) -> Row:
@@ -162,6 +169,7 @@ def _base(visit: Visit, answer: Answer, outcome: str, said: str | None = None) -
         last_modified=answer.headers.get("last-modified"),
         content_type=answer.headers.get("content-type", ""),
         consent=said,
+        received=len(answer.body),
     )
 
 
@@ -177,4 +185,5 @@ def _unchanged(visit: Visit, answer: Answer, known: KnownPage, sha256: str, said
 
 
 def _with_status(row: Row, answer: Answer) -> Row:
-    return replace(row, url=answer.url, status=answer.status, content_type=answer.headers.get("content-type"))
+    content_type = answer.headers.get("content-type")
+    return replace(row, url=answer.url, status=answer.status, content_type=content_type, received=len(answer.body))

@@ -40,6 +40,7 @@ FAILED: dict[str, str] = {
     "robots_unreachable": "robots.txt gave a server error or no answer, so nothing may be fetched",
     "asked_to_wait": "the host asks to be left alone for longer than a refresh waits (Retry-After, Crawl-delay)",
     "start_failed": "a start URL did not answer, so the scope of this key is not known",
+    "quota": "the tenant's pages of the day are used up; the next refresh after they renew asks for it",
     "http_<status>": "any other status: 401, 403, 429, 5xx, ...",
 }
 """It should have worked: nothing is proven, and the last good document must be kept."""

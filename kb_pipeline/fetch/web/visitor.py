@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kb_pipeline.fetch.web import consent, pages
+from kb_pipeline.fetch.web.allowance import Allowance
 from kb_pipeline.fetch.web.client import Answer, NoAnswer, PoliteClient
 from kb_pipeline.fetch.web.discovery import Discovery
 from kb_pipeline.fetch.web.facts import PageFacts, read_page
@@ -41,7 +42,9 @@ class Visitor:
         robots: RobotsFiles,
         discovery: Discovery,
         renderer: Renderer | None,
+        allowance: Allowance,
     ) -> None:
+        self._allowance = allowance
         self._rules, self._client, self._robots, self._discovery = rules, client, robots, discovery
         self._renderer = renderer
         self._erased = frozenset(rules.erased)
@@ -63,11 +66,17 @@ class Visitor:
             return Visited(pages.postponed(visit, known) if known.reason else pages.skipped(visit, known))
         if known is not None and known.sha256 and may_skip:
             return Visited(pages.skipped(visit, known))
+        if not await self._allowance.spend():
+            return Visited(pages.refused(visit, "quota"))
         visited = await self._ask(visit, known)
+        if not visited.row.attempts:
+            self._allowance.give_back()
         if visited.row.outcome == "fetched" and visit.is_start and not self._discovery.paths.is_included(visit.url):
             # The include globs leave the start page out, yet its links are how the crawl begins.
             message = "start URL, fetched for its links only"
-            return replace(visited, row=pages.refused(visit, "excluded", message, visited.row.attempts))
+            row = pages.refused(visit, "excluded", message, visited.row.attempts)
+            row.received = visited.row.received
+            return replace(visited, row=row)
         return visited
 
     def facts_of(self, row: Row) -> PageFacts | None:

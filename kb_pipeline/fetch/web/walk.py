@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.fetch.web import pages
+from kb_pipeline.fetch.web.allowance import Allowance, unlimited
 from kb_pipeline.fetch.web.client import Answer, Get, PoliteClient, Transport
 from kb_pipeline.fetch.web.clocks import Exchange, HostClocks, Stopped
 from kb_pipeline.fetch.web.discovery import Discovery
@@ -45,7 +46,13 @@ class Walk:
     """
 
     def __init__(
-        self, rules: CrawlRules, files: CrawlFiles, ledger: Ledger, known: KnownPages, exchange: Exchange
+        self,
+        rules: CrawlRules,
+        files: CrawlFiles,
+        ledger: Ledger,
+        known: KnownPages,
+        exchange: Exchange,
+        take_pages: Callable[[int], Awaitable[int | None]] = unlimited,
     ) -> None:
         self._rules, self._journal, self._ledger, self._known = rules, files.journal, ledger, known
         self.clocks = HostClocks(rules.delay_s, rules.concurrency, exchange)
@@ -54,8 +61,9 @@ class Walk:
         self._robots = RobotsFiles(self.client, self.clocks, rules.user_agent, copies)
         self._notes = SitemapNotes(files.notes / "sitemaps.json")
         self._discovery = Discovery(rules, known, ledger)
+        self._allowance = Allowance(take_pages)
         self.renderer = _open_renderer(rules, self.client, self._robots)
-        self._visitor = Visitor(rules, self.client, self._robots, self._discovery, self.renderer)
+        self._visitor = Visitor(rules, self.client, self._robots, self._discovery, self.renderer, self._allowance)
         self._lastmods: dict[int, str] = {}
         """By the hash of the URL, as in the frontier."""
         self._begun = False
@@ -108,7 +116,7 @@ class Walk:
     def finish(self) -> bool:
         """Give what was left out its rows; whether everything came to its end (False after a stop)."""
         if not self._stopping:
-            self._discovery.record_leftovers()
+            self._discovery.record_leftovers("quota" if self._allowance.is_used_up else "max_pages")
         return not self._stopping
 
     async def _begin(self) -> None:
@@ -142,6 +150,8 @@ class Walk:
             self._spawn(taken[0], self._visit(taken[1]))
 
     def _has_room(self) -> bool:
+        if self._allowance.is_used_up:
+            return False
         # Every visit under way may keep a page, so max_pages is never overshot.
         return len(self._active) < TOTAL_CONCURRENCY and self._ledger.kept + len(self._active) < self._rules.max_pages
 

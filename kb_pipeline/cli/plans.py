@@ -1,0 +1,66 @@
+"""`kb plan`: what the tenants of this installation may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kb_pipeline.cli.session import JsonOption, Session
+
+plan_app = typer.Typer(help="Apply plans from their files, and look at them.", no_args_is_help=True)
+
+
+@plan_app.command()
+def apply(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Plan files.")], as_json: JsonOption = False
+) -> None:
+    """Create or change plans; nothing is applied unless every file is valid."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.control.plans import apply_plans
+    from kb_pipeline.plan_file import load_plan
+
+    specs = [load_plan(path) for path in files]
+    session = Session()
+    applied = apply_plans(session.db, specs, session.settings.actor)
+    if as_json:
+        print_json([{"plan": plan, "action": action} for plan, action in applied])
+        return
+    for plan, action in applied:
+        out.print(f"{plan}: {action}")
+
+
+@plan_app.command("list")
+def list_them(as_json: JsonOption = False) -> None:
+    """List the plans; what they do not limit is unlimited."""
+    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.control.plans import list_plans
+
+    plans = list(list_plans(Session().db))
+    if as_json:
+        print_json(plans)
+        return
+    print_table(["plan", "tenants", "limits"], ([p["plan"], p["tenants"], _told(p["limits"])] for p in plans))
+
+
+@plan_app.command()
+def show(
+    plan: Annotated[str, typer.Argument(metavar="PLAN", help="The plan's name.")], as_json: JsonOption = False
+) -> None:
+    """Show one plan: its limits and prices."""
+    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.control.plans import show_plan
+
+    shown = show_plan(Session().db, plan)
+    if as_json:
+        print_json(shown)
+        return
+    limits, prices = shown.pop("limits"), shown.pop("prices")
+    prices = {f"price of {model}": f"{price:g} a million tokens" for model, price in prices.items()}
+    for name, value in (shown | limits | prices).items():
+        out.print(f"{name:<25} {'' if value is None else value}", markup=False)
+
+
+def _told(limits: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in limits.items()) or "none"
