@@ -9,6 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
+SAFE_PYTHON = (sys.executable, "-P")
+"""Starts a child of ours. Without -P the folder that somebody happens to be in, a tenant's perhaps, would be searched
+for modules before all others."""
 _PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from kb_pipeline.control.schema import Refresh
 from kb_pipeline.control.tenants import require_active
 from kb_pipeline.errors import LeaseHeld
 from kb_pipeline.model import KbKey
+from kb_pipeline.processes import SAFE_PYTHON
 from kb_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run_refresh(settings: Settings, db: Database, key: KbKey, *wishes: str) -> d
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         child = subprocess.Popen(
-            [sys.executable, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *wishes],
+            [*SAFE_PYTHON, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *wishes],
             stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | {"KB_HOME": str(settings.home)},
         )  # fmt: skip
         _watch(child, db, key, run_id)

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from kb_pipeline.cli.output import err
 from kb_pipeline.defs.instance import prepare_dagster_home
 from kb_pipeline.errors import Unhealthy
-from kb_pipeline.processes import die_with_parent
+from kb_pipeline.processes import SAFE_PYTHON, die_with_parent
 from kb_pipeline.settings import Settings
 
 _HOST = "127.0.0.1"
@@ -80,7 +79,7 @@ class Service:
 
     def __init__(self, name: str, module: Sequence[str], environment: Mapping[str, str]) -> None:
         self._name, self._environment = name, environment
-        self._command = [sys.executable, "-m", *module]
+        self._command = [*SAFE_PYTHON, "-m", *module]
         self._start()
 
     def revive(self) -> None:

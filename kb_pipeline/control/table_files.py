@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, Table, select
+from sqlalchemy import JSON, Connection, Engine, MetaData, Table, select
 
 from kb_pipeline.control.schema import Base
 from kb_pipeline.control.schema_revision import VERSION_TABLE, known_revisions, upgrade
@@ -73,6 +73,9 @@ def load_tables(
     upgrade(engine, revision)
     metadata = MetaData()
     metadata.reflect(engine, only=lambda name, _: (folder / f"{name}.jsonl").exists() and name != VERSION_TABLE)
+    for column in (column for table in metadata.sorted_tables for column in table.columns):
+        if isinstance(column.type, JSON):
+            column.type.none_as_null = True  # as the models have it where it matters
     with engine.execution_options(immediate=True).begin() as connection:
         for table in reversed(metadata.sorted_tables):
             connection.execute(table.delete())  # what migrations put into new tables, or a load that was cut off

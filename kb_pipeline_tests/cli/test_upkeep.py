@@ -97,6 +97,7 @@ def test_the_control_plane_and_dagster_run_on_postgres(
     kb: Kb, site: Site, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KB_DATABASE_URL", postgres_url)
+    (kb.folder / "home" / "control.db").unlink()
     assert kb.apply(site, kb="on-postgres").status == 0
     built = kb.build("on-postgres")
     assert (built.status, built.json["status"]) == (0, "ready"), built.err

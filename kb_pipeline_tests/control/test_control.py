@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,47 @@ def test_applying_says_created_updated_or_unchanged(db: Database) -> None:
     assert [apply(db, ACME), apply(db, ACME), apply(db, ACME, delay_s=2)] == ["created", "unchanged", "updated"]
     assert catalogue.get_kb(db, ACME).revision == 2
     assert catalogue.get_kb(db, ACME).spec.sources[0].delay_s == 2
+
+
+def race(db: Database, key: KbKey, runs: list[str]) -> tuple[list[str], list[str]]:
+    """All of them go for the KB at once, and whoever gets it publishes: those that did, and those that were refused."""
+    ready, tried = threading.Barrier(len(runs)), threading.Event()
+    published: list[str] = []
+    refused: list[str] = []
+
+    def refresh(run_id: str) -> None:
+        ready.wait()
+        try:
+            lease = leases.acquire_lease(db, key, run_id)
+        except LeaseHeld:
+            refused.append(run_id)
+            return
+        number = versions.reserve_version(db, lease, run_id)
+        versions.settle_version(db, lease, number, "candidate", {"version": number, "counts": {}})
+        tried.wait()
+        versions.publish_version(db, lease, number)
+        published.append(run_id)
+        leases.release_lease(db, lease)
+
+    threads = [threading.Thread(target=refresh, args=(run_id,)) for run_id in runs]
+    for thread in threads:
+        thread.start()
+    while len(refused) < len(runs) - 1 and any(thread.is_alive() for thread in threads):
+        time.sleep(0.001)
+    tried.set()
+    for thread in threads:
+        thread.join()
+    return published, refused
+
+
+def test_of_runs_that_race_for_a_kb_exactly_one_publishes(db: Database) -> None:
+    apply(db, ACME)
+    dice = random.Random(7)
+    for number in range(1, 101):
+        runs = [f"run-{number}-{rival}" for rival in range(dice.randint(2, 4))]
+        published, refused = race(db, ACME, runs)
+        assert (len(published), len(refused)) == (1, len(runs) - 1)
+        assert versions.live_manifest(db, ACME)["version"] == number
 
 
 def test_unknown_kb_is_an_error_that_names_the_remedy(db: Database) -> None:

@@ -18,7 +18,7 @@ from kb_pipeline_tests.site import Site, serve_site
 
 PARTS = 4
 """The failpoints are shared out among so many tests, for several workers to run."""
-RANDOM_KILLS = int(os.environ.get("KB_TEST_RANDOM_KILLS", "3"))
+RANDOM_KILLS = int(os.environ.get("KB_TEST_RANDOM_KILLS", "2"))
 """`make bench` does fifty."""
 
 

@@ -22,7 +22,7 @@ from kb_pipeline.tables import CHUNKS
 from kb_pipeline_tests.crash.orchard import FRUITS, KEY, MODEL, Orchard, plant
 from kb_pipeline_tests.site import Site, serve_site
 
-RANDOM_KILLS = int(os.environ.get("KB_TEST_RANDOM_KILLS", "2"))
+RANDOM_KILLS = int(os.environ.get("KB_TEST_RANDOM_KILLS", "1"))
 """`make bench` does fifty."""
 KILLED_AT = ("journal.segment", "fetch.counted", "raw.adopt", "embed.begun", "embed.stored")
 PLAN = {"plan": "default", "limits": {"pages_per_day": 100_000, "embedding_tokens_per_day": 10_000_000}}

@@ -79,8 +79,8 @@ def test_a_refresh_launched_from_the_web_ui_runs_in_a_container_and_publishes(
     assert (host["CapDrop"], host["SecurityOpt"]) == (["ALL"], ["no-new-privileges"])
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (4096 << 20, 2_000_000_000, 512)
     assert set(container.environment) == {
-        "DAGSTER_RUN_JOB_NAME", "DOCS_TOKEN", "KB_ALLOW_PRIVATE_NETWORKS", "KB_DATABASE_URL_FILE", "KB_HOME",
-        "KB_RUN_LAUNCHER",
+        "DAGSTER_RUN_JOB_NAME", "DOCS_TOKEN", "KB_ALLOW_PRIVATE_NETWORKS", "KB_DATABASE_URL_FILE", "KB_FILE_VARIABLES",
+        "KB_HOME", "KB_RUN_LAUNCHER",
     }  # fmt: skip
     assert "hunter2" not in str(spec)
     assert fresh_postgres not in str(spec)  # the secret is in its file only

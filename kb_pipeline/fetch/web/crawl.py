@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from kb_pipeline.fetch.web.allowance import PageAccount, Uncounted
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, HostFigures, Problem
 from kb_pipeline.fetch.web.turns import Report, Turns
 from kb_pipeline.model import ReportProgress
+from kb_pipeline.processes import SAFE_PYTHON
 
 STOP_SECONDS = 20.0
 _TAIL_BYTES = 4000
@@ -86,7 +86,7 @@ def _start(errors: IO[bytes], knows_pages: bool) -> subprocess.Popen[str]:
     # A session of its own: Ctrl-C in a terminal reaches the caller alone, which then stops the child in
     # order.
     return subprocess.Popen(
-        [sys.executable, "-m", "kb_pipeline.fetch.web.child", str(os.getpid()), "known" if knows_pages else "new"],
+        [*SAFE_PYTHON, "-m", "kb_pipeline.fetch.web.child", str(os.getpid()), "known" if knows_pages else "new"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,

@@ -36,6 +36,15 @@ def test_every_linked_page_is_fetched_once(site: Site, crawled: Crawler) -> None
     assert crawled.progress == sorted(crawled.progress)
 
 
+def test_modules_of_the_folder_that_somebody_is_in_are_not_run(
+    site: Site, crawled: Crawler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "h2", "ada_url"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
+    monkeypatch.chdir(tmp_path)
+    assert crawled(site.url + "/").rows
+
+
 def test_what_is_rejected_or_failed_has_a_reason(site: Site, crawled: Crawler) -> None:
     paths = "/gone /missing /forbidden /login /teapot /image /big /bomb /short /text /md /untyped /robots-no /out"
     site.link("/", *paths.split(), "/deep/1")
