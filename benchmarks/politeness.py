@@ -87,7 +87,7 @@ def measure(database_url: str, folder: Path, requests: int, delay_s: float) -> d
     command = [sys.executable, "-m", "benchmarks.politeness", "--worker"]
     runs = [subprocess.Popen([*command, *job], stderr=subprocess.DEVNULL) for job in jobs]
     try:
-        while len(log.arrivals) < requests:
+        while len(_since_all_came(log.arrivals)) < requests:
             if any(run.poll() is not None for run in runs):
                 raise RuntimeError("a run ended early")
             threading.Event().wait(delay_s)
@@ -96,13 +96,23 @@ def measure(database_url: str, folder: Path, requests: int, delay_s: float) -> d
             run.terminate()
             run.wait()
         log.server.shutdown()
-    return _judged(log.arrivals[:requests], delay_s)
+    return _judged(log.arrivals, delay_s)
+
+
+def _since_all_came(arrivals: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Before that, whoever started first had the host for itself."""
+    missing = {tenant for tenant, _ in RUNS}
+    for number, (_, tenant) in enumerate(arrivals):
+        missing.discard(tenant)
+        if not missing:
+            return arrivals[number:]
+    return []
 
 
 def _judged(arrivals: list[tuple[float, str]], delay_s: float) -> dict[str, Any]:
     gaps = [later - earlier for (earlier, _), (later, _) in pairwise(arrivals)]
-    shares = Counter(tenant for _, tenant in arrivals)
-    fair = len(arrivals) / len(shares)
+    shares = Counter(tenant for _, tenant in _since_all_came(arrivals))
+    fair = shares.total() / len(shares)
     return {
         "requests": len(arrivals),
         "shortest_gap_s": min(gaps),
