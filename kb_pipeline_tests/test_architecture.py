@@ -54,7 +54,6 @@ LOOK_ACROSS = {
     "control/host_clocks",  # one host is asked by many
     "control/removal",  # a tenant that goes, table by table
     "control/plans",  # what every tenant's plan says
-    "control/queueing",  # the terms of every plan
     "control/usage_report",  # what all have used, for the operator
     "control/tenants",  # lists tenants; keys of deleted ones
 }

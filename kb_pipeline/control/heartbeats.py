@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.database import Database, clock
 from kb_pipeline.control.leases import LEASE_S, revoke_leases
 from kb_pipeline.control.refreshes import end_interrupted
 from kb_pipeline.control.schema import Heartbeat
@@ -97,17 +95,12 @@ def take_from_dead(db: Database, run_id: str) -> bool:
 def database_time(db: Database) -> float:
     """Unix time by the one clock that all machines share."""
     with db.read_all() as session:
-        return _time(session, is_sqlite=db.is_sqlite)
-
-
-def _time(session: Session, *, is_sqlite: bool) -> float:
-    # SQLite has no clock but that of the machine, which is the only one that can open the file.
-    return time.time() if is_sqlite else float(session.scalar(text("SELECT extract(epoch FROM clock_timestamp())")))
+        return clock(session)
 
 
 def _begin(db: Database, run_id: str) -> None:
     with db.write_all() as session:
-        now = _time(session, is_sqlite=db.is_sqlite)
+        now = clock(session)
         process = name_process(os.getpid())
         session.merge(Heartbeat(run_id=run_id, machine=this_machine(), process=process, beat_at=now))
 
@@ -118,7 +111,7 @@ def _beat(db: Database, run_id: str, stop: threading.Event, every_s: float) -> N
         is_last = stop.wait(every_s)
         try:
             with db.write_all(durably=False) as session:
-                now = _time(session, is_sqlite=db.is_sqlite)
+                now = clock(session)
                 # Never anew: a worker that was given up stays so.
                 session.execute(update(Heartbeat).where(Heartbeat.run_id == run_id).values(beat_at=now))
         except OperationalError:

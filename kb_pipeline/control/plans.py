@@ -98,11 +98,19 @@ def limits_of(db: Database, tenant: str) -> Limits:
         return limits_within(session, tenant)
 
 
-def default_limits(db: Database) -> Limits:
-    """What a tenant may use that is yet to be made."""
+def limits_of_anybody(db: Database, tenant: str) -> Limits:
+    """What a tenant may use, who may be yet to be made."""
+    try:
+        return limits_of(db, tenant)
+    except UnknownTenant:
+        return next(limits for limits in list_limits(db) if limits.plan == DEFAULT_PLAN)
+
+
+def list_limits(db: Database) -> list[Limits]:
+    """Of every plan, the default one included, by name."""
     with db.read_all() as session:
-        row = session.get(Plan, DEFAULT_PLAN)
-    return Limits() if row is None else _limits(row)
+        found = {row.name: _limits(row) for row in session.scalars(select(Plan))}
+    return [limits for _, limits in sorted(({DEFAULT_PLAN: Limits()} | found).items())]
 
 
 def limits_within(session: Session, tenant: str) -> Limits:

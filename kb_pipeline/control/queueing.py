@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from sqlalchemy import select
 
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.plans import DEFAULT_PLAN
-from kb_pipeline.control.schema import Plan
-from kb_pipeline.control.tenants import get_tenant
-from kb_pipeline.errors import UnknownTenant
+from kb_pipeline.control.plans import Limits, limits_of_anybody, list_limits
 
 _RUNS_AT_ONCE = 2
 """Of a plan that does not say: no tenant takes the whole machine."""
-_WEIGHT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +30,13 @@ class QueueTerms:
 
 def terms_of(db: Database, tenant: str) -> QueueTerms:
     """By the plan of a tenant; by the default one for a tenant that is not known (yet)."""
-    try:
-        plan = get_tenant(db, tenant).plan
-    except UnknownTenant:
-        plan = DEFAULT_PLAN
-    return next((terms for terms in list_terms(db) if terms.plan == plan), _terms(plan, {}))
+    return _terms(limits_of_anybody(db, tenant))
 
 
 def list_terms(db: Database) -> list[QueueTerms]:
     """Of every plan, the default one included."""
-    with db.read_all() as session:
-        plans: dict[str, dict[str, Any]] = {row.name: row.limits for row in session.scalars(select(Plan))}
-    return [_terms(name, limits) for name, limits in sorted(({DEFAULT_PLAN: dict[str, Any]()} | plans).items())]
+    return [_terms(limits) for limits in list_limits(db)]
 
 
-def _terms(plan: str, limits: Mapping[str, Any]) -> QueueTerms:
-    return QueueTerms(plan, limits.get("concurrent_runs") or _RUNS_AT_ONCE, limits.get("priority") or _WEIGHT)
+def _terms(limits: Limits) -> QueueTerms:
+    return QueueTerms(limits.plan, limits.concurrent_runs or _RUNS_AT_ONCE, limits.priority)

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control import buckets
 from kb_pipeline.control.database import Database, clock
-from kb_pipeline.control.plans import Limits, default_limits, limits_of, limits_within
+from kb_pipeline.control.plans import Limits, limits_of, limits_of_anybody, limits_within
 from kb_pipeline.control.schedule import shortest_gap
 from kb_pipeline.control.schema import Kb, Lease, Version
-from kb_pipeline.errors import QuotaExceeded, UnknownTenant
+from kb_pipeline.errors import QuotaExceeded
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec import KbSpec
@@ -42,11 +42,7 @@ def check_spec(limits: Limits, spec: KbSpec) -> None:
 
 def check_allowed(db: Database, spec: KbSpec) -> None:
     """Whether the plan of a KB's tenant, who may be a new one, allows what its file asks for; raises QuotaExceeded."""
-    try:
-        limits = limits_of(db, spec.tenant)
-    except UnknownTenant:
-        limits = default_limits(db)
-    check_spec(limits, spec)
+    check_spec(limits_of_anybody(db, spec.tenant), spec)
 
 
 def check_run(settings: Settings, db: Database, spec: KbSpec) -> None:
