@@ -6,17 +6,15 @@ forgot to pass is missing here too. It isolates nothing.
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+
+from kb_pipeline_tests.deploy.json_api import serve_json
 
 
 class Container:
@@ -111,34 +109,10 @@ class Engine:
 def serve_engine(image: Mapping[str, str], logs: Path) -> Iterator[Engine]:
     """An engine on a free loopback port; what still runs at the end is killed."""
     engine = Engine(image, logs)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            url = urlsplit(self.path)
-            status, told = engine.answer(self.command, url.path, parse_qs(url.query), body)
-            content = b"" if told is None else json.dumps(told).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server names them so
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    engine.url = f"tcp://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield engine
+        with serve_json(engine.answer) as port:
+            engine.url = f"tcp://127.0.0.1:{port}"
+            yield engine
     finally:
-        server.shutdown()
-        server.server_close()
         for container in engine.containers.values():
             container.kill()

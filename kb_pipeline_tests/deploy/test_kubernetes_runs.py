@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import yaml
 
 from kb_pipeline.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.settings import VARIABLES
+from kb_pipeline_tests.deploy.json_api import serve_json
 from kb_pipeline_tests.deploy.manifests import container_of, environment_of, named
 from kb_pipeline_tests.deploy.roles import Roles, play_roles
 
@@ -29,7 +28,7 @@ class Api:
         self.jobs: dict[str, Any] = {}
         self.calls: set[tuple[str, str]] = set()
 
-    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+    def answer(self, method: str, path: str, _query: object, body: Any) -> tuple[int, Any]:
         [(resource, name, below)] = re.findall(r"/namespaces/kb/(\w+)(?:/([\w-]+)(?:/(\w+))?)?$", path)
         verb = "list" if method == "GET" and not name else VERBS[method]
         self.calls.add((verb, f"{resource}/{below}" if below else resource))
@@ -46,38 +45,21 @@ class Api:
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     api = Api()
+    with serve_json(api.answer) as port:
+        _use_cluster(f"http://127.0.0.1:{port}", tmp_path / "kubeconfig", monkeypatch)
+        yield api
 
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            status, told = api.answer(self.command, self.path.split("?")[0], body)
-            content = json.dumps(told).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
 
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server names them so
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def _use_cluster(url: str, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {
-        "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "clusters": [{"name": "here", "cluster": {"server": url}}],
         "users": [{"name": "me", "user": {}}],
         "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
         "current-context": "here",
     }
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    kubeconfig.write_text(yaml.safe_dump(config))
     # The client reads KUBECONFIG when it is imported.
-    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
-    yield api
-    server.shutdown()
-    server.server_close()
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
 
 
 @pytest.fixture
