@@ -1,1 +1,1 @@
-"""Knows which KBs exist, who may write them, what is live, and how every refresh went (SQLAlchemy)."""
+"""Knows tenants and KBs, what each may do and has used, who writes, what is live, how every refresh went (SQLAlchemy)."""
