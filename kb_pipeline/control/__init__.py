@@ -1,1 +1,1 @@
-"""Knows tenants and KBs, what each may do and has used, who writes, what is live, how every refresh went (SQLAlchemy)."""
+"""Knows tenants and KBs, what each may do and has used, who writes, what is live, how refreshes went (SQLAlchemy)."""
