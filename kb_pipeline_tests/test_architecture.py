@@ -54,6 +54,7 @@ LOOK_ACROSS = {
     "control/host_clocks",  # one host is asked by many
     "control/removal",  # a tenant that goes, table by table
     "control/plans",  # what every tenant's plan says
+    "control/run_requests",  # whose requests wait, for the sensor
     "control/usage_report",  # what all have used, for the operator
     "control/tenants",  # lists tenants; keys of deleted ones
 }

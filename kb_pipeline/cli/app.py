@@ -86,6 +86,9 @@ def apply(
 def build(
     kb: KbArgument,
     force: Annotated[bool, typer.Option(help="Publish even what a check would hold for approval.")] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Only ask for it: the daemon runs it in its tenant's turn.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Refresh a KB through Dagster and publish what passes its checks.
@@ -95,13 +98,19 @@ def build(
     from kb_pipeline.cli.build import EXIT_STATUS, run_refresh
     from kb_pipeline.cli.output import out, print_json, print_stages, warn
     from kb_pipeline.control.catalogue import get_kb
+    from kb_pipeline.control.run_requests import request_run
 
     if force:
         require_scope("manage")  # it lets through what would wait for approval
     session = Session()
     key = _key(kb)
     _ = get_kb(session.db, key).spec  # an unknown KB or a missing variable is said before anything starts
-    result = run_refresh(session.settings, session.db, key, *["force"] * force)
+    wishes = ["force"] * force
+    if queue:
+        asked = request_run(session.db, key, wishes, session.settings.actor)
+        print_json(asked) if as_json else out.print(f"{key}: queued; kb status {key} shows how it goes")
+        return
+    result = run_refresh(session.settings, session.db, key, *wishes)
     if as_json:
         print_json(result)
     else:
@@ -131,6 +140,8 @@ def status(kb: KbArgument, as_json: JsonOption = False) -> None:
         out.print(f"{name:<13} {described[name]}")
     if running := described["running"]:
         out.print(f"{'running':<13} {running['stage']} {running['done']}/{running['total']}, {running['eta_s']} s left")
+    for asked in described["requested"]:
+        out.print(f"{'requested':<13} {asked['requested_at'][:19]} by {asked['requested_by']}", markup=False)
     if last := described["last_run"]:
         out.print(f"{'last run':<13} {last['run_id']} {last['status']} {last['message'] or ''}", markup=False)
         print_stages(last["stages"])

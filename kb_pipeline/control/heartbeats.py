@@ -19,13 +19,16 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
 
 from kb_pipeline.control.database import Database, clock
-from kb_pipeline.control.leases import LEASE_S, revoke_leases
+from kb_pipeline.control.leases import revoke_leases
 from kb_pipeline.control.refreshes import end_interrupted
 from kb_pipeline.control.schema import Heartbeat
 from kb_pipeline.processes import is_running, name_process, this_machine
 
 BEAT_S = 5.0
 """Well below the time between two looks, so that a living worker beats in between."""
+SILENT_S = 25.0
+"""After so long without a beat a worker elsewhere is silent. The reaper looks every 15 s and twice: with its first look
+and its second, a dead one is given up within 60 s."""
 WorkerState = Literal["alive", "silent", "gone"]
 
 
@@ -58,7 +61,7 @@ def get_heartbeat(db: Database, run_id: str) -> Heartbeat | None:
         return session.get(Heartbeat, run_id)
 
 
-def judge(beat: Heartbeat, now: float, silent_after_s: float = LEASE_S) -> WorkerState:
+def judge(beat: Heartbeat, now: float, silent_after_s: float = SILENT_S) -> WorkerState:
     """Whether the worker is alive: `gone` is proven, `silent` is to be looked at again."""
     if beat.process and beat.machine and beat.machine == this_machine():
         return "alive" if is_running(beat.process) else "gone"

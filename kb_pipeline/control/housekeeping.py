@@ -13,6 +13,7 @@ from kb_pipeline.control.catalogue import get_kb, list_kbs
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.host_clocks import forget_idle_hosts
 from kb_pipeline.control.leases import HeldLease, check_lease, hold_lease, release_lease
+from kb_pipeline.control.run_requests import forget_old_requests
 from kb_pipeline.control.usage import settle_batches
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
@@ -62,6 +63,7 @@ def tidy_all(
         except (InvalidSpec, SecretUnreadable):
             continue  # said above
     forget_idle_hosts(db)
+    forget_old_requests(db)
     return freed
 
 

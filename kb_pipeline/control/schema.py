@@ -247,6 +247,19 @@ class Refresh(OfKb, Base):
     ended_at: Mapped[datetime | None]
 
 
+class RunRequest(OfKb, Base):
+    """A refresh that somebody asked for; a sensor has it run."""
+
+    __tablename__ = "run_requests"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    wishes: Mapped[str] = mapped_column(String(64), default="")
+    """Comma-separated: force, retry."""
+    requested_by: Mapped[str] = mapped_column(String(200))
+    requested_at: Mapped[datetime]
+    run_id: Mapped[str | None] = mapped_column(String(64))
+    """The run that it became; none while it waits."""
+
+
 class Heartbeat(Base):
     """The process that executes a run, and its last sign of life; see control.heartbeats."""
 

@@ -8,6 +8,7 @@ from kb_pipeline.control.catalogue import get_kb
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import current_lease
 from kb_pipeline.control.refreshes import describe_running, latest_refresh
+from kb_pipeline.control.run_requests import waiting_of
 from kb_pipeline.control.schema import Refresh
 from kb_pipeline.control.versions import live_manifest
 from kb_pipeline.errors import NoLiveVersion
@@ -37,6 +38,7 @@ def describe_kb(db: Database, key: KbKey) -> dict[str, Any]:
         "languages": live.get("languages", {}),
         "model": live.get("model", {}).get("name"),
         "running": describe_running(row) if row is not None and is_running else None,
+        "requested": waiting_of(db, key),
         "last_run": None if row is None else _last_run(row, is_running),
     }
 

@@ -16,6 +16,8 @@ FORCE_TAG = f"{WISH_TAGS}force"
 RETRY_TAG = f"{WISH_TAGS}retry"
 """A run with this tag set to `true` asks for everything that failed, however often and recently it did."""
 
+REQUEST_TAG = "kb/request"
+"""The id of the request that a run was started for; see control.run_requests."""
 
 PLAN_TAGS = "kb/tenant."
 """With a plan's name: the tag whose value is the tenant, so that each plan limits its tenants' runs by itself."""

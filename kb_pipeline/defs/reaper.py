@@ -15,8 +15,15 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.heartbeats import WorkerState, database_time, get_heartbeat, give_up, judge, list_heartbeats
-from kb_pipeline.control.leases import LEASE_S
+from kb_pipeline.control.heartbeats import (
+    SILENT_S,
+    WorkerState,
+    database_time,
+    get_heartbeat,
+    give_up,
+    judge,
+    list_heartbeats,
+)
 from kb_pipeline.defs.jobs import housekeeping, refresh_kb
 from kb_pipeline.defs.resources import open_database
 
@@ -65,7 +72,7 @@ def reap_dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     return dg.SensorResult(cursor=json.dumps(found.suspects), skip_reason=said)
 
 
-def reap(instance: dg.DagsterInstance, db: Database, suspects: Suspects, silent_after_s: float = LEASE_S) -> Reaped:
+def reap(instance: dg.DagsterInstance, db: Database, suspects: Suspects, silent_after_s: float = SILENT_S) -> Reaped:
     """End every run whose worker is gone, or silent and was so at the last look.
 
     Call it again only after more than `heartbeats.BEAT_S`.
@@ -80,7 +87,7 @@ def reap(instance: dg.DagsterInstance, db: Database, suspects: Suspects, silent_
     return found
 
 
-def list_workers(instance: dg.DagsterInstance, db: Database, silent_after_s: float = LEASE_S) -> Iterator[Worker]:
+def list_workers(instance: dg.DagsterInstance, db: Database, silent_after_s: float = SILENT_S) -> Iterator[Worker]:
     """The workers of all runs that are being executed, and of those that have ended and were not tidied up."""
     now = database_time(db)
     heard = set()
@@ -94,7 +101,8 @@ def list_workers(instance: dg.DagsterInstance, db: Database, silent_after_s: flo
         run = record.dagster_run
         if run.run_id not in heard and _is_ours(run) and record.start_time is not None:
             age = now - record.start_time
-            yield Worker(run.run_id, run, "silent" if age > silent_after_s else "alive", None, age)
+            # Twice the patience: it is still opening what it needs, and holds neither lease nor slot.
+            yield Worker(run.run_id, run, "silent" if age > 2 * silent_after_s else "alive", None, age)
 
 
 def _is_ours(run: dg.DagsterRun) -> bool:

@@ -1,4 +1,4 @@
-"""What starts refreshes: the catalogue, each KB's cron; and what notes that a run was lost."""
+"""What starts refreshes: the catalogue, each KB's cron, somebody who asks; and what notes that a run was lost."""
 # No `from __future__ import annotations`: Dagster reads the annotations of a sensor's parameters.
 
 import json
@@ -9,9 +9,10 @@ import dagster as dg
 
 from kb_pipeline.control.catalogue import KbRecord, list_kbs, list_unstarted_kbs
 from kb_pipeline.control.refreshes import end_refresh
+from kb_pipeline.control.run_requests import WaitingRequest, list_waiting, note_runs
 from kb_pipeline.control.schedule import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
-from kb_pipeline.defs.partitions import knowledge_bases, tags_of
+from kb_pipeline.defs.partitions import REQUEST_TAG, WISH_TAGS, knowledge_bases, tags_of
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.errors import InvalidKey
 from kb_pipeline.model import KbKey
@@ -98,6 +99,40 @@ class _Window:
     def write(self) -> str:
         """As the sensor's cursor."""
         return json.dumps([self.since.isoformat(), self.until.isoformat(), str(self.done) if self.done else None])
+
+
+@dg.sensor(
+    job=refresh_kb,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts the refreshes that were asked for with `kb build --queue`, each once.",
+)
+def requested_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """A request is asked for until its run is seen in the instance; its id is the run key, so it becomes one run."""
+    db = open_database()
+    waiting, present = list_waiting(db, _MAX_REQUESTS), set(_present(context))
+    started = _runs_of(context.instance, waiting)
+    note_runs(db, started)
+    left = [request for request in waiting if request not in started and str(request.key) in present]
+    return dg.SensorResult(
+        run_requests=[_run_for(request) for request in left],
+        skip_reason=None if left else "nobody waits for a refresh",
+    )
+
+
+def _runs_of(instance: dg.DagsterInstance, requests: list[WaitingRequest]) -> dict[WaitingRequest, str]:
+    if not requests:
+        return {}
+    runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: [request.id for request in requests]}))
+    started = {run.tags[REQUEST_TAG]: run.run_id for run in runs}
+    return {request: started[request.id] for request in requests if request.id in started}
+
+
+def _run_for(request: WaitingRequest) -> dg.RunRequest:
+    key = str(request.key)
+    wishes = {f"{WISH_TAGS}{wish}": "true" for wish in request.wishes}
+    tags = tags_of(key) | wishes | {REQUEST_TAG: request.id}
+    return dg.RunRequest(run_key=f"request/{request.id}", partition_key=key, tags=tags)
 
 
 @dg.run_failure_sensor(

@@ -93,7 +93,10 @@ def test_every_table_comes_back_also_on_the_other_kind_of_database(
     with db.write_all() as session:
         session.add_all([row(model, tenant) for model in MODELS for tenant in ("acme", "globex")])
         session.add_all(
-            [HostClock(host="x.example"), Plan(name="gold", limits={"documents": 3}, updated_at=row(Kb, "a").created_at)]
+            [
+                HostClock(host="x.example"),
+                Plan(name="gold", limits={"documents": 3}, updated_at=row(Kb, "a").created_at),
+            ]
         )
     apply(db, KbKey("initech", "docs"))
     before = dumped(db, tmp_path / "first")

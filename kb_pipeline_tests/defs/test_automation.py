@@ -13,13 +13,14 @@ import pytest
 from kb_pipeline.control import leases, quotas, refreshes
 from kb_pipeline.control.catalogue import apply_spec
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.schema import Kb
+from kb_pipeline.control.run_requests import request_run
+from kb_pipeline.control.schema import Kb, RunRequest
 from kb_pipeline.control.status import describe_kb
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.instance import POOLS, open_instance, prepare_pools
 from kb_pipeline.defs.partitions import add_partition, knowledge_bases, tags_of
 from kb_pipeline.defs.resources import open_database
-from kb_pipeline.defs.sensors import catalogue_sync, request_due
+from kb_pipeline.defs.sensors import catalogue_sync, request_due, requested_refreshes
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec import parse_spec
@@ -113,6 +114,30 @@ def test_more_due_kbs_than_one_tick_may_ask_for_are_made_up(instance: dg.Dagster
     assert len(asked) == 130
 
 
+def test_a_request_is_asked_for_until_its_run_is_there(instance: dg.DagsterInstance) -> None:
+    apply(DOCS)
+    asked = request_run(open_database(), DOCS, ["force"], "mary")["request"]
+
+    def requested() -> list[dg.RunRequest]:
+        result = requested_refreshes(dg.build_sensor_context(instance=instance, definitions=defs))
+        assert isinstance(result, dg.SensorResult)
+        return list(result.run_requests or [])
+
+    assert requested() == []  # no partition yet
+    add_partition(instance, DOCS)
+    (first,), (again,) = requested(), requested()
+    assert (first.run_key, first.partition_key, first.tags) == (
+        f"request/{asked}", str(DOCS),
+        {"kb/tenant": "acme", "kb/kb": "docs", "kb/force": "true", "kb/request": asked},
+    )  # fmt: skip
+    assert again == first  # Dagster makes one run of a run key
+    run = instance.create_run_for_job(defs.resolve_job_def("refresh_kb"), tags=dict(first.tags))
+    assert requested() == []
+    assert describe_kb(open_database(), DOCS)["requested"] == []
+    with open_database().read(DOCS.tenant) as session:
+        assert session.get_one(RunRequest, (DOCS.tenant, DOCS.kb, asked)).run_id == run.run_id
+
+
 def test_keys_that_are_no_kbs_get_no_tags() -> None:
     assert tags_of("acme/docs") == {"kb/tenant": "acme", "kb/kb": "docs"}
     assert tags_of("../etc") == {}
@@ -134,7 +159,7 @@ def test_the_instance_runs_on_postgres_when_the_control_plane_does(
 def test_jobs_schedules_and_sensors_are_what_the_readme_says() -> None:
     repository = defs.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} >= {"refresh_kb", "housekeeping"}
-    sensors = {"catalogue_sync", "due_refreshes", "lost_refreshes", "reap_dead_runs"}
+    sensors = {"catalogue_sync", "due_refreshes", "lost_refreshes", "reap_dead_runs", "requested_refreshes"}
     assert {sensor.name for sensor in repository.sensor_defs} == sensors
     assert [schedule.name for schedule in repository.schedule_defs] == ["nightly_housekeeping"]
 

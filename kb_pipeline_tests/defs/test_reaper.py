@@ -21,7 +21,7 @@ from benchmarks.liveness import run_trial
 from kb_pipeline.control import leases, refreshes
 from kb_pipeline.control.catalogue import apply_spec
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.heartbeats import beating, get_heartbeat, give_up, judge, list_heartbeats
+from kb_pipeline.control.heartbeats import SILENT_S, beating, get_heartbeat, give_up, judge, list_heartbeats
 from kb_pipeline.control.schema import Heartbeat
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.health import check_runs
@@ -194,13 +194,13 @@ def test_a_worker_of_another_machine_is_given_up_when_it_is_silent_twice(
 ) -> None:
     apply()
     run = start_run(instance)
-    beat_from(ELSEWHERE, run, 59)
+    beat_from(ELSEWHERE, run, SILENT_S - 1)
     assert reap(instance, db, {}).suspects == {}
-    beat_from(ELSEWHERE, run, 61)
+    beat_from(ELSEWHERE, run, SILENT_S + 1)
     first = reap(instance, db, {})
     assert first.ended == []
     assert_untouched(instance, run.run_id)
-    with pytest.raises(Unhealthy, match=r"6\d s since its last sign of life"):
+    with pytest.raises(Unhealthy, match=r"2\d s since its last sign of life"):
         check_runs(instance, db)
     assert reap(instance, db, json.loads(json.dumps(first.suspects))).ended == [run.run_id]
     assert_freed(instance, run.run_id)
