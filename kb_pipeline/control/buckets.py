@@ -23,7 +23,7 @@ def take(session: Session, key: KbKey, quota: str, wanted: int, limit: int | Non
     """Within a transaction of the tenant's: take so much of a quota, or what is left of it; returns how much."""
     wait_for_others(session, f"kb {quota} {key.tenant}")
     taken = wanted if limit is None else max(0, min(wanted, limit - taken_today(session, quota)))
-    mine = _mine(session, key, quota)
+    mine = _of(session, key.tenant, key.kb, quota)
     mine.taken += taken
     session.flush()
     return taken
@@ -32,8 +32,15 @@ def take(session: Session, key: KbKey, quota: str, wanted: int, limit: int | Non
 def settle(session: Session, key: KbKey, quota: str, used: int) -> None:
     """Within a transaction: a KB has taken what it has used today, and nothing in advance."""
     wait_for_others(session, f"kb {quota} {key.tenant}")
-    _mine(session, key, quota).taken = used
+    _of(session, key.tenant, key.kb, quota).taken = used
     session.flush()
+
+
+def hand_over(session: Session, bucket: Bucket, kb: str) -> None:
+    """Within the operator's transaction: what was taken today counts for another name of the tenant."""
+    heir = _of(session, bucket.tenant, kb, bucket.key)
+    heir.taken += bucket.taken
+    bucket.taken = 0
 
 
 def taken_today(session: Session, quota: str) -> int:
@@ -52,10 +59,10 @@ def renews_at(session: Session) -> datetime:
     return _now(session).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
-def _mine(session: Session, key: KbKey, quota: str) -> Bucket:
-    day, row = today(session), session.get(Bucket, (key.tenant, key.kb, quota))
+def _of(session: Session, tenant: str, kb: str, quota: str) -> Bucket:
+    day, row = today(session), session.get(Bucket, (tenant, kb, quota))
     if row is None:
-        row = Bucket(tenant=key.tenant, kb=key.kb, key=quota, day=day, taken=0)
+        row = Bucket(tenant=tenant, kb=kb, key=quota, day=day, taken=0)
         session.add(row)
     if row.day != day:
         row.day, row.taken = day, 0

@@ -59,10 +59,19 @@ def check_run(settings: Settings, db: Database, spec: KbSpec) -> None:
 
 
 def _check_stock(settings: Settings, db: Database, key: KbKey, limits: Limits) -> None:
+    # What is too big may only be refreshed if its file was changed: to be made smaller, maybe. It is counted again.
+    count = 0 if _has_newer_file(db, key) else None
     for name in ("documents", "chunks"):
-        check_count(db, key, name, None)
+        check_count(db, key, name, count)
     if limits.storage is not None and (used := _storage(settings, key.tenant)) > limits.storage:
         raise QuotaExceeded(key.tenant, limits.plan, "storage", f"{used} bytes", f"{limits.storage} bytes")
+
+
+def _has_newer_file(db: Database, key: KbKey) -> bool:
+    query = select(Kb.updated_at > Version.created_at).where(Kb.kb == key.kb)
+    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
+    with db.read(key.tenant) as session:
+        return bool(session.scalar(query.join(Version, is_live)))
 
 
 def check_count(db: Database, key: KbKey, name: str, count: int | None) -> None:

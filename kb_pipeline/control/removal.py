@@ -24,8 +24,9 @@ from kb_pipeline.control.catalogue import list_kbs
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.housekeeping import READER_GRACE, manifests_in_use
 from kb_pipeline.control.leases import LEASE_S, HeldLease, acquire_lease, check_lease, hold_lease, seize_lease
-from kb_pipeline.control.schema import Base, HostGuest, Kb, OfKb, OfTenant, Refresh, RetiredKey, Tenant
+from kb_pipeline.control.schema import DELETED_KBS, Base, HostGuest, Kb, OfKb, OfTenant, Refresh, RetiredKey, Tenant
 from kb_pipeline.control.tenants import UNFINISHED
+from kb_pipeline.control.usage import PageLedger, keep_of_deleted, settle_batches
 from kb_pipeline.embed.refresh import VECTORS_PREFIX
 from kb_pipeline.errors import DamagedStore, KbError, LeaseHeld, UnknownKb, UnknownTenant, UsageError
 from kb_pipeline.failpoints import failpoint
@@ -46,6 +47,8 @@ _NOT_REACHED = (
     "free space of a Postgres server's files and write-ahead log, which the server uses again in its own time",
     "the key: it is in this receipt and in the audit log",
 )
+
+_KEPT = "what it has used, which its tenant's account keeps: sums by day, without its name"
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +207,8 @@ class _Removal:
             self._history.remove(self._leaving)
             failpoint("remove.history")
             remove_abandoned(self._settings)
+            if leases and self._leaving.kb:
+                self._settle_usage(leases[0])
             remove_folder(_folder(self._settings, self._leaving))
             failpoint("remove.files")
             if leases and self._leaving.kb:
@@ -261,7 +266,7 @@ class _Removal:
         with self._db.read_all() as session:
             models = [model for model in _models() if issubclass(model, OfKb)]
             names = {kb for m in models for kb in session.scalars(select(m.kb).where(m.tenant == self._leaving.tenant))}
-        return [KbKey(self._leaving.tenant, kb) for kb in sorted(names)]
+        return [KbKey(self._leaving.tenant, kb) for kb in sorted(names - {DELETED_KBS})]
 
     def _take_stock(self, leases: Sequence[HeldLease]) -> None:
         """What there is before anything goes; what a call that was cut off had found counts as well."""
@@ -315,7 +320,8 @@ class _Removal:
             if left := [check for check in checks if check["found"]]:
                 raise DamagedStore(self._leaving.key, f"still found after its removal: {left}")
             done = {"status": "removed", "removed_at": datetime.now(UTC).isoformat()}
-            self._receipt |= done | {"checks": checks, "not_reached": list(_NOT_REACHED)}
+            not_reached = [*_NOT_REACHED, _KEPT] if self._leaving.kb else [*_NOT_REACHED]
+            self._receipt |= done | {"checks": checks, "not_reached": not_reached}
             for lease in leases:
                 of_kb = {"key": str(lease.key), "by": self._receipt["by"], "with": self._leaving.key} | done
                 self._put_receipt(session, str(lease.key), of_kb | {"lease_token": self._last_token(session, lease)})
@@ -326,7 +332,18 @@ class _Removal:
             said = _without(self._receipt, "earlier")
             audit.record(session, audit.INSTALLATION, self._settings.actor, action, self._leaving.key, None, said)
 
+    def _settle_usage(self, lease: HeldLease) -> None:
+        """Of what killed runs left unsaid, the files tell how much was used; soon nothing will."""
+        store = KbStore(self._paths(lease.key), lambda: check_lease(self._db, lease))
+        try:
+            PageLedger(self._db, lease).count_unfinished(store)
+            settle_batches(self._db, lease, store)
+        except DamagedStore:
+            logger.warning("%s: what killed runs have used cannot be told any more", lease.key, exc_info=True)
+
     def _remove_rows(self, session: Session) -> None:
+        if self._leaving.kb:
+            keep_of_deleted(session, KbKey(self._leaving.tenant, self._leaving.kb))
         for model in _models():
             if _has_rows(model, self._leaving):
                 session.execute(delete(model).where(*_mine(model, self._leaving)))

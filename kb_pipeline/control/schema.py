@@ -271,6 +271,10 @@ class Heartbeat(Base):
     """Unix time by the database's clock."""
 
 
+DELETED_KBS = "(deleted)"
+"""In place of a KB's name, and no possible one: what the deleted KBs of a tenant have used together."""
+
+
 class Usage(OfKb, Base):
     """What one unit of work used, once however often it was tried; control.usage says what the units are."""
 

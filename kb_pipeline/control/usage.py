@@ -7,6 +7,7 @@ A unit's name makes it count once:
 - `embed/DIGEST`: tokens and their cost, of a batch of texts. Written before the work as an intent that counts for
   nothing, and settled when the vectors are stored. Of an intent that a killed run left, the cache tells which it was.
 - `stage/RUN/STAGE/BEGINNING`: seconds, written in the transaction that keeps the stage's report.
+- `kept/DIGEST`: what a tenant's deleted KBs had used on a day, written in the transaction that removes their rows.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from kb_pipeline.control import buckets
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.leases import HeldLease, verify_lease
 from kb_pipeline.control.plans import limits_within
-from kb_pipeline.control.schema import Usage
+from kb_pipeline.control.schema import DELETED_KBS, Bucket, Usage
 from kb_pipeline.embed.refresh import are_stored
 from kb_pipeline.errors import QuotaExceeded
 from kb_pipeline.fetch.refresh import unfinished
 from kb_pipeline.fetch.web.journal import PagesUsed
-from kb_pipeline.model import EmbeddingModel, KbKey, StageReport
+from kb_pipeline.model import EmbeddingModel, KbKey, StageReport, digest
 from kb_pipeline.tables import KbStore
 
 
@@ -125,6 +126,32 @@ def note_seconds(session: Session, key: KbKey, run_id: str, report: StageReport,
     """Within the transaction that keeps a stage's report: how long the stage took."""
     row = _unit(session, key, f"stage/{unit}", run_id, buckets.today(session), report.stage)
     row.seconds = report.seconds
+
+
+def keep_of_deleted(session: Session, key: KbKey) -> None:
+    """Within the operator's transaction that removes a KB: what it has used stays its tenant's, without its name.
+
+    Else whoever deletes a KB would delete a bill, and fill the day's quotas again.
+    """
+    columns = (Usage.day, Usage.operation, Usage.model)
+    figures = (Usage.pages, Usage.bytes, Usage.tokens, Usage.seconds, Usage.cost_micros)
+    of_kb = (Usage.tenant == key.tenant, Usage.kb == key.kb, Usage.pending.is_(None))
+    query = select(*columns, *(func.sum(figure) for figure in figures)).where(*of_kb).group_by(*columns)
+    for day, operation, model, *sums in session.execute(query).all():
+        unit = f"kept/{digest(day, operation, model)}"
+        row = session.get(Usage, (key.tenant, DELETED_KBS, unit))
+        if row is None:
+            row = Usage(
+                tenant=key.tenant, kb=DELETED_KBS, unit=unit, run_id="", day=day, operation=operation, model=model,
+                pending=None, **{figure.key: 0 for figure in figures},
+            )  # fmt: skip
+            session.add(row)
+        for figure, total in zip(figures, sums, strict=True):
+            exact = total if figure is Usage.seconds else int(total)  # Postgres sums integers up as decimals
+            setattr(row, figure.key, getattr(row, figure.key) + exact)
+    today = (Bucket.tenant == key.tenant, Bucket.kb == key.kb, Bucket.day == buckets.today(session))
+    for bucket in session.scalars(select(Bucket).where(*today)).all():
+        buckets.hand_over(session, bucket, DELETED_KBS)
 
 
 def _pending(db: Database, key: KbKey) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -242,6 +242,20 @@ def test_what_a_plan_does_not_allow_is_refused_at_the_start(home: Home, site: Si
     assert home.refresh().status == "unchanged"
 
 
+def test_a_kb_that_outgrew_its_plan_may_be_made_smaller(home: Home, site: Site) -> None:
+    home.apply(site)
+    assert home.refresh().status == "ready"
+    limit(home.db, documents=3)
+    before = site.asked.total()
+    assert (home.refresh().status, site.asked.total()) == ("failed", before)
+    home.apply(site, source={"exclude": ["/plums"]})
+    refused = home.refresh(force=True)
+    assert "documents is 4, allowed is 3" in refused.message
+    home.apply(site, source={"exclude": ["/plums", "/pears"]})
+    assert home.refresh(force=True).ended[0] == "ready"
+    assert home.live()["counts"]["documents"] == 3
+
+
 def test_a_file_that_its_plan_does_not_allow_is_not_applied(home: Home, site: Site) -> None:
     limit(home.db, shortest_interval="1h")
     with pytest.raises(QuotaExceeded, match="shortest_interval"):

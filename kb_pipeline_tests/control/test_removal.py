@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from kb_pipeline.control import catalogue, leases, removal, tenants, versions
+from kb_pipeline.control import buckets, catalogue, leases, removal, tenants, versions
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.leases import acquire_lease, release_lease
 from kb_pipeline.control.removal import Leaving, delete_kb, delete_tenant, remove_due
 from kb_pipeline.control.schema import HostGuest, Kb, Lease, RetiredKey, Tenant
+from kb_pipeline.control.usage import PageLedger
+from kb_pipeline.control.usage_report import list_usage
 from kb_pipeline.control.workspace import open_workspace
 from kb_pipeline.errors import (
     KeyRetired,
@@ -30,6 +33,7 @@ from kb_pipeline.errors import (
     UnknownTenant,
     UsageError,
 )
+from kb_pipeline.fetch.web.journal import PagesUsed
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec import parse_spec
@@ -159,6 +163,27 @@ def test_one_kb_goes_and_the_tenants_others_stay(db: Database, settings: Setting
     assert [record.key for record in catalogue.list_kbs(db)][:2] == [WIKI, KbKey("acme", "x")]
     with pytest.raises(UnknownKb):
         delete_kb(settings, db, NoHistory(), KbKey("acme", "none"))
+
+
+def test_what_a_deleted_kb_has_used_stays_its_tenants(db: Database, settings: Settings) -> None:
+    for key in (DOCS, WIKI, THEIRS):
+        apply(db, key)
+        lease = acquire_lease(db, key, "run")
+        ledger = PageLedger(db, lease)
+        with db.read(key.tenant) as session:
+            today = buckets.today(session)
+        ledger.count("fetch-1", {"2026-01-01": PagesUsed(10, 1000), today: PagesUsed(30, 3000)})
+        release_lease(db, lease)
+    before = list(list_usage(db, by="day"))
+    delete_kb(settings, db, NoHistory(), DOCS)
+    delete_kb(settings, db, NoHistory(), WIKI)
+    assert list(list_usage(db, by="day")) == before
+    assert {row["kb"]: row["pages"] for row in list_usage(db, "acme", by="kb")} == {"(deleted)": 80}
+    with db.read("acme") as session:
+        assert buckets.taken_today(session, buckets.PAGES) == 60
+    make_due(db)
+    delete_tenant(settings, db, NoHistory(), "acme")
+    assert {row["tenant"] for row in list_usage(db)} == {"globex"}
 
 
 def test_a_retired_key_is_taken_knowingly_only_and_nothing_comes_back_with_it(db: Database, settings: Settings) -> None:
