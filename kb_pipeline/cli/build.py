@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kb_pipeline.cli.output import err
 from kb_pipeline.control.database import Database
-from kb_pipeline.control.heartbeats import take_from_dead
+from kb_pipeline.control.heartbeats import database_time, take_from_dead
 from kb_pipeline.control.leases import current_lease
 from kb_pipeline.control.refreshes import get_refresh
 from kb_pipeline.control.schema import Refresh
@@ -67,7 +67,7 @@ def _wait_for_lease(db: Database, key: KbKey) -> None:
         if take_from_dead(db, lease.owner):
             continue
         if first is None or lease.expires_at > first.expires_at:
-            raise LeaseHeld(key, lease.owner, lease.expires_at - time.time())
+            raise LeaseHeld(key, lease.owner, lease.expires_at - database_time(db))
         time.sleep(_POLL_S)
 
 

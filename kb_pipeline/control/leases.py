@@ -1,9 +1,11 @@
-"""One writer per KB: a lease that runs out unless renewed, with a fencing token that only grows."""
+"""One writer per KB: a lease that runs out unless renewed, with a fencing token that only grows.
+
+When it runs out is told by the clock of the database: those of the machines that share it differ.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.database import Database, clock
 from kb_pipeline.control.schema import Lease
 from kb_pipeline.errors import LeaseHeld, LeaseLost
 from kb_pipeline.model import KbKey
@@ -22,7 +24,7 @@ LEASE_S = 60.0
 _HANDOVER_S = 15.0
 """Between two assets of one run the lease is kept this long, so that no other run slips in between."""
 _RELEASED = 0.0
-"""Expiry of a lease given back: no heartbeat and no end of a block revives it."""
+"""Expiry, in Unix time, of a lease given back: no heartbeat and no end of a block revives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def hold_lease(db: Database, key: KbKey, owner: str) -> Iterator[HeldLease]:
     finally:
         stop.set()
         heart.join()
-        _set_expiry(db, lease, time.time() + _HANDOVER_S if left_well else _RELEASED)
+        _keep(db, lease, _HANDOVER_S if left_well else None)
 
 
 def acquire_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
@@ -77,14 +79,14 @@ def seize_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
             session.add(row)
         if row.owner != owner:
             row.owner, row.token = owner, row.token + 1
-        row.expires_at = time.time() + LEASE_S
+        row.expires_at = clock(session) + LEASE_S
         return HeldLease(key, owner, row.token)
 
 
 def _acquire(db: Database, key: KbKey, owner: str) -> HeldLease:
-    now = time.time()
     with db.write(key.tenant) as session:
         row = session.get(Lease, (key.tenant, key.kb), with_for_update=True)
+        now = clock(session)
         if row is None:
             row = Lease(tenant=key.tenant, kb=key.kb, owner="", token=0, expires_at=0.0)
             session.add(row)
@@ -100,12 +102,12 @@ def current_lease(db: Database, key: KbKey) -> Lease | None:
     """The lease that is in force, or None."""
     with db.read(key.tenant) as session:
         row = session.get(Lease, (key.tenant, key.kb))
-    return row if row is not None and row.expires_at > time.time() else None
+        return row if row is not None and row.expires_at > clock(session) else None
 
 
 def release_lease(db: Database, lease: HeldLease) -> None:
     """Let the next writer in; harmless when the lease was lost."""
-    _set_expiry(db, lease, _RELEASED)
+    _keep(db, lease, None)
 
 
 def revoke_leases(session: Session, owner: str) -> None:
@@ -129,23 +131,24 @@ def check_lease(db: Database, lease: HeldLease) -> None:
     writes beside its heir.
     """
     with db.read(lease.key.tenant) as session:
-        row = session.get(Lease, (lease.key.tenant, lease.key.kb))
+        row, now = session.get(Lease, (lease.key.tenant, lease.key.kb)), clock(session)
     is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
-    if row is None or not is_ours or row.expires_at <= time.time():
+    if row is None or not is_ours or row.expires_at <= now:
         raise LeaseLost(lease.key, lease.owner)
 
 
 def _beat(db: Database, lease: HeldLease, stop: threading.Event) -> None:
     while not stop.wait(LEASE_S / 4):
         try:
-            _set_expiry(db, lease, time.time() + LEASE_S)
+            _keep(db, lease, LEASE_S)
         except OperationalError:
             continue  # a busy database: three more beats fit before the lease runs out
 
 
-def _set_expiry(db: Database, lease: HeldLease, expires_at: float) -> None:
+def _keep(db: Database, lease: HeldLease, seconds: float | None) -> None:
+    """From now on for so long; None gives it back. One that was lost or given back stays so."""
     with db.write(lease.key.tenant) as session:
         row = session.get(Lease, (lease.key.tenant, lease.key.kb), with_for_update=True)
         is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
         if row is not None and is_ours and row.expires_at > _RELEASED:
-            row.expires_at = expires_at
+            row.expires_at = _RELEASED if seconds is None else clock(session) + seconds

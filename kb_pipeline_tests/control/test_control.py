@@ -99,6 +99,19 @@ def test_unknown_kb_is_an_error_that_names_the_remedy(db: Database) -> None:
         versions.live_manifest(db, ACME)
 
 
+def test_a_machine_whose_clock_is_ahead_takes_nobodys_lease(
+    fresh_postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(fresh_postgres)
+    lease = leases.acquire_lease(db, KbKey("acme", "docs"), "run-1")
+    ahead = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    with pytest.raises(LeaseHeld, match="run run-1 is writing"):
+        leases.acquire_lease(db, lease.key, "run-2")
+    leases.check_lease(db, lease)
+    db.dispose()
+
+
 def test_a_second_owner_waits_for_the_lease(db: Database) -> None:
     first = leases.acquire_lease(db, ACME, "run-1")
     with pytest.raises(LeaseHeld, match="run run-1 is writing"):
