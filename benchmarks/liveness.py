@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.deployment import Supervisor, descendants, fresh_home, kill, wait
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -82,62 +79,6 @@ class Site:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
-class Supervisor:
-    """Keeps `kb ui` running, as systemd would."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._command = [sys.executable, "-m", "kb_pipeline", "ui", "--port", str(free.getsockname()[1])]
-        self._log = (folder / "ui.log").open("ab")
-        self._stop = threading.Event()
-        self.process = self._start()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End all of it."""
-        self._stop.set()
-        self._thread.join()
-        for pid, _ in descendants(os.getpid()):
-            kill(pid)
-        self.process.wait()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(1):
-            if self.process.poll() is not None:
-                self.process = self._start()
-
-
-def descendants(root: int) -> Iterator[tuple[int, str]]:
-    """Process id and command line of all that `root` has started, orphans of these too: they come to the reaper."""
-    seen = {root}
-    for pid, parent, command in sorted(_processes()):
-        if parent in seen:
-            seen.add(pid)
-            yield pid, command
-
-
-def _processes() -> Iterator[tuple[int, int, str]]:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except (OSError, ValueError):
-                continue
-            yield int(folder.name), parent, command
-
-
-def kill(pid: int) -> None:
-    """SIGKILL, if it is still there."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
 def victims(target: str, ui: int, worker: int) -> list[int]:
     """Which processes are killed."""
     tree = list(descendants(ui))
@@ -150,14 +91,15 @@ def victims(target: str, ui: int, worker: int) -> list[int]:
 
 def run_trial(target: str) -> Trial:
     """One kill on a fresh home."""
-    with tempfile.TemporaryDirectory(prefix="kb-liveness-", ignore_cleanup_errors=True) as folder, _home(Path(folder)):
+    folder = tempfile.TemporaryDirectory(prefix="kb-liveness-", ignore_cleanup_errors=True)
+    with folder as home, fresh_home(Path(home)):
         from kb_pipeline.defs.instance import open_instance
         from kb_pipeline.settings import load_settings
 
         site = Site()
         _apply(site.url)
         with open_instance(load_settings()) as instance:
-            supervisor = Supervisor(Path(folder))
+            supervisor = Supervisor(Path(home))
             try:
                 return _measure(target, instance, supervisor, site)
             finally:
@@ -172,7 +114,7 @@ def _measure(target: str, instance: dg.DagsterInstance, supervisor: Supervisor, 
     from kb_pipeline.model import KbKey
 
     db, key = open_database(), KbKey.parse(_KEY)
-    _wait(lambda: _slots(instance) and list_heartbeats(db) and current_lease(db, key), 120)
+    wait(lambda: _slots(instance) and list_heartbeats(db) and current_lease(db, key), 120)
     (beat,) = list_heartbeats(db)
     pids = victims(target, supervisor.process.pid, int(beat.process.partition("/")[0]))
     killed_at = time.time()
@@ -190,7 +132,7 @@ def _measure(target: str, instance: dg.DagsterInstance, supervisor: Supervisor, 
         time.sleep(0.2)
     run, lease, slot = (round(free[name], 1) if name in free else None for name in checks)
     tick = _next_tick(time.time())
-    _wait(lambda: _count(instance, tick) and time.time() > tick + _ASKED_AGAIN_S, 150)
+    wait(lambda: _count(instance, tick) and time.time() > tick + _ASKED_AGAIN_S, 150)
     return Trial(target, run, lease, slot, _run(instance, beat.run_id).status.value, _count(instance, tick))
 
 
@@ -216,12 +158,6 @@ def _count(instance: dg.DagsterInstance, tick: float) -> int:
     return keys.count(f"{_KEY}@{datetime.fromtimestamp(tick, UTC).isoformat()}")
 
 
-def _wait(is_so: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.2)
-
-
 def _apply(url: str) -> None:
     from kb_pipeline.control.catalogue import apply_spec
     from kb_pipeline.defs.resources import open_database
@@ -232,18 +168,6 @@ def _apply(url: str) -> None:
             "embedding": {"model": "all-MiniLM-L6-v2"}}  # fmt: skip
     yaml = json.dumps(spec)  # JSON is YAML
     apply_spec(open_database(), parse_spec(yaml, "benchmark"), yaml, "benchmark")
-
-
-@contextmanager
-def _home(folder: Path) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.pop("KB_DATABASE_URL", None)
-    os.environ.update(KB_HOME=str(folder), KB_ALLOW_PRIVATE_NETWORKS="127.0.0.0/8")
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def main() -> int:
