@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 SAFE_PYTHON = (sys.executable, "-P")
@@ -36,6 +37,17 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
 def collect_garbage_rarely() -> None:
     """Look for cycles less often: a tenth of the start of a short process goes into looking through modules again."""
     gc.set_threshold(20_000, 20, 20)
+
+
+def be_nice(level: int) -> None:
+    """Leave the CPU to others that want it, in all threads of this process and in its children to come.
+
+    There is no way back: a process without privileges may only become nicer.
+    """
+    for thread in Path("/proc/self/task").glob("*"):  # on Linux each thread has a niceness of its own
+        with suppress(ProcessLookupError):
+            if os.getpriority(os.PRIO_PROCESS, int(thread.name)) < level:
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), level)
 
 
 def this_machine() -> str:

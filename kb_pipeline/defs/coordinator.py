@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -12,6 +13,7 @@ from dagster._core.storage.tags import PRIORITY_TAG
 
 from kb_pipeline.defs.partitions import PLAN_TAGS, tags_of
 from kb_pipeline.errors import TenantInactive, UnknownTenant
+from kb_pipeline.processes import be_nice
 
 if TYPE_CHECKING:
     from kb_pipeline.control.queueing import QueueTerms
@@ -23,6 +25,23 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
+
+
+def count_unfinished(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> int:
+    """The runs with these tags that wait or are under way."""
+    return instance.get_runs_count(dg.RunsFilter(tags=tags, statuses=_UNFINISHED))
+
+
+def leave_cpu_to_others(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Make this process nice while the run's tenant has more of them: those of tenants with one KB at work go before.
+
+    Runs of the same KB are not counted: they wait for one another.
+    """
+    from kb_pipeline.control.queueing import niceness
+
+    if own := tags_of(run.tags.get(_PARTITION_TAG)):
+        of_tenant = count_unfinished(instance, {"kb/tenant": own["kb/tenant"]})
+        be_nice(niceness(of_tenant - count_unfinished(instance, own)))
 
 
 class TenantRunCoordinator(dg.QueuedRunCoordinator):
@@ -53,28 +72,31 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
         return super().submit_run(context._replace(dagster_run=self._reloaded(run)))
 
     def get_run_queue_config(self) -> RunQueueConfig:
-        """One writer a KB, few backfills at once, and for each plan as many runs a tenant as it says."""
+        """One writer a KB, few backfills at once, for each plan as many runs a tenant as it says, but never all."""
         from kb_pipeline.control.queueing import list_terms
         from kb_pipeline.defs.resources import open_database
 
-        each = {"applyLimitPerUniqueValue": True}
+        config, each = super().get_run_queue_config(), {"applyLimitPerUniqueValue": True}
         limits: list[dict[str, Any]] = [
             {"key": _PARTITION_TAG, "limit": 1, "value": each},
             {"key": "dagster/backfill", "limit": 2},
             *(
-                {"key": f"{PLAN_TAGS}{terms.plan}", "limit": terms.runs_at_once, "value": each}
+                {
+                    "key": f"{PLAN_TAGS}{terms.plan}",
+                    "limit": terms.runs_at_once(config.max_concurrent_runs),
+                    "value": each,
+                }
                 for terms in list_terms(open_database())
             ),
         ]
-        return super().get_run_queue_config()._replace(tag_concurrency_limits=limits)
+        return config._replace(tag_concurrency_limits=limits)
 
     def _turn(self, tenant: str, run: DagsterRun) -> dict[str, str]:
         from kb_pipeline.control.queueing import terms_of
         from kb_pipeline.defs.resources import open_database
 
         terms: QueueTerms = terms_of(open_database(), tenant)
-        waiting = dg.RunsFilter(tags={"kb/tenant": tenant}, statuses=_UNFINISHED)
-        priority = {PRIORITY_TAG: str(terms.priority(self._instance.get_runs_count(waiting)))}
+        priority = {PRIORITY_TAG: str(terms.priority(count_unfinished(self._instance, {"kb/tenant": tenant})))}
         # An operator's own priority stays.
         return {"kb/plan": terms.plan, f"{PLAN_TAGS}{terms.plan}": tenant} | (
             {} if PRIORITY_TAG in run.tags else priority

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from kb_pipeline.defs.coordinator import leave_cpu_to_others
 from kb_pipeline.defs.partitions import FORCE_TAG, RETRY_TAG, tags_of
 from kb_pipeline.errors import ChildCrashed, KbError, LeaseHeld
 from kb_pipeline.model import KbKey
@@ -43,6 +44,8 @@ class Workspaces(dg.ConfigurableResource[Any]):
         """Around all steps of a run: the in-process executor opens its resources right after the run's start."""
         from kb_pipeline.control.heartbeats import beating
 
+        if context.run and context.instance:
+            leave_cpu_to_others(context.instance, context.run)
         with beating(open_database(), context.run.run_id) if context.run else nullcontext():
             yield self
 
@@ -53,6 +56,7 @@ class Workspaces(dg.ConfigurableResource[Any]):
 
         run = context.run
         refuse_if_ended(context.instance, run.run_id)
+        leave_cpu_to_others(context.instance, run)
         if missing := tags_of(context.partition_key).items() - run.tags.items():
             context.instance.add_run_tags(run.run_id, dict(missing))  # started around the coordinator
         with translated_errors():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,6 +18,7 @@ from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.utils import make_new_run_id
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
+from kb_pipeline.control.queueing import QueueTerms
 from kb_pipeline.control.schema import Plan
 from kb_pipeline.control.tenants import create_tenant, set_plan, set_status
 from kb_pipeline.definitions import defs
@@ -101,17 +105,48 @@ def test_a_tenant_that_floods_the_queue_does_not_keep_another_waiting(instance: 
     assert tenants_of(next_runs(instance)) == {"acme": 1}  # two of the flood run, more of it have to wait
 
 
-def test_a_tenant_alone_on_a_plan_without_limits_still_lets_another_in_next(instance: dg.DagsterInstance) -> None:
+def test_room_for_one_run_stays_free_for_another_tenant_whatever_a_plan_allows(instance: dg.DagsterInstance) -> None:
     put_plan("default", concurrent_runs=100)
     for number in range(30):
         queue(instance, f"flood/kb-{number}")
     running = next_runs(instance)
-    assert tenants_of(running) == {"flood": 4}
+    assert tenants_of(running) == {"flood": 3}  # of the four that there is room for
     start(instance, running)
     queue(instance, "acme/docs")
-    assert next_runs(instance) == []
-    instance.report_run_canceled(running[0])
     assert tenants_of(next_runs(instance)) == {"acme": 1}
+
+
+@pytest.mark.parametrize(("host", "allowed"), [(4, 3), (2, 1), (1, 1), (-1, 8)])
+def test_a_plan_is_cut_to_the_room_that_there_is(host: int, allowed: int) -> None:
+    assert QueueTerms("gold", 8, 1).runs_at_once(host) == allowed
+
+
+def run_in_a_process(run_id: str) -> int:
+    """The niceness of a worker that has begun to execute the run, and of a thread that it had before."""
+    code = (
+        "import os, sys, threading\n"
+        "from kb_pipeline.defs.coordinator import leave_cpu_to_others\n"
+        "from kb_pipeline.defs.instance import open_instance\n"
+        "from kb_pipeline.settings import load_settings\n"
+        "go, say = threading.Event(), lambda: go.wait() and print(os.getpriority(os.PRIO_PROCESS, 0))\n"
+        "thread = threading.Thread(target=say); thread.start()\n"
+        "with open_instance(load_settings()) as instance:\n"
+        "    leave_cpu_to_others(instance, instance.get_run_by_id(sys.argv[1]))\n"
+        "go.set(); thread.join(); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, run_id], capture_output=True, text=True, check=True)
+    of_thread, of_process = done.stdout.split()
+    assert of_thread == of_process
+    return int(of_process) - os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_a_worker_is_nice_while_its_tenant_has_other_kbs_to_refresh(instance: dg.DagsterInstance) -> None:
+    flood = [queue(instance, f"flood/kb-{number}") for number in range(2)]
+    single = [queue(instance, "acme/docs") for _ in range(2)]
+    assert run_in_a_process(single[0].run_id) == 0
+    assert run_in_a_process(flood[0].run_id) == 10
+    instance.report_run_canceled(flood[1])
+    assert run_in_a_process(flood[0].run_id) == 0
 
 
 def test_plans_weigh_the_runs_of_their_tenants(instance: dg.DagsterInstance) -> None:
