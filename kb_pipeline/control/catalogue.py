@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 
 from kb_pipeline.control import audit
 from kb_pipeline.control.database import Database
@@ -113,13 +113,11 @@ def get_kb(db: Database, key: KbKey) -> KbRecord:
     return _record(db, row)
 
 
-def list_kbs(db: Database, after: KbKey | None = None, *, only_active: bool = False) -> Iterator[KbRecord]:
-    """Every KB (beyond `after`; of tenants that are active), by key."""
+def list_kbs(db: Database, *, only_active: bool = False) -> Iterator[KbRecord]:
+    """Every KB (of tenants that are active), by key."""
     query = select(Kb).order_by(Kb.tenant, Kb.kb)
     if only_active:
         query = query.where(_IS_ACTIVE)
-    if after is not None:
-        query = query.where(tuple_(Kb.tenant, Kb.kb) > (after.tenant, after.kb))
     with db.read_all() as session:
         for row in session.scalars(query):
             yield _record(db, row)

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.storage.tags import RUN_KEY_TAG
 
 from kb_pipeline.control.catalogue import KbRecord, list_kbs, list_unstarted_kbs
+from kb_pipeline.control.queueing import in_turn
 from kb_pipeline.control.refreshes import end_refresh
 from kb_pipeline.control.run_requests import WaitingRequest, list_waiting, note_runs
 from kb_pipeline.control.schedule import newest_tick
@@ -19,6 +21,7 @@ from kb_pipeline.model import KbKey
 
 _MAX_REQUESTS = 100
 """Runs asked for in one tick: Dagster looks up each run key with a query of its own, within 60 s."""
+_FIRST = "first/"
 
 
 @dg.sensor(
@@ -37,10 +40,20 @@ def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         changes.append(knowledge_bases.build_add_request(new))
     if gone:
         changes.append(knowledge_bases.build_delete_request(gone))
-    # The creation time is part of the key: a KB removed and applied again is new.
-    first = [_request(kb, f"first/{kb.key}/{kb.created_at.isoformat()}") for kb in list_unstarted_kbs(db)]
+    asked = _first_keys_asked(context.instance)
+    first = [_request(kb, key) for kb in in_turn(list_unstarted_kbs(db)) if (key := _first_key(kb)) not in asked]
     skip = None if changes or first else "catalogue and partitions agree"
     return dg.SensorResult(run_requests=first[:_MAX_REQUESTS], dynamic_partitions_requests=changes, skip_reason=skip)
+
+
+def _first_key(kb: KbRecord) -> str:
+    """The creation time is part of the key: a KB removed and applied again is new."""
+    return f"{_FIRST}{kb.key}/{kb.created_at.isoformat()}"
+
+
+def _first_keys_asked(instance: dg.DagsterInstance) -> set[str]:
+    """Keys of runs that there are, waiting or cancelled ones too: asked for again they would only take others' room."""
+    return {key for _, keys in instance.get_run_tags([RUN_KEY_TAG], _FIRST) for key in keys}
 
 
 @dg.sensor(
@@ -57,14 +70,12 @@ def due_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult:
     """Ask for a refresh of every KB with a tick since the last time; beyond `_MAX_REQUESTS`, next time."""
-    window = _Window.read(context.cursor, now)
-    kbs = list_kbs(open_database(), after=window.done, only_active=True)
-    due = [(kb, tick) for kb in kbs if (tick := _newest_tick(kb, window))]
-    present = set(_present(context))
-    asked = [(kb, tick) for kb, tick in due if str(kb.key) in present][:_MAX_REQUESTS]
-    is_capped = len(asked) == _MAX_REQUESTS
-    left = replace(window, done=asked[-1][0].key) if is_capped else _Window(window.until, window.until, None)
-    requests = [_request(kb, f"{kb.key}@{tick.isoformat()}") for kb, tick in asked]
+    window, present = _Window.read(context.cursor, now), set(_present(context))
+    kbs = (kb for kb in list_kbs(open_database(), only_active=True) if str(kb.key) in present and window.has_left(kb))
+    due = {kb: tick for kb in kbs if (tick := _newest_tick(kb, window))}
+    asked = in_turn(due)[:_MAX_REQUESTS]
+    left = window.without(asked) if len(asked) < len(due) else _Window(window.until, window.until, {})
+    requests = [_request(kb, f"{kb.key}@{due[kb].isoformat()}") for kb in asked]
     return dg.SensorResult(run_requests=requests, cursor=left.write(), skip_reason=None if requests else "no KB is due")
 
 
@@ -80,25 +91,35 @@ def _newest_tick(kb: KbRecord, window: "_Window") -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The ticks being looked at: those in (since, until], of the KBs after `done`."""
+    """The ticks being looked at: those in (since, until], of the KBs after those `done`."""
 
     since: datetime
     until: datetime
-    done: KbKey | None
+    done: dict[str, str]
+    """Of each tenant the KB that was asked for last."""
 
     @classmethod
     def read(cls, cursor: str | None, now: datetime) -> "_Window":
         """Go on with a window that was capped, else look at what came since the last one."""
         if not cursor:
-            return cls(now, now, None)  # never fires for the past at first start
+            return cls(now, now, {})  # never fires for the past at first start
         since, until, done = json.loads(cursor)
-        if done is None:
-            return cls(datetime.fromisoformat(until), now, None)
-        return cls(datetime.fromisoformat(since), datetime.fromisoformat(until), KbKey.parse(done))
+        if not done:
+            return cls(datetime.fromisoformat(until), now, {})
+        # Cursors of former versions name one KB: asked for again, what was asked for before it does not run again.
+        return cls(datetime.fromisoformat(since), datetime.fromisoformat(until), done if isinstance(done, dict) else {})
+
+    def has_left(self, kb: KbRecord) -> bool:
+        """Whether the KB was not looked at yet."""
+        return kb.key.kb > self.done.get(kb.key.tenant, "")
+
+    def without(self, asked: list[KbRecord]) -> "_Window":
+        """What is left when these have been asked for, in the order of `in_turn`."""
+        return replace(self, done=self.done | {kb.key.tenant: kb.key.kb for kb in asked})
 
     def write(self) -> str:
         """As the sensor's cursor."""
-        return json.dumps([self.since.isoformat(), self.until.isoformat(), str(self.done) if self.done else None])
+        return json.dumps([self.since.isoformat(), self.until.isoformat(), self.done])
 
 
 @dg.sensor(

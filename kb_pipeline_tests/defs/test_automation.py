@@ -73,6 +73,20 @@ def test_the_catalogue_becomes_partitions_and_new_kbs_are_refreshed_once(instanc
     assert [request.partition_key for request in sync(instance).run_requests or []] == ["globex/wiki"]
 
 
+def test_new_kbs_of_one_tenant_neither_hide_another_tenants_nor_are_asked_for_twice(
+    instance: dg.DagsterInstance,
+) -> None:
+    for number in range(120):  # more than one tick asks for, all of them before the other tenant by name
+        apply(KbKey("acme", f"kb-{number}"))
+    apply(WIKI)
+    asked = sync(instance).run_requests or []
+    assert "globex/wiki" in [request.partition_key for request in asked]
+    for request in asked:  # they wait in the queue for as long as it takes, or were taken out of it
+        run = dg.DagsterRun("refresh_kb", tags={"dagster/run_key": request.run_key or ""})
+        instance.run_storage.add_run(run)
+    assert len({request.run_key for request in [*asked, *(sync(instance).run_requests or [])]}) == 121
+
+
 def test_a_due_kb_is_refreshed_once_a_tick_and_a_backlog_is_one_run(instance: dg.DagsterInstance) -> None:
     apply(DOCS, "*/5 * * * *")
     apply(WIKI)
@@ -98,20 +112,23 @@ def test_a_tick_before_the_kb_existed_is_not_due(instance: dg.DagsterInstance) -
     assert not request_due(context, datetime.now(UTC)).run_requests
 
 
-def test_more_due_kbs_than_one_tick_may_ask_for_are_made_up(instance: dg.DagsterInstance) -> None:
-    keys = [KbKey("acme", f"kb-{number}") for number in range(130)]
+def test_more_due_kbs_than_one_tick_may_ask_for_are_made_up_and_every_tenant_has_some_at_once(
+    instance: dg.DagsterInstance,
+) -> None:
+    keys = [*(KbKey("acme", f"kb-{number}") for number in range(130)), WIKI]
     for key in keys:
         apply(key, "0 10 * * *")
         backdate(key, datetime(2026, 1, 1, tzinfo=UTC))
     instance.add_dynamic_partitions("knowledge_bases", [str(key) for key in keys])
-    asked: set[str | None] = set()
+    asked: list[str | None] = []
     cursor = json.dumps(["2026-01-01T08:00:00+00:00", "2026-01-01T09:00:00+00:00", None])
     for minute in (1, 2, 3):
         context = dg.build_sensor_context(instance=instance, definitions=defs, cursor=cursor)
         result = request_due(context, datetime(2026, 1, 1, 10, minute, tzinfo=UTC))
         cursor = result.cursor or cursor
-        asked |= {request.run_key for request in result.run_requests or []}
-    assert len(asked) == 130
+        asked += [request.run_key for request in result.run_requests or []]
+    assert len(asked) == len(set(asked)) == 131
+    assert "globex/wiki@2026-01-01T10:00:00+00:00" in asked[:2]
 
 
 def test_a_request_is_asked_for_until_its_run_is_there(instance: dg.DagsterInstance) -> None:
