@@ -42,6 +42,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.disk
 	$(BIN)/python -m benchmarks.versions
 	$(BIN)/python -m benchmarks.liveness --trials 2
+	$(BIN)/python -m benchmarks.fairness --trials 2
 	$(BIN)/python -m benchmarks.refresh --pages 2000
 	test ! -d $(REAL_SITE) || $(BIN)/python -m benchmarks.refresh --site $(REAL_SITE)
 	KB_TEST_RANDOM_KILLS=50 KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/crash

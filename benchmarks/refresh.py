@@ -35,9 +35,9 @@ seconds of one that finds 1 % of the pages changed."""
 _WORDS = (Path(__file__).parent.parent / "README.md").read_text().split()
 
 
-def generate(folder: Path, pages: int) -> None:
-    """Pages of some 700 words in sections, linked as a tree."""
-    chance = random.Random(1)
+def generate(folder: Path, pages: int, seed: int = 1) -> None:
+    """Pages of some 700 words in sections, linked as a tree; the words are by the seed."""
+    chance = random.Random(seed)
     for number in range(pages):
         children = [child for child in range(4 * number + 1, 4 * number + 5) if child < pages]
         links = "".join(f'<li><a href="page-{child}.html">page {child}</a></li>' for child in children)
@@ -61,16 +61,16 @@ def _sentence(chance: random.Random, number: int) -> str:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The folder on a free loopback port."""
-    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
+def served(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
+    """The folder on a free port of a loopback address."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", host, "--directory", str(folder)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         line = server.stdout.readline() if server.stdout else ""
         port = re.search(r"port (\d+)", line)
         if port is None:
             raise RuntimeError(f"no server: {line}")
-        yield f"http://127.0.0.1:{port[1]}"
+        yield f"http://{host}:{port[1]}"
     finally:
         server.terminate()
         server.wait()
