@@ -38,6 +38,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.embedding
 	$(BIN)/python -m benchmarks.crawl
 	$(BIN)/python -m benchmarks.politeness
+	$(BIN)/python -m benchmarks.races
 	$(BIN)/python -m benchmarks.fleet
 	$(BIN)/python -m benchmarks.disk
 	$(BIN)/python -m benchmarks.versions
