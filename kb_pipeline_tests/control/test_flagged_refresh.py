@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from kb_pipeline.control.replay import replay_document
 from kb_pipeline.control.workspace import open_workspace
 from kb_pipeline.tables import DOCUMENTS
 from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
+from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.site import Site, serve_site
 
 OWN = Scope("acme", "docs")
@@ -63,7 +63,7 @@ def first(site: Site, tmp_path_factory: pytest.TempPathFactory, models_dir: Path
 
 @pytest.fixture
 def home(first: Path, tmp_path: Path, models_dir: Path, site: Site) -> Home:
-    shutil.copytree(first, tmp_path / "home", symlinks=True)
+    copy_home(first, tmp_path / "home")
     site.asked.clear()
     return Home(tmp_path / "home", models_dir)
 

@@ -19,6 +19,7 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec import parse_spec
 from kb_pipeline.storage import write_durably
+from kb_pipeline_tests.databases import control_url
 from kb_pipeline_tests.index.test_index import MODEL
 from kb_pipeline_tests.index.test_upkeep import Meadow, text_of, texts_of
 
@@ -30,7 +31,7 @@ class PublishedMeadow:
     """A KB that is known to a control plane; every `publish` is a version there."""
 
     def __init__(self, folder: Path, name: str = "meadow") -> None:
-        url = f"sqlite:///{folder / 'control.db'}"
+        url = control_url(folder)
         self.settings = Settings(folder, url, folder / "data", "", (), "text")
         self.db, self.key = Database(url), KbKey("acme", name)
         yaml = f"tenant: acme\nkb: {name}\nsources: [{{name: site, type: web, start_urls: ['http://x.example/']}}]\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from kb_pipeline.control.rollback import rollback_kb
 from kb_pipeline.model import KbKey
 from kb_pipeline.tables import DOCUMENTS, INDEX_PREFIX
 from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
+from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.site import Site, serve_site
 
 FRUITS = ("apple", "cherry", "fig", "medlar", "peach", "pear", "plum", "quince", "sloe")
@@ -122,7 +122,7 @@ def first(served: Site, tmp_path_factory: pytest.TempPathFactory, models_dir: Pa
 
 @pytest.fixture
 def home(first: Path, tmp_path: Path, models_dir: Path, site: Site) -> Home:
-    shutil.copytree(first, tmp_path / "home", symlinks=True)
+    copy_home(first, tmp_path / "home")
     return Home(tmp_path / "home", models_dir)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from kb_pipeline.index.documents import list_documents
 from kb_pipeline.model import EmbeddingModel, KbKey
 from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import KbStore
+from kb_pipeline_tests.databases import control_url, copy_home, home_environment
 from kb_pipeline_tests.site import Site
 
 KEY = KbKey("acme", "docs")
@@ -52,12 +52,12 @@ class Orchard:
     home: Path
 
     def copy(self, to: Path) -> Orchard:
-        shutil.copytree(self.home, to, symlinks=True)
+        copy_home(self.home, to)
         return Orchard(to)
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"KB_HOME": str(self.home), "KB_ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"}
+        return os.environ | home_environment(self.home)
 
     def start(self, run_id: str, **environment: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "kb_pipeline_tests.crash.refresh_once", str(KEY), run_id]
@@ -77,7 +77,7 @@ class Orchard:
 
     @property
     def db(self) -> Database:
-        return Database(f"sqlite:///{self.home / 'control.db'}")
+        return Database(control_url(self.home))
 
     @property
     def store(self) -> KbStore:
