@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from kb_pipeline.control.backup import FILES, FORMAT, LEFT_OUT, MANIFEST, copy_hashed
 from kb_pipeline.control.database import open_engine
-from kb_pipeline.control.schema import Base
+from kb_pipeline.control.schema import Base, FlagChanges
 from kb_pipeline.control.table_files import load_tables, read_rows
 from kb_pipeline.errors import DamagedBackup, DamagedStore, UsageError
 from kb_pipeline.failpoints import failpoint
@@ -26,6 +26,8 @@ from kb_pipeline.tables import KbStore
 _MARKER = ".restoring"
 """In a home into which a restore has begun: what is there is its own, and the next restore begins anew."""
 _HARMLESS = frozenset({_MARKER, "models", "backup.lock"})
+_NEVER_EMPTY = frozenset({FlagChanges.__tablename__})
+"""Has its row from the migration that makes it."""
 
 
 def restore_backup(settings: Settings, directory: Path) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def _refuse_files(settings: Settings) -> None:
 
 
 def _first_full_table(engine: Engine) -> str | None:
-    present = set(inspect(engine).get_table_names())
+    present = set(inspect(engine).get_table_names()) - _NEVER_EMPTY
     with engine.connect() as connection:
         for table in Base.metadata.sorted_tables:
             if table.name in present and connection.execute(select(text("1")).select_from(table).limit(1)).first():

@@ -161,6 +161,14 @@ def test_a_backup_of_sqlite_is_restored_onto_postgres(
         restore_backup(replace(settings, home=tmp_path / "again", data_dir=tmp_path / "other"), backed_up)
 
 
+def test_a_control_plane_that_some_command_has_made_is_empty_still(
+    published: Home, backed_up: Path, tmp_path: Path, db: Database
+) -> None:
+    url = db.url.render_as_string(hide_password=False)
+    settings = replace(published.settings, home=tmp_path / "copy", data_dir=tmp_path / "elsewhere", database_url=url)
+    assert restore_backup(settings, backed_up)["live_versions"] == ["acme/docs 2", "globex/wiki 1"]
+
+
 def test_what_ran_when_the_backup_was_made_is_not_running_in_what_is_restored(
     published: Home, tmp_path: Path, models_dir: Path
 ) -> None:
