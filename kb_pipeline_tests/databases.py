@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
 from kb_pipeline.control.database import Database
@@ -115,6 +115,15 @@ def copy_home(home: Path, to: Path) -> None:
     if ON_POSTGRES:
         _server().create(_name(to), _name(home))
         _homes[to] = _name(to)
+
+
+def rows_of(url: str) -> Iterator[tuple[str, str]]:
+    """Every row of a database, by its table."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        for table in inspect(connection).get_table_names():
+            for row in connection.execute(text(f'SELECT * FROM "{table}"')):
+                yield table, repr(tuple(row))
 
 
 def drop_databases(folder: Path) -> None:

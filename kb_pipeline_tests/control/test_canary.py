@@ -10,13 +10,11 @@ from __future__ import annotations
 import base64
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import traceback
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -26,11 +24,13 @@ from typer.testing import CliRunner
 
 from kb_pipeline.cli import doctor
 from kb_pipeline.cli.app import app
+from kb_pipeline.control.schema import Base
 from kb_pipeline.control.secrets import KEY_FILE
 from kb_pipeline.errors import KbError
 from kb_pipeline.model import KbKey
 from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import KbStore
+from kb_pipeline_tests.databases import ON_POSTGRES, control_url, rows_of
 from kb_pipeline_tests.site import Site
 
 GLOB, ADDRESS, PASSWORD = "canary/glob+0000", "canary-address-1111", "canary-password-2222"
@@ -62,23 +62,19 @@ def contents(home: Path) -> Iterator[tuple[str, bytes]]:
             continue
         name, content = str(path.relative_to(home)), path.read_bytes()
         if content.startswith(b"SQLite format 3"):
-            yield from ((f"{name}: {table}", row) for table, row in rows_of(path))
+            yield from ((f"{name}: {table}", row.encode()) for table, row in rows_of(f"sqlite:///{path}"))
         yield (f"control.db as it lies: {name}" if name.startswith("control.db") else name), content
         if path.suffix == ".parquet":
             yield f"{name}: rows", repr(pq.read_table(path).to_pylist()).encode()
+    if ON_POSTGRES:
+        for table, row in rows_of(control_url(home)):
+            yield f"{'control.db' if table in Base.metadata.tables else 'dagster/'}: {table}", row.encode()
     for kb in ("docs", "open"):
         tables = KbStore(KbPaths(home / "data", KbKey("acme", kb))).tables
         for table in tables.names(""):
             opened = tables.open(table)
             for batch in opened.stream(opened.schema.names):
                 yield f"data/acme/{kb}: {table}", repr(batch.to_pylist()).encode()
-
-
-def rows_of(path: Path) -> Iterator[tuple[str, bytes]]:
-    with closing(sqlite3.connect(path)) as database:
-        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            for row in database.execute(f'SELECT * FROM "{table}"'):
-                yield table, repr(row).encode()
 
 
 class Used:

@@ -32,7 +32,7 @@ from kb_pipeline.index.documents import list_documents, read_document, read_raw_
 from kb_pipeline.model import KbKey
 from kb_pipeline_tests.control.home import KEY, MODES, Home
 from kb_pipeline_tests.crash.kills import spread
-from kb_pipeline_tests.databases import copy_home, home_environment
+from kb_pipeline_tests.databases import ON_POSTGRES, copy_home, home_environment, rows_of
 from kb_pipeline_tests.site import Site, serve_site
 
 CANARIES = ("zyxquombat", "flummoxite", "grobblewick")
@@ -134,6 +134,9 @@ def places_with(home: Home, *words: str) -> list[str]:
             content += lance_text(path)
         if any(word in content for word in wanted):
             found.append(str(path.relative_to(home.settings.home)))
+    if ON_POSTGRES:
+        rows = rows_of(home.settings.database_url)
+        found += [f"table {table}" for table, row in rows if any(word in row.lower() for word in words)]
     for path in sorted(home.settings.home.rglob("*.lance")):
         if path.is_dir() and ".vectors" not in path.parts:
             for version in lance.dataset(str(path)).versions():

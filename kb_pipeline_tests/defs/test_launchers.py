@@ -27,6 +27,7 @@ def docker(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytes
         "KB_DOCKER_NETWORK": "kb",
         "KB_RUN_VOLUMES": f"kb_home:{home},{secret}:{secret}:ro",
     }
+    monkeypatch.delenv("KB_DATABASE_URL", raising=False)
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     return monkeypatch

@@ -39,6 +39,7 @@ def pages(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: i
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def settings(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("KB_DATABASE_URL", raising=False)
     if request.param == "postgres":
         url: str = request.getfixturevalue("fresh_postgres")
         monkeypatch.setenv("KB_DATABASE_URL", url.replace("postgresql+psycopg", "postgresql"))

@@ -37,6 +37,7 @@ def roles(
 ) -> Iterator[Roles]:
     secret = tmp_path / "database_url"
     secret.write_text(fresh_postgres)
+    monkeypatch.delenv("KB_DATABASE_URL", raising=False)
     monkeypatch.setenv("KB_DATABASE_URL_FILE", str(secret))
     monkeypatch.setenv("KB_RUN_LAUNCHER", "docker")
     monkeypatch.setenv("KB_RUN_IMAGE", IMAGE)

@@ -109,6 +109,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     secret = tmp_path / "database_url"
     secret.write_text(fresh_postgres)
+    monkeypatch.delenv("KB_DATABASE_URL", raising=False)
     monkeypatch.setenv("KB_DATABASE_URL_FILE", str(secret))
     # The volumes, and the mounts of runs, lead to one place outside and inside.
     places = {
