@@ -94,20 +94,6 @@ def test_versions_beyond_their_retention_are_pruned_and_the_live_one_stays(kb: K
     assert kb("search", "acme/docs", "2020", "--as-of", "1").status == 2
 
 
-def test_the_control_plane_and_dagster_run_on_postgres(
-    kb: Kb, site: Site, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KB_DATABASE_URL", postgres_url)
-    (kb.folder / "home" / "control.db").unlink(missing_ok=True)
-    assert kb.apply(site, kb="on-postgres").status == 0
-    built = kb.build("on-postgres")
-    assert (built.status, built.json["status"]) == (0, "ready"), built.err
-    assert kb.build("on-postgres").json["status"] == "unchanged"
-    hits = kb("search", "acme/on-postgres", "ripen", "--json").json["hits"]
-    assert hits[0]["key"] == f"{site.url}/pears"
-    assert not (kb.folder / "home" / "control.db").exists()
-
-
 def test_no_output_names_a_secret_of_the_environment(kb: Kb, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_PATH", "hunter2")
     monkeypatch.setenv("KB_FILE_VARIABLES", "SECRET_PATH")
