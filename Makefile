@@ -8,7 +8,7 @@ REAL_SITE ?= /usr/share/doc/postgresql-doc-15/html
 # Three on two cores: many tests wait for servers, clocks and disks.
 PYTEST_ARGS ?= -n 3 --dist worksteal
 
-.PHONY: demo test lint ui bench clean setup
+.PHONY: demo test test-postgres lint ui bench clean setup
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -25,6 +25,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Every home's control plane, and Dagster's storage, on a PostgreSQL server that the tests start.
+test-postgres: setup
+	KB_TEST_DATABASE=postgres $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
