@@ -261,16 +261,19 @@ class KbSpec(Strict):
         return {name: digest(repr(value)) for name, value in body.items() if name not in {"tenant", "kb"}}
 
 
-def load_spec(path: Path, variables_of: VariablesOf = lambda *_: {}) -> tuple[KbSpec, str]:
+def load_spec(
+    path: Path, variables_of: VariablesOf = lambda *_: {}, may_read: Callable[[Path], object] = lambda _: None
+) -> tuple[KbSpec, str]:
     """Read and validate a KB file; returns the spec and the YAML to store for it.
 
     The YAML keeps `${NAME}` references, so that secrets are not stored. Without any, no variable is asked for.
+    `may_read` raises for a file beside that whoever wrote this one may not have read.
 
     Raises:
         InvalidSpec: naming the file, each field, what was given and what is allowed.
     """
     text = read_text(path, _KB)
-    body = _inline_queries(read_yaml(text, str(path), _KB), path)
+    body = _inline_queries(read_yaml(text, str(path), _KB), path, may_read)
     import yaml
 
     stored = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
@@ -295,7 +298,7 @@ def read_text(path: Path, kind: FileKind) -> str:
         raise InvalidSpec(str(path), [problem], kind.name) from None
 
 
-def _inline_queries(body: dict[str, Any], path: Path) -> dict[str, Any]:
+def _inline_queries(body: dict[str, Any], path: Path, may_read: Callable[[Path], object]) -> dict[str, Any]:
     """Put the golden queries of the file that `publish.queries` names in its place.
 
     A KB must not depend on a file that may move, and a tenant's file must name only its neighbours.
@@ -306,7 +309,10 @@ def _inline_queries(body: dict[str, Any], path: Path) -> dict[str, Any]:
         return body
     beside = path.parent / name
     allowed = "give the name of a YAML file beside the KB file that holds a list of {query, key or text}"
-    if Path(name).name != name or not beside.is_file():
+    is_beside = Path(name).name == name
+    if is_beside:
+        may_read(beside)  # it may be a link
+    if not (is_beside and beside.is_file()):
         raise InvalidSpec(str(path), [Problem("publish.queries", repr(name), allowed)])
     return {**body, "publish": {**publish, "queries": _read_list(beside, allowed)}}
 

@@ -14,7 +14,19 @@ from kb_pipeline.cli.keys import key_app
 from kb_pipeline.cli.plans import plan_app
 from kb_pipeline.cli.quota import quota, usage
 from kb_pipeline.cli.secrets import secret_app
-from kb_pipeline.cli.session import JsonOption, KbArgument, Session, YesOption, confirm, enter, require_scope
+from kb_pipeline.cli.session import (
+    JsonOption,
+    KbArgument,
+    KeyArgument,
+    Session,
+    YesOption,
+    confirm,
+    enter,
+    own_path,
+    own_paths,
+    require_scope,
+    text,
+)
 from kb_pipeline.cli.tenants import tenant_app
 
 if TYPE_CHECKING:
@@ -65,7 +77,7 @@ def _key(text: str) -> KbKey:
 
 @app.command()
 def apply(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="KB files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="KB files.", callback=own_paths)],
     reuse_key: Annotated[bool, typer.Option("--reuse-key", help="Take the key of a deleted tenant or KB.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -150,7 +162,7 @@ def status(kb: KbArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def search(
     kb: KbArgument,
-    query: Annotated[str, typer.Argument(help="Words or a question.")],
+    query: Annotated[str, typer.Argument(help="Words or a question.", callback=text)],
     k: Annotated[int, typer.Option("-k", help="How many hits, 1 to 100.")] = 5,
     mode: Annotated[Literal["hybrid", "vector", "keyword"], typer.Option(help="How to rank.")] = "hybrid",
     language: Annotated[str | None, typer.Option(help="Only documents in that language (ISO 639).")] = None,
@@ -198,7 +210,7 @@ def documents(kb: KbArgument, as_of: AsOf = None, as_json: JsonOption = False) -
 @app.command()
 def page(
     kb: KbArgument,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.")],
+    key: KeyArgument,
     raw: Annotated[bool, typer.Option("--raw", help="The exact bytes instead of the Markdown.")] = False,
     as_of: AsOf = None,
     as_json: JsonOption = False,
@@ -333,7 +345,9 @@ def diff(
 @app.command()
 def export(
     kb: KbArgument,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that does not exist yet.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A directory that does not exist yet.", callback=own_path)
+    ],
     as_of: AsOf = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -355,7 +369,7 @@ def export(
 @app.command()
 def replay(
     kb: KbArgument,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.")],
+    key: KeyArgument,
     as_of: AsOf = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -373,7 +387,7 @@ def replay(
 @app.command()
 def erase(
     kb: KbArgument,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.")],
+    key: KeyArgument,
     lift: Annotated[bool, typer.Option("--lift", help="Let an erased document be fetched again.")] = False,
     as_json: JsonOption = False,
 ) -> None:

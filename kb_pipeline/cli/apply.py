@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from kb_pipeline.cli.output import warn
-from kb_pipeline.cli.session import require_own
+from kb_pipeline.cli.session import is_operator, own_path, require_own
 from kb_pipeline.control.catalogue import apply_spec, check_owner
 from kb_pipeline.control.database import Database
+from kb_pipeline.control.plans import limits_of_anybody
 from kb_pipeline.control.quotas import check_allowed
 from kb_pipeline.control.secrets import variables_of
 from kb_pipeline.control.sources import check_spec
 from kb_pipeline.control.workspace import language_warnings
-from kb_pipeline.errors import BrowserMissing, InvalidSpec, NoLiveVersion, Problem
+from kb_pipeline.embed.models import is_bundled
+from kb_pipeline.errors import BrowserMissing, InvalidSpec, NoLiveVersion, Problem, UnknownModel
 from kb_pipeline.fetch.web.browser import find_browser
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
@@ -26,10 +28,13 @@ def apply_files(
     settings: Settings, db: Database, files: Sequence[Path], *, reuse: bool = False
 ) -> list[dict[str, Any]]:
     """Validate every file, then apply them all; raises InvalidSpec, UnknownModel or QuotaExceeded before that."""
-    loaded = [load_spec(path, lambda tenant, names: _variables_of(settings, db, tenant, names)) for path in files]
+    loaded = [
+        load_spec(path, lambda tenant, names: _variables_of(settings, db, tenant, names), own_path) for path in files
+    ]
     _check_distinct(files, [spec for spec, _ in loaded])
     for path, (spec, _) in zip(files, loaded, strict=True):
         require_own(spec.tenant)
+        _check_model(db, spec)
         check_spec(spec, str(path))
         check_owner(db, spec.key, reuse=reuse)
         check_allowed(db, spec)
@@ -49,6 +54,14 @@ def apply_files(
 def _variables_of(settings: Settings, db: Database, tenant: str, names: frozenset[str]) -> dict[str, str]:
     require_own(tenant)  # before anything of another tenant's is looked at
     return variables_of(settings, db, tenant, names)
+
+
+def _check_model(db: Database, spec: KbSpec) -> None:
+    """A model that is not bundled is a folder of this machine, and to open one may run what lies in it."""
+    model, named = spec.embedding.model, limits_of_anybody(db, spec.tenant).models or ()
+    if not (is_operator() or is_bundled(model) or model in named):
+        remedy = "with a key, allowed are those that are bundled, and what the tenant's plan lists under limits.models"
+        raise UnknownModel(model, remedy)
 
 
 def _address_warnings(spec: KbSpec) -> Iterator[str]:

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session
+from kb_pipeline.cli.session import JsonOption, Session, enter_group, own_tenant
 
 audit_app = typer.Typer(help="List changes, and verify that their log was not tampered with.", no_args_is_help=True)
+audit_app.callback()(enter_group)
 
-Tenant = Annotated[str, typer.Argument(metavar="[TENANT]", help="Whose changes; without it, the installation's.")]
+Tenant = Annotated[
+    str, typer.Argument(metavar="[TENANT]", help="Whose changes; without it, the installation's.", callback=own_tenant)
+]
 
 
 @audit_app.command("list")

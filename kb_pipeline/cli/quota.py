@@ -10,14 +10,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session
+from kb_pipeline.cli.session import JsonOption, Session, own_tenant, text
 
 _WIDTHS = {"pages": 10, "bytes": 14, "tokens": 12, "seconds": 10, "cost": 12}
 """Of the figures."""
 
 
 def quota(
-    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.")], as_json: JsonOption = False
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.", callback=own_tenant)],
+    as_json: JsonOption = False,
 ) -> None:
     """Show each limit of a tenant: what is used, what is left, when it renews."""
     from kb_pipeline.cli.output import print_json, print_table
@@ -33,8 +34,12 @@ def quota(
 
 
 def usage(
-    tenant: Annotated[str | None, typer.Argument(metavar="[TENANT]", help="One tenant; without, all of them.")] = None,
-    kb: Annotated[str | None, typer.Option(metavar="K", help="Only KBs of that name, without the tenant's.")] = None,
+    tenant: Annotated[
+        str | None, typer.Argument(metavar="[TENANT]", help="One tenant; without, all of them.", callback=own_tenant)
+    ] = None,
+    kb: Annotated[
+        str | None, typer.Option(metavar="K", help="Only KBs of that name, without the tenant's.", callback=text)
+    ] = None,
     since: Annotated[str | None, typer.Option("--from", metavar="DAY", help="The first day (UTC): 2026-11-25.")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="DAY", help="The last day.")] = None,
     by: Annotated[Literal["day", "kb", "operation", "model"] | None, typer.Option(help="Sum up by this alone.")] = None,

@@ -19,6 +19,7 @@ from kb_pipeline.model import KbKey
 
 SEARCHABLE = ("published", "rolled_back")
 """Statuses of the versions whose data is kept for readers."""
+_LONGEST_NUMBER = 20
 
 
 def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
@@ -147,9 +148,8 @@ def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> dict[str, Any
     if as_of is None:
         return live
     with db.read(key.tenant) as session:
-        number = int(as_of) if as_of.isdecimal() else _live_at(session, key, _moment(as_of))
-        # A number too long for a column is no version either.
-        row = session.get(Version, (key.tenant, key.kb, number)) if number and number < 2**31 else None
+        number = _number(as_of) if as_of.isdecimal() else _live_at(session, key, _moment(as_of))
+        row = session.get(Version, (key.tenant, key.kb, number)) if number else None
     # What waits for approval can be looked at, by those who know its number.
     if row is None or row.status not in (*SEARCHABLE, "held"):
         raise UnknownVersion(key, as_of)
@@ -172,12 +172,17 @@ def _live_at(session: Session, key: KbKey, moment: datetime) -> int | None:
     return max(moves)[1] if moves else None
 
 
+def _number(text: str) -> int | None:
+    """A number too long for a column is no version."""
+    return number if len(text) <= _LONGEST_NUMBER and (number := int(text)) < 2**31 else None
+
+
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(f"as-of {text!r}: give a version number or an ISO time such as 2026-11-21T08:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def get_manifest(db: Database, key: KbKey, number: int) -> dict[str, Any]:

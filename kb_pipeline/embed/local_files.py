@@ -23,14 +23,14 @@ class LocalModel:
 
 
 def find_local_model(name: str) -> LocalModel | None:
-    """The model in the directory `name`, or of that name in the Hugging Face cache."""
-    directory = Path(name).expanduser()
-    if not (directory / "modules.json").is_file():
-        cached = _find_cached(name)
-        if cached is None:
-            return None
-        directory = cached
-    return _read_model(directory.resolve())
+    """The model in the directory `name`, an absolute path, or of that name in the Hugging Face cache.
+
+    Which folder somebody happens to be in must not decide what a name stands for: to open a model may run its code.
+    """
+    named = Path(name).expanduser()
+    is_there = named.is_absolute() and (named / "modules.json").is_file()
+    directory = named if is_there else _find_cached(name)
+    return _read_model(directory.resolve()) if directory is not None else None
 
 
 def _find_cached(name: str) -> Path | None:

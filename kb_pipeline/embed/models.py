@@ -54,9 +54,15 @@ def describe_model(name: str) -> ModelCard:
         return _local_card(name, found)
     raise UnknownModel(
         name,
-        f"allowed are {' and '.join(sorted(_BUNDLED, reverse=True))} (bundled), the directory of a "
-        "sentence-transformers model, or the name of one in the local Hugging Face cache (nothing is downloaded)",
+        f"allowed are {' and '.join(sorted(_BUNDLED, reverse=True))} (bundled), the absolute path of a "
+        "sentence-transformers model's directory, or the name of one in the local Hugging Face cache (nothing is "
+        "downloaded)",
     )
+
+
+def is_bundled(name: str) -> bool:
+    """Whether the model comes with this package."""
+    return name in _BUNDLED
 
 
 def model_fingerprint(name: str) -> str:

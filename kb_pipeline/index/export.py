@@ -70,9 +70,11 @@ def export_version(store: KbStore, manifest: Mapping[str, Any], directory: Path)
 
 def _checked(directory: Path) -> Path:
     directory = directory.expanduser().resolve()
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is a file; name a directory that does not exist yet")
+    if not str(directory).isprintable():  # also bytes that are no text, which Parquet's writer cannot take
+        raise UsageError(f"{str(directory)!r} is not printable text; name another directory")
     try:
+        if directory.exists() and not directory.is_dir():
+            raise UsageError(f"{directory} is a file; name a directory that does not exist yet")
         directory.parent.mkdir(parents=True, exist_ok=True)
         is_full = directory.exists() and any(directory.iterdir())
     except OSError as error:
