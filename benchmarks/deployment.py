@@ -33,8 +33,7 @@ class Supervisor:
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        self._command = [sys.executable, "-m", "kb_pipeline", "ui", "--port", str(self.port)]
+            self._command = [sys.executable, "-m", "kb_pipeline", "ui", "--port", str(free.getsockname()[1])]
         self._log = (folder / "ui.log").open("ab")
         self._stop = threading.Event()
         self.process = self._start()
