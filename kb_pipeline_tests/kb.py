@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kb_pipeline_tests import warm
 from kb_pipeline_tests.site import Site
 
 
@@ -36,10 +36,7 @@ class Kb:
         self.folder = folder
 
     def __call__(self, *arguments: str) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "kb_pipeline", *arguments], cwd=self.folder, capture_output=True, text=True
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Done(*warm.start("kb_pipeline", arguments, os.environ, self.folder).wait())
 
     def apply(self, site: Site, *, start: str = "/", kb: str = "docs", **sections: Any) -> Done:
         source = {"name": "site", "type": "web", "start_urls": [site.url + start], "delay_s": 0}
