@@ -36,7 +36,8 @@ class Kb:
         self.folder = folder
 
     def __call__(self, *arguments: str) -> Done:
-        return Done(*warm.start("kb_pipeline", arguments, os.environ, self.folder).wait())
+        done = warm.run("kb_pipeline", arguments, os.environ, self.folder)
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def apply(self, site: Site, *, start: str = "/", kb: str = "docs", **sections: Any) -> Done:
         source = {"name": "site", "type": "web", "start_urls": [site.url + start], "delay_s": 0}

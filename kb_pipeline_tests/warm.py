@@ -11,10 +11,11 @@ import importlib
 import multiprocessing
 import os
 import runpy
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -36,44 +37,68 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-@dataclass(frozen=True)
 class Running:
-    """A process that was started."""
+    """A process that was started, as `subprocess` gives it."""
 
-    process: ForkServerProcess
-    out: Path
-    err: Path
+    def __init__(self, process: ForkServerProcess, out: Path, err: Path) -> None:
+        self._process, self._out, self._err = process, out, err
 
-    def wait(self) -> tuple[int, str, str]:
-        """Exit status as of `subprocess`, output and errors."""
-        self.process.join()
-        assert self.process.exitcode is not None
-        done = self.process.exitcode, self.out.read_text(), self.err.read_text()
-        self.out.unlink()
-        self.err.unlink()
-        return done
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, signum: signal.Signals) -> None:
+        os.kill(self.pid, signum)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Its output and errors, once it has ended."""
+        self._process.join(timeout)
+        assert self._process.exitcode is not None, "it goes on and on"
+        told = self._out.read_text(), self._err.read_text()
+        self._out.unlink()
+        self._err.unlink()
+        return told
 
 
 def start(module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None) -> Running:
     """`python -m MODULE ARGUMENT...` in a folder, by default this one."""
-    out, err = (Path(tempfile.mkstemp(prefix="kb-test-")[1]) for _ in range(2))
-    arguments = (module, *arguments)
-    process = _CONTEXT.Process(
-        target=_run, args=(arguments, dict(environment), str(folder or Path.cwd()), str(out), str(err))
-    )
+    out, err = _new_file(), _new_file()
+    called, where = [module, *arguments], str(folder or Path.cwd())
+    process = _CONTEXT.Process(target=_run, args=(called, dict(environment), where, str(out), str(err)))
     process.start()
     return Running(process, out, err)
 
 
-def _run(arguments: Sequence[str], environment: dict[str, str], folder: str, *outputs: str) -> None:
+def run(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The same, brought to its end."""
+    running = start(module, arguments, environment, folder)
+    out, err = running.communicate()
+    assert running.returncode is not None
+    return subprocess.CompletedProcess([module, *arguments], running.returncode, out, err)
+
+
+def _new_file() -> Path:
+    descriptor, name = tempfile.mkstemp(prefix="kb-test-")
+    os.close(descriptor)
+    return Path(name)
+
+
+def _run(called: list[str], environment: dict[str, str], folder: str, *outputs: str) -> None:
     for number, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY), number)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     importlib.reload(failpoints)  # it reads the environment when it is imported
-    sys.argv = list(arguments)
+    sys.argv = called
     try:
-        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(called[0], run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves these out

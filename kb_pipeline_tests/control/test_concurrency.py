@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,9 +21,10 @@ from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.crash.orchard import Orchard, grow, plant
 from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.site import Site, serve_site
+from kb_pipeline_tests.warm import Running
 
 
-def start(home: Home, run_id: str, **environment: str) -> subprocess.Popen[str]:
+def start(home: Home, run_id: str, **environment: str) -> Running:
     """A refresh in a process of its own."""
     return Orchard(home.settings.home).start(run_id, **environment)
 
@@ -65,14 +65,14 @@ def expire_lease(home: Home) -> None:
 # -- a writer that wakes up after its lease was taken
 
 
-def stop_at(home: Home, point: str) -> subprocess.Popen[str]:
+def stop_at(home: Home, point: str) -> Running:
     return start(home, "zombie", KB_FAILPOINT=point, KB_FAILPOINT_SIGNAL="STOP")
 
 
-def wait_until_stopped(zombie: subprocess.Popen[str]) -> None:
-    how = os.waitid(os.P_PID, zombie.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-    assert how is not None
-    assert how.si_code == os.CLD_STOPPED, zombie.communicate()
+def wait_until_stopped(zombie: Running) -> None:
+    while (state := Path(f"/proc/{zombie.pid}/stat").read_text().rpartition(")")[2].split()[0]) != "T":
+        assert state != "Z", zombie.communicate()
+        time.sleep(0.02)
 
 
 EARLY = ("documents.upsert.before", "chunks.replace.after", "index.append.before", "index.append.after")

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from kb_pipeline.errors import LeaseHeld, UnknownDocument, UsageError
 from kb_pipeline.index.candidate import verify_version
 from kb_pipeline.index.documents import list_documents, read_document, read_raw_bytes
 from kb_pipeline.model import KbKey
+from kb_pipeline_tests import warm
 from kb_pipeline_tests.control.home import KEY, MODES, Home
 from kb_pipeline_tests.crash.kills import spread
 from kb_pipeline_tests.databases import ON_POSTGRES, copy_home, home_environment, rows_of
@@ -472,9 +472,4 @@ def expire_lease(home: Home) -> None:
 
 
 def kb(home: Home, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kb_pipeline", *arguments],
-        env=os.environ | home_environment(home.settings.home) | environment,
-        capture_output=True,
-        text=True,
-    )
+    return warm.run("kb_pipeline", arguments, os.environ | home_environment(home.settings.home) | environment)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from kb_pipeline.index.documents import list_documents
 from kb_pipeline.model import EmbeddingModel, KbKey
 from kb_pipeline.storage import KbPaths
 from kb_pipeline.tables import KbStore
+from kb_pipeline_tests import warm
 from kb_pipeline_tests.databases import control_url, copy_home, home_environment
 from kb_pipeline_tests.site import Site
 
@@ -59,21 +59,18 @@ class Orchard:
     def environment(self) -> dict[str, str]:
         return os.environ | home_environment(self.home)
 
-    def start(self, run_id: str, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "kb_pipeline_tests.crash.refresh_once", str(KEY), run_id]
-        return subprocess.Popen(
-            command, env=self.environment | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(self, run_id: str, **environment: str) -> warm.Running:
+        refresh_once = "kb_pipeline_tests.crash.refresh_once"
+        return warm.start(refresh_once, [str(KEY), run_id], self.environment | environment)
 
-    def refresh(self, run_id: str, **environment: str) -> tuple[int, Any, str]:
+    def refresh(self, run_id: str, **environment: str) -> tuple[int | None, Any, str]:
         """Exit status, what it printed, and its errors."""
         run = self.start(run_id, **environment)
         out, err = run.communicate()
         return run.returncode, json.loads(out) if out else None, err
 
     def kb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kb_pipeline", *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        return warm.run("kb_pipeline", arguments, self.environment)
 
     @property
     def db(self) -> Database:
