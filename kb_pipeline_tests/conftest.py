@@ -22,7 +22,7 @@ from kb_pipeline_tests.databases import (
     serve_postgres,
 )
 from kb_pipeline_tests.kb import Kb
-from kb_pipeline_tests.site import Site, serve_site
+from kb_pipeline_tests.site import Site, plant_orchard, serve_site
 
 
 @pytest.fixture
@@ -136,13 +136,5 @@ def kb(home: Path, tmp_path: Path) -> Kb:
 def site() -> Iterator[Site]:
     """Five pages in English, the first linking to the others."""
     with serve_site() as served:
-        topics = {
-            "/apples": ("Apples", "Apples keep for months in a cool and dark cellar, best on wooden shelves."),
-            "/pears": ("Pears", "Pears ripen after they are picked, so pick them while they are still hard."),
-            "/plums": ("Plums", "Plums are dried into prunes or boiled down to a thick and dark jam."),
-            "/quinces": ("Quinces", "Quinces are too hard to be eaten raw; cooked they turn a deep red."),
-        }
-        served.put("/", "Orchard", "The handbook of our orchard: how fruit is picked and stored.", tuple(topics))
-        for path, (title, text) in topics.items():
-            served.put(path, title, text)
+        plant_orchard(served)
         yield served

@@ -28,12 +28,31 @@ class Site:
         self.sent: Counter[str] = Counter()
         self.url = ""
 
+    def reset(self) -> None:
+        """As it was when it was new, at the same address."""
+        for held in (self.pages, self.status, self.redirects, self.asked, self.answered, self.sent):
+            held.clear()
+        self.everything, self.headers = None, dict
+
     def put(self, path: str, title: str, text: str, links: tuple[str, ...] = ()) -> None:
         anchors = "".join(f'<li><a href="{link}">see {link}</a></li>' for link in links)
         self.pages[path] = (
             f"<!doctype html><html lang=en><head><title>{title}</title></head><body><main><h1>{title}</h1>"
             f"<p>{text}</p><ul>{anchors}</ul></main></body></html>"
         )
+
+
+def plant_orchard(site: Site) -> None:
+    """Five pages in English, the first linking to the others."""
+    topics = {
+        "/apples": ("Apples", "Apples keep for months in a cool and dark cellar, best on wooden shelves."),
+        "/pears": ("Pears", "Pears ripen after they are picked, so pick them while they are still hard."),
+        "/plums": ("Plums", "Plums are dried into prunes or boiled down to a thick and dark jam."),
+        "/quinces": ("Quinces", "Quinces are too hard to be eaten raw; cooked they turn a deep red."),
+    }
+    site.put("/", "Orchard", "The handbook of our orchard: how fruit is picked and stored.", tuple(topics))
+    for path, (title, text) in topics.items():
+        site.put(path, title, text)
 
 
 @contextmanager

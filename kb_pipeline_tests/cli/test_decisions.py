@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.kb import Kb
-from kb_pipeline_tests.site import Site
 
 
 def statuses(kb: Kb) -> dict[int, str]:
@@ -16,9 +16,8 @@ def live(kb: Kb) -> Any:
     return kb("status", "acme/docs", "--json").json["live_version"]
 
 
-def test_a_held_version_is_approved_rolled_back_and_forced_through_again(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
+def test_a_held_version_is_approved_rolled_back_and_forced_through_again(published: Published) -> None:
+    kb, site = published.kb, published.site
     site.put("/", "Orchard", "The handbook of our orchard.")
     for path in ("/apples", "/pears", "/plums"):
         del site.pages[path]

@@ -181,8 +181,7 @@ def test_a_key_names_files_beneath_the_folder_it_is_used_in(db: Database, tmp_pa
     for path in outside:
         for command in (["apply"], ["export", "acme/docs"]):
             told = str(refused("--key", key, *command, path))
-            assert told.endswith(f"{path}: with a key, files lie beneath the folder that kb is run in, and outside of "
-                                 "what is the installation's; what is to be read may also come on /dev/stdin")  # fmt: skip
+            assert f"{path}: with a key, files lie beneath the folder that kb is run in, and outside of" in told
     assert "/etc/hostname: not a valid KB file" in str(refused("apply", "/etc/hostname"))  # the operator's
 
 

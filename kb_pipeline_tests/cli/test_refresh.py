@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.kb import Kb
 from kb_pipeline_tests.site import Site
 
@@ -36,9 +37,8 @@ def test_a_site_becomes_a_version_that_answers(kb: Kb, site: Site) -> None:
     assert (status["status"], status["live_version"], status["documents"], status["running"]) == ("ready", 1, 5, None)
 
 
-def test_a_second_build_is_unchanged_and_fetches_no_body(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
+def test_a_second_build_is_unchanged_and_fetches_no_body(published: Published) -> None:
+    kb, site = published.kb, published.site
     site.asked.clear()
     tables = {p: p.stat().st_mtime_ns for p in (kb.folder / "home/data").rglob("*.manifest")}
     again = kb.build()
@@ -49,9 +49,8 @@ def test_a_second_build_is_unchanged_and_fetches_no_body(kb: Kb, site: Site) -> 
     assert len(kb("versions", "acme/docs", "--json").json) == 1
 
 
-def test_a_changed_page_costs_that_page(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
+def test_a_changed_page_costs_that_page(published: Published) -> None:
+    kb, site = published.kb, published.site
     site.put("/plums", "Plums", "Plums are distilled into a clear brandy that is called slivovitz.")
     built = kb.build()
     stages = built.json["stages"]
@@ -64,9 +63,8 @@ def test_a_changed_page_costs_that_page(kb: Kb, site: Site) -> None:
     assert kb("search", "acme/docs", "prunes", "--mode", "keyword", "--json").json["hits"] == []
 
 
-def test_a_page_shows_its_text_its_exact_bytes_and_where_it_came_from(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
+def test_a_page_shows_its_text_its_exact_bytes_and_where_it_came_from(published: Published) -> None:
+    kb, site = published.kb, published.site
     page = kb("page", "acme/docs", f"{site.url}/apples", "--json").json
     assert "# Apples" in page["markdown"]
     raw = kb("page", "acme/docs", f"{site.url}/apples", "--raw").out
@@ -77,9 +75,8 @@ def test_a_page_shows_its_text_its_exact_bytes_and_where_it_came_from(kb: Kb, si
     assert (missing.status, "kb documents acme/docs" in missing.err) == (2, True)
 
 
-def test_a_page_that_fails_keeps_its_last_good_text_and_is_reported(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
+def test_a_page_that_fails_keeps_its_last_good_text_and_is_reported(published: Published) -> None:
+    kb, site = published.kb, published.site
     site.status["/plums"] = 403
     built = kb.build()
     assert (built.status, built.json["status"]) == (0, "unchanged")
@@ -89,9 +86,8 @@ def test_a_page_that_fails_keeps_its_last_good_text_and_is_reported(kb: Kb, site
     assert len(kb("documents", "acme/docs", "--json").lines) == 5
 
 
-def test_a_page_that_is_gone_is_deleted(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
+def test_a_page_that_is_gone_is_deleted(published: Published) -> None:
+    kb, site = published.kb, published.site
     del site.pages["/plums"]
     site.put("/", "Orchard", "The handbook of our orchard.", ("/apples", "/pears", "/quinces"))
     built = kb.build()
@@ -179,9 +175,8 @@ def test_a_killed_build_leaves_no_lease_and_the_next_one_finishes(kb: Kb, site: 
     assert len(twice) <= 2, "only what was in flight may be fetched again"
 
 
-def test_two_tenants_of_one_name_do_not_mix(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
+def test_two_tenants_of_one_name_do_not_mix(published: Published) -> None:
+    kb = published.kb
     other = (kb.folder / "docs.yaml").read_text().replace('"acme"', '"globex"')
     (kb.folder / "other.yaml").write_text(other)
     kb("apply", "other.yaml")

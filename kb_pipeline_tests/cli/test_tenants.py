@@ -9,6 +9,7 @@ import pytest
 from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import AuditEntry
 from kb_pipeline.settings import load_settings
+from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.kb import Kb
 from kb_pipeline_tests.site import Site
 
@@ -40,9 +41,8 @@ def test_what_cannot_be_done_with_a_tenant_says_why(kb: Kb, command: list[str], 
     assert said in refused.err
 
 
-def test_a_suspended_tenant_is_neither_refreshed_nor_read_until_it_is_resumed(kb: Kb, site: Site) -> None:
-    kb.apply(site)
-    kb.build()
+def test_a_suspended_tenant_is_neither_refreshed_nor_read_until_it_is_resumed(published: Published) -> None:
+    kb, site = published.kb, published.site
     assert kb("tenant", "suspend", "acme", "--reason", "invoice 17 is open").status == 0
     reads = (["search", "acme/docs", "apples"], ["documents", "acme/docs"], ["page", "acme/docs", f"{site.url}/apples"])
     for command in (["build", "acme/docs"], *reads, ["export", "acme/docs", "out"]):
