@@ -110,7 +110,8 @@ def _is_done(settings: Settings, manifest: dict[str, Any]) -> bool:
     if marker.exists() and marker.read_bytes() == backup and table:
         return True
     if table:
-        raise UsageError(f"the control plane is not empty: it has rows in {table}; nothing was changed")
+        remedy = "name an empty database in KB_DATABASE_URL" if settings.is_postgres else "name another --into"
+        raise UsageError(f"the control plane is not empty: it has rows in {table}; nothing was changed, {remedy}")
     if marker.exists():
         shutil.rmtree(settings.data_dir, ignore_errors=True)
         _forget_tables(settings)
