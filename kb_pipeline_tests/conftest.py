@@ -26,12 +26,10 @@ from kb_pipeline_tests.site import Site, plant_orchard, serve_site
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path, migrated_sqlite: Path) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path, empty_home: Path) -> Path:
     """An empty KB_HOME that shares the session's converted models, with loopback opened to fetching."""
     home = tmp_path / "home"
-    home.mkdir()
-    if not ON_POSTGRES:
-        shutil.copyfile(migrated_sqlite, home / "control.db")
+    shutil.copytree(empty_home, home)
     (home / "models").symlink_to(models_dir)
     for name in (
         "KB_DATABASE_URL",
@@ -89,6 +87,23 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("control") / "control.db"
     Database(f"sqlite:///{path}").dispose()
     return path
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A home to copy; on SQLite with a control plane and Dagster's storage."""
+    home = tmp_path_factory.mktemp("empty") / "home"
+    home.mkdir()
+    if not ON_POSTGRES:
+        from kb_pipeline.defs.instance import open_instance
+        from kb_pipeline.settings import load_settings
+
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), home)
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("KB_HOME", str(home))
+            environment.delenv("KB_DATABASE_URL", raising=False)
+            open_instance(load_settings()).dispose()
+    return home
 
 
 @pytest.fixture(scope="session")

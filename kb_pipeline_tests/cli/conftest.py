@@ -23,12 +23,14 @@ class Published:
 
 
 @pytest.fixture(scope="session")
-def first_build(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[Published]:
+def first_build(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, empty_home: Path) -> Iterator[Published]:
     """To be copied."""
     folder = tmp_path_factory.mktemp("published")
-    (folder / "home").mkdir()
+    shutil.copytree(empty_home, folder / "home")
     (folder / "home/models").symlink_to(models_dir)
     with pytest.MonkeyPatch.context() as environment, serve_site() as site:
+        for name in ("KB_DATABASE_URL", "KB_STORAGE_URI", "KB_KEY", "KB_SECRET_KEYS"):
+            environment.delenv(name, raising=False)
         for name, value in home_environment(folder / "home").items():
             environment.setenv(name, value)
         plant_orchard(site)
