@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def kb(kb: Kb, home: Path, monkeypatch: pytest.MonkeyPatch, fresh_postgres: str) -> Kb:
-    (home / "control.db").unlink(missing_ok=True)
+    for left in list(home.rglob("*.db")):
+        left.unlink()
     monkeypatch.setenv("KB_DATABASE_URL", fresh_postgres)
     monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
     return kb
