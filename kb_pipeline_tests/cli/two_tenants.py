@@ -34,6 +34,7 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.plan_file import PlanSpec
 from kb_pipeline.tables import CHUNKS
 from kb_pipeline_tests.control.home import MODEL, Home, quick_refreshes
+from kb_pipeline_tests.databases import ON_POSTGRES, control_url
 from kb_pipeline_tests.site import Site, serve_site
 
 VICTIM, OWN = KbKey("zebrafish", "quokka"), KbKey("honeybees", "fruits")
@@ -275,8 +276,11 @@ def _fingerprints(folder: Path) -> dict[str, str]:
 def two_tenants(folder: Path, models_dir: Path) -> Iterator[World]:
     """A home with both, in which `kb` is run from the folder `work`."""
     with pytest.MonkeyPatch.context() as patched, quick_refreshes(), serve_site() as own, serve_site() as theirs:
-        for name in [name for name in os.environ if name.startswith("KB_")] + ["DAGSTER_HOME"]:
+        settings = [name for name in os.environ if name.startswith("KB_") and not name.startswith("KB_TEST_")]
+        for name in [*settings, "DAGSTER_HOME"]:
             patched.delenv(name, raising=False)
+        if ON_POSTGRES:
+            patched.setenv("KB_DATABASE_URL", control_url(folder / "home"))
         patched.setattr("typer.main.get_command", cache(get_command))  # half of what a command costs here
         patched.setenv("KB_HOME", str(folder / "home"))
         patched.setenv("HOME", str(folder / "theirs"))
