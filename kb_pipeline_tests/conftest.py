@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ from kb_pipeline_tests.databases import (
 )
 from kb_pipeline_tests.kb import Kb
 from kb_pipeline_tests.site import Site, plant_orchard, serve_site
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits longest begins first, beside everything else: no worker is left alone with it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
@@ -48,8 +54,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path, empt
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of converted models for the whole session: converting takes seconds."""
-    return tmp_path_factory.mktemp("models")
+    """One folder of converted models for the whole session and all its workers: converting takes seconds."""
+    ours = tmp_path_factory.getbasetemp()
+    folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "models"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kb_pipeline.chunk.refresh import refresh_chunks
@@ -257,7 +258,8 @@ class Workspace:
 
     def _open_embedder(self) -> Embedder:
         embedding = self.spec.embedding
-        embedder = open_embedder(embedding.model, embedding.precision, self.settings.models_dir)
+        fingerprint = model_fingerprint(embedding.model)
+        embedder = _opened(embedding.model, embedding.precision, self.settings.models_dir, fingerprint)
         return WholeTexts(embedder, open_tokenizer(embedding.model))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
@@ -421,6 +423,13 @@ def _failed(report: Mapping[str, Any]) -> Counter[str]:
 
 def _top(reasons: dict[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in list(reasons.items())[:3])
+
+
+@lru_cache(maxsize=1)
+def _opened(model: str, precision: str, models_dir: Path, fingerprint: str) -> Embedder:
+    """Once a run, whose stages each have a workspace of their own: the last checks embed once more."""
+    del fingerprint  # only part of the key: other files, another model
+    return open_embedder(model, precision, models_dir)
 
 
 @contextmanager
