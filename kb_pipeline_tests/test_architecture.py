@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,14 @@ LOOK_ACROSS = {
 """What leaves the tenant's own unit of work, and why."""
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(ROOT.rglob("*.py")):
-        name = path.relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__init__").removesuffix("__init__")
-        yield name, ast.parse(path.read_text())
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of ours, parsed once."""
+    files = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
+    return {
+        name.removesuffix("/__init__").removesuffix("__init__"): ast.parse(path.read_text())
+        for name, path in files.items()
+    }
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -79,7 +84,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 def test_imports_point_one_way() -> None:
     rooms = {path.stem if path.suffix else path.name for path in ROOT.iterdir()}
     wrong = []
-    for name, tree in modules():
+    for name, tree in modules().items():
         room = name.split("/")[0]
         for target in imported(tree):
             parts = target.split(".")
@@ -90,7 +95,9 @@ def test_imports_point_one_way() -> None:
 
 @pytest.mark.parametrize("library", OWNERS)
 def test_a_heavy_library_has_one_owner(library: str) -> None:
-    importers = {name for name, tree in modules() for target in imported(tree) if target.split(".")[0] == library}
+    importers = {
+        name for name, tree in modules().items() for target in imported(tree) if target.split(".")[0] == library
+    }
     assert importers
     assert all(any(name == owner or name.startswith(f"{owner}/") for owner in OWNERS[library]) for name in importers)
 
@@ -99,14 +106,14 @@ def test_only_the_operators_programs_look_across_tenants() -> None:
     across = {"read_all", "write_all"}
     callers = {
         name
-        for name, tree in modules()
+        for name, tree in modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and (node.attr in across or node.attr == "connection")
     }
     assert callers - {"control/database"} == LOOK_ACROSS
     sessions = {
         name
-        for name, tree in modules()
+        for name, tree in modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Session")
     }
