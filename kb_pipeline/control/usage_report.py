@@ -14,6 +14,7 @@ from kb_pipeline.control.database import Database
 from kb_pipeline.control.schema import Usage
 from kb_pipeline.control.tenants import get_tenant
 from kb_pipeline.errors import UsageError
+from kb_pipeline.model import check_slug
 
 By = Literal["day", "kb", "operation", "model"]
 _ALL: tuple[By, ...] = ("kb", "day", "operation", "model")
@@ -40,6 +41,7 @@ def list_usage(
         by: what to tell apart beside tenants; None for KB, day, operation and model.
 
     Raises:
+        InvalidKey: no KB can have that name.
         UnknownTenant: there is none such.
         UsageError: a day is none.
     """
@@ -48,7 +50,7 @@ def list_usage(
     sums = [func.sum(column) for column in (Usage.pages, Usage.bytes, Usage.tokens, Usage.seconds, Usage.cost_micros)]
     query = select(*columns, *sums).where(Usage.pending.is_(None)).group_by(*columns).order_by(*columns)
     if kb is not None:
-        query = query.where(Usage.kb == kb)
+        query = query.where(Usage.kb == check_slug(kb))
     if since is not None:
         query = query.where(Usage.day >= _day(since))
     if until is not None:

@@ -20,7 +20,7 @@ from kb_pipeline.control.tenants import create_tenant
 from kb_pipeline.control.usage import PageLedger, TokenLedger
 from kb_pipeline.control.usage_report import list_usage
 from kb_pipeline.control.workspace import open_workspace
-from kb_pipeline.errors import LeaseLost, QuotaExceeded, UsageError
+from kb_pipeline.errors import InvalidKey, LeaseLost, QuotaExceeded, UsageError
 from kb_pipeline.fetch.web.journal import PagesUsed
 from kb_pipeline.model import EmbeddingModel, KbKey
 from kb_pipeline.plan_file import PlanSpec
@@ -104,6 +104,12 @@ def test_a_writer_that_was_replaced_counts_nothing(tenants: Database) -> None:
     with pytest.raises(LeaseLost):
         old.count("fetch-1", {today(tenants): PagesUsed(3, 3)})
     assert [row["pages"] for row in list_usage(tenants, "acme")] == [9]
+
+
+def test_usage_of_what_no_kb_can_be_called_is_refused(db: Database) -> None:
+    for name in ("", "docs\0", "Docs"):  # what Postgres would not even take
+        with pytest.raises(InvalidKey):
+            list(list_usage(db, kb=name))
 
 
 def test_a_batch_that_the_tokens_do_not_reach_for_is_cut(tenants: Database) -> None:
