@@ -82,8 +82,8 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Every command: its parameters that name something, and the kinds of things that they are given."""
 NAME_NOTHING = {
-    "as_json", "as_csv", "reuse_key", "force", "k", "mode", "language", "provenance", "raw", "feed", "lift", "yes",
-    "port", "grace", "now", "reason", "scope", "label", "days", "since", "until", "by", "variant", "shares",
+    "as_json", "as_csv", "reuse_key", "force", "queue", "k", "mode", "language", "provenance", "raw", "feed", "lift",
+    "yes", "port", "grace", "now", "reason", "scope", "label", "days", "since", "until", "by", "variant", "shares",
 }  # fmt: skip
 FLAGS = {"flag set": "name", "flag clear": "name", "flag rollout": "name"}
 """Flags are the installation's; which there are is in the documentation."""
@@ -91,8 +91,8 @@ ANSWERED = {("search", "query"), ("usage", "kb")}
 """What is looked for among one's own things is not found, which is no error."""
 ANY_TEXT = {"query", "kb", "directory"}
 """What may be called anything."""
-SWITCHES = {"apply": "--reuse-key", "build": "--force", "diff": "--feed", "erase": "--lift", "page": "--raw",
-            "search": "--provenance"}  # fmt: skip
+SWITCHES = {"apply": ("--reuse-key",), "build": ("--force", "--queue"), "diff": ("--feed",), "erase": ("--lift",),
+            "page": ("--raw",), "search": ("--provenance",)}  # fmt: skip
 
 
 def commands() -> dict[str, Any]:
@@ -157,7 +157,8 @@ def asked(world: World, key: str, words: str, cell: dict[str, str], side: int) -
     given = {name: world.pairs[kind][side] for name, kind in cell.items()}
     names = [*given.values(), *world.named_in_files(side), world.keys[key].split("_")[2]]
     arguments = line(world, words, given)
-    ways = [arguments, [*arguments, SWITCHES[words]]] if key == "all" and words in SWITCHES else [arguments]
+    switches = SWITCHES.get(words, ()) if key == "all" else ()
+    ways = [arguments, *([*arguments, switch] for switch in switches)]
     seen = [run_kb("--key", world.keys[key], *way).without(names) for way in ways]
     return Ran(seen[0].status, "|".join(f"{ran.status}{ran.text}" for ran in seen))
 
