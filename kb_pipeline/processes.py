@@ -20,6 +20,8 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(signum: signal.Signals, parent: int) -> None:
     """Have Linux send `signum` to this process when its parent dies; without it a killed run leaves its children.
 
+    From then on neither it nor SIGINT is ignored, whoever started the parent.
+
     Args:
         signum: what to send.
         parent: process id of the parent, told by itself: it may have died before this call.
@@ -29,6 +31,10 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
     """
     if sys.platform != "linux":
         return
+    for each in (signum, signal.SIGINT):
+        # What a script starts in the background ignores SIGINT, and Dagster has SIGTERM do what SIGINT does.
+        if signal.getsignal(each) == signal.SIG_IGN:
+            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
     if os.getppid() != parent:
         raise SystemExit("the parent process is gone")

@@ -154,8 +154,8 @@ _MAIN_HIDDEN = threading.Lock()
 
 def _prepare_worker(parent: int, memory_mb: int) -> None:
     """Bind a worker's life to its parent's, load what every document needs, then limit its memory."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
     die_with_parent(signal.SIGKILL, parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
     warm_up()
     limit = _address_space() + memory_mb * _MB
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -110,3 +110,4 @@ def end(services: Iterable[Service]) -> None:
             process.wait(max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()

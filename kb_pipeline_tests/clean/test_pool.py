@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,9 +28,9 @@ def page(number: int) -> RawDocument:
 
 
 def workers() -> list[psutil.Process]:
-    """The worker processes alive now, without multiprocessing's resource tracker."""
-    children = psutil.Process().children()
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    """The worker processes alive now, without multiprocessing's resource tracker and what commands are forked from."""
+    commands = {child: " ".join(child.cmdline()) for child in psutil.Process().children()}
+    return [child for child, command in commands.items() if not re.search("resource_tracker|forkserver", command)]
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> bool:

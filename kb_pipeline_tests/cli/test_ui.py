@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -46,12 +47,20 @@ def test_what_ends_by_itself_right_after_its_start_is_a_fault() -> None:
         service.revive()
 
 
-def test_services_end_with_whoever_keeps_them_running(tmp_path: Path) -> None:
+def ignore_signals() -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("begin", [None, ignore_signals], ids=["by hand", "in a script's background"])
+def test_services_end_with_whoever_keeps_them_running(tmp_path: Path, begin: Callable[[], None] | None) -> None:
     code = (
         "import os, time; from kb_pipeline.cli.ui import Service\n"
         f"print(Service('server', {SERVER!r}, os.environ).process.pid, flush=True); time.sleep(600)"
     )
-    keeper = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=begin
+    )
     assert keeper.stdout
     pid = int(keeper.stdout.readline())
     keeper.kill()

@@ -265,9 +265,9 @@ def test_a_run_that_waits_or_works_beats_all_the_time(instance: dg.DagsterInstan
         assert first
         wait_until(lambda: (beat := get_heartbeat(db, run.run_id)) and beat.beat_at > first.beat_at)
         first.machine = ELSEWHERE
-        assert judge(first, first.beat_at + 61) == "silent"
+        assert judge(first, first.beat_at + SILENT_S + 1) == "silent"
         first.machine = ""  # where the machine cannot be told, beats are all there is
-        assert judge(first, first.beat_at + 59) == "alive"
+        assert judge(first, first.beat_at + SILENT_S - 1) == "alive"
     last = get_heartbeat(db, run.run_id)
     assert last
     assert judge(last, last.beat_at + 3600) == "alive"  # this process is there
