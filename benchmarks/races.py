@@ -151,8 +151,8 @@ def _run_when_told() -> None:
             with open_workspace(load_settings(), db, key, run_id, force=True) as kb:
                 for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
                     stage()
-                if kb.build_candidate().status == "candidate":
-                    kb.publish()
+                kb.build_candidate()
+                kb.publish()
             row = get_refresh(db, key, run_id)
             ended = row.status if row else "nothing"
         except KbError as error:
