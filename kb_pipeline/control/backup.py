@@ -103,7 +103,10 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError("another backup of this home is being made; wait for it") from None
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # closing would not do while a child is being forked: it has it open too
 
 
 def _make(settings: Settings, db: Database, folder: Path) -> dict[str, Any]:

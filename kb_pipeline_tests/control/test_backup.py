@@ -28,6 +28,7 @@ from kb_pipeline.control.table_files import dump_tables, load_tables
 from kb_pipeline.control.versions import live_manifest
 from kb_pipeline.errors import DamagedBackup, SchemaTooNew, UsageError
 from kb_pipeline.model import KbKey
+from kb_pipeline.settings import Settings
 from kb_pipeline_tests.control.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.control.test_control import apply
 from kb_pipeline_tests.control.test_isolation import MODELS, row
@@ -206,6 +207,20 @@ def test_backups_made_while_refreshes_publish_are_each_whole(tmp_path: Path, mod
     assert copy.refresh().status in ("ready", "unchanged"), "the last one may have been made before the last version"
     assert copy.refresh().status == "unchanged"
     assert copy.doubled() == {}
+
+
+def test_a_process_that_is_being_forked_meanwhile_does_not_hold_the_next_backup_up(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, "", tmp_path / "data", "", (), "text")
+    with backup._one_at_a_time(settings):
+        child = os.fork()  # has the lock's file open until it executes another program
+        if child == 0:
+            signal.pause()
+    try:
+        with backup._one_at_a_time(settings), pytest.raises(UsageError), backup._one_at_a_time(settings):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_what_is_erased_while_a_backup_begins_is_not_in_it(
