@@ -32,8 +32,8 @@ LIMIT = 2.0
 _LOOKED_AT = (200, 2000)
 _LOOK_LIMIT_S = 2.0
 """The daemon's interval: beyond it the queue waits for itself."""
-_AT_ONCE = 2
-"""Runs of a tenant that has a plan without limits."""
+_MADE_UP = 30
+"""So many may end while the others are being queued."""
 _PATIENCE_S = 900.0
 _SAME_SITES = 20
 """So many sites have the KBs of `big`: enough that no run finds much of its text in its tenant's cache."""
@@ -120,10 +120,11 @@ class Installation:
         return self._instance.get_runs_count(dg.RunsFilter(tags={"kb/tenant": tenant}, statuses=chosen))
 
     def load(self, queued: int) -> None:
-        """Queue so many runs of `big`, and wait until some of them have a worker and the others wait."""
-        self.apply("big", queued + _AT_ONCE)
-        if not wait(lambda: self.count("big", *_WAITING) >= queued and self.count("big", "STARTED"), _PATIENCE_S):
-            raise TimeoutError(f"not {queued} runs were queued and some started")
+        """Have so many runs of `big` wait while some of them have a worker; what ends meanwhile is made up for."""
+        while (missing := queued - self.count("big", *_WAITING)) > 0:
+            self.apply("big", missing + _MADE_UP)
+            if not wait(lambda: self.count("big") >= self._made["big"] and self.count("big", "STARTED"), _PATIENCE_S):
+                raise TimeoutError(f"not {queued} runs were queued and some started")
 
     def settle(self) -> None:
         """Take what waits out of the queue, and wait until what runs has ended."""
