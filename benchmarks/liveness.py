@@ -18,11 +18,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.deployment import Supervisor, descendants, fresh_home, kill, wait
+from benchmarks.pages import Answer, PageServer
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -53,30 +53,17 @@ class Trial:
         return all(s is not None and s <= LIMIT_S for s in seconds) and self.runs_of_next_tick == 1
 
 
-class Site:
+class Site(PageServer):
     """One page, kept back until it is let go."""
 
     def __init__(self) -> None:
         self.answers = threading.Event()
-        site = self
+        super().__init__(self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.answers.wait(600)
-                body = b"<html><body><h1>Orchard</h1><p>Pears ripen after they are picked, in a cool dark cellar."
-                self.send_response(200 if self.path == "/" else 404)
-                self.send_header("Content-Type", "text/html")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def _answer(self, path: str, _agent: str) -> Answer:
+        self.answers.wait(600)
+        text = "<html><body><h1>Orchard</h1><p>Pears ripen after they are picked, in a cool dark cellar."
+        return 200 if path == "/" else 404, "text/html", text
 
 
 def victims(target: str, ui: int, worker: int) -> list[int]:
@@ -104,7 +91,7 @@ def run_trial(target: str) -> Trial:
                 return _measure(target, instance, supervisor, site)
             finally:
                 supervisor.stop()
-                site.server.shutdown()
+                site.stop()
 
 
 def _measure(target: str, instance: dg.DagsterInstance, supervisor: Supervisor, site: Site) -> Trial:

@@ -18,13 +18,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 from time import monotonic
 from typing import Any
+
+from benchmarks.pages import Answer, PageServer
 
 RUNS = (("acme", "run-1"), ("acme", "run-2"), ("beta", "run-3"), ("coda", "run-4"))
 """Tenant and run."""
@@ -34,44 +35,25 @@ _LINKS = 4
 _HOSTS = 5000
 
 
-class Log:
+class Log(PageServer):
     """A server of endless pages that asks for a delay and notes who came when."""
 
     def __init__(self, delay_s: float) -> None:
         self.arrivals: list[tuple[float, str]] = []
-        log, lock = self, threading.Lock()
+        self._delay_s, self._lock = delay_s, threading.Lock()
+        super().__init__(self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                with lock:
-                    log.arrivals.append((monotonic(), self.headers["User-Agent"].partition("/")[0]))
-                if self.path == "/robots.txt":
-                    self._send("text/plain", f"User-agent: *\nCrawl-delay: {delay_s}\n")
-                    return
-                name = self.path.strip("/") or "0"
-                if not name.isdecimal():
-                    self.send_error(404)
-                    return
-                number = int(name)
-                links = "".join(f"<a href=/{_LINKS * number + n}>next</a>" for n in range(1, _LINKS + 1))
-                self._send("text/html", f"<html><body><p>{_words(number)} {links}")
-
-            def _send(self, kind: str, body: str) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body.encode())
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def _answer(self, path: str, agent: str) -> Answer:
+        with self._lock:
+            self.arrivals.append((monotonic(), agent.partition("/")[0]))
+        if path == "/robots.txt":
+            return 200, "text/plain", f"User-agent: *\nCrawl-delay: {self._delay_s}\n"
+        name = path.strip("/") or "0"
+        if not name.isdecimal():
+            return 404, "text/html", ""
+        number = int(name)
+        links = "".join(f"<a href=/{_LINKS * number + n}>next</a>" for n in range(1, _LINKS + 1))
+        return 200, "text/html", f"<html><body><p>{_words(number)} {links}"
 
 
 def _words(number: int) -> str:
@@ -95,7 +77,7 @@ def measure(database_url: str, folder: Path, requests: int, delay_s: float) -> d
         for run in runs:
             run.terminate()
             run.wait()
-        log.server.shutdown()
+        log.stop()
     return _judged(log.arrivals, delay_s)
 
 

@@ -15,15 +15,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any, cast
 
 from benchmarks.deployment import fresh_home
+from benchmarks.pages import Answer, PageServer
 from benchmarks.politeness import postgres
 
 _KEY = "acme/docs"
@@ -32,31 +31,18 @@ _RUNNERS = 4
 _IDS = {"pages": "key", "documents": "document_id", "chunks": "chunk_id"}
 
 
-class Site:
+class Site(PageServer):
     """A few pages that all change when `number` does."""
 
     def __init__(self) -> None:
         self.number = 0
-        site = self
+        super().__init__(self._answer)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                links = "".join(f'<a href="/{page}">Page {page}</a> ' for page in range(_PAGES))
-                text = f"Edition {site.number} of the handbook of our orchard, page {self.path}: pears ripen late."
-                body = f"<html><body><main><h1>{self.path}</h1><p>{text}</p>{links}</main></body></html>".encode()
-                self.send_response(404 if self.path.endswith((".txt", ".xml")) else 200)
-                self.send_header("Content-Type", "text/html")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def _answer(self, path: str, _agent: str) -> Answer:
+        links = "".join(f'<a href="/{page}">Page {page}</a> ' for page in range(_PAGES))
+        text = f"Edition {self.number} of the handbook of our orchard, page {path}: pears ripen late."
+        page = f"<html><body><main><h1>{path}</h1><p>{text}</p>{links}</main></body></html>"
+        return 404 if path.endswith((".txt", ".xml")) else 200, "text/html", page
 
 
 class Runner:
@@ -106,7 +92,7 @@ def race(races: int) -> dict[str, Any]:
             outcomes.update(ended)
             is_good = ended.count("ready") == 1 and set(ended) <= {"ready", "LeaseHeld", "unchanged"}
             good += is_good and _is_sound(number)
-    site.server.shutdown()
+    site.stop()
     return {"races": races, "one_published": good, "outcomes": dict(outcomes)}
 
 

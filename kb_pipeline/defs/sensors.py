@@ -2,6 +2,7 @@
 # No `from __future__ import annotations`: Dagster reads the annotations of a sensor's parameters.
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -41,7 +42,7 @@ def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     if gone:
         changes.append(knowledge_bases.build_delete_request(gone))
     asked = _first_keys_asked(context.instance)
-    first = [_request(kb, key) for kb in in_turn(list_unstarted_kbs(db)) if (key := _first_key(kb)) not in asked]
+    first = [_request(kb.key, key) for kb in in_turn(list_unstarted_kbs(db)) if (key := _first_key(kb)) not in asked]
     skip = None if changes or first else "catalogue and partitions agree"
     return dg.SensorResult(run_requests=first[:_MAX_REQUESTS], dynamic_partitions_requests=changes, skip_reason=skip)
 
@@ -75,7 +76,7 @@ def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.Sensor
     due = {kb: tick for kb in kbs if (tick := _newest_tick(kb, window))}
     asked = in_turn(due)[:_MAX_REQUESTS]
     left = window.without(asked) if len(asked) < len(due) else _Window(window.until, window.until, {})
-    requests = [_request(kb, f"{kb.key}@{due[kb].isoformat()}") for kb in asked]
+    requests = [_request(kb.key, f"{kb.key}@{due[kb].isoformat()}") for kb in asked]
     return dg.SensorResult(run_requests=requests, cursor=left.write(), skip_reason=None if requests else "no KB is due")
 
 
@@ -150,10 +151,8 @@ def _runs_of(instance: dg.DagsterInstance, requests: list[WaitingRequest]) -> di
 
 
 def _run_for(request: WaitingRequest) -> dg.RunRequest:
-    key = str(request.key)
     wishes = {f"{WISH_TAGS}{wish}": "true" for wish in request.wishes}
-    tags = tags_of(key) | wishes | {REQUEST_TAG: request.id}
-    return dg.RunRequest(run_key=f"request/{request.id}", partition_key=key, tags=tags)
+    return _request(request.key, f"request/{request.id}", wishes | {REQUEST_TAG: request.id})
 
 
 @dg.run_failure_sensor(
@@ -173,8 +172,8 @@ def lost_refreshes(context: dg.RunFailureSensorContext) -> None:
     end_refresh(open_database(), key, run.run_id, "failed", message=message)
 
 
-def _request(kb: KbRecord, run_key: str) -> dg.RunRequest:
-    return dg.RunRequest(run_key=run_key, partition_key=str(kb.key), tags=tags_of(str(kb.key)))
+def _request(key: KbKey, run_key: str, tags: Mapping[str, str] | None = None) -> dg.RunRequest:
+    return dg.RunRequest(run_key=run_key, partition_key=str(key), tags=tags_of(str(key)) | dict(tags or {}))
 
 
 def _present(context: dg.SensorEvaluationContext) -> list[str]:
