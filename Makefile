@@ -51,7 +51,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.refresh --pages 2000
 	test ! -d $(REAL_SITE) || $(BIN)/python -m benchmarks.refresh --site $(REAL_SITE)
 	KB_TEST_RANDOM_KILLS=50 KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/crash
-	KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/control/test_erase.py -k any_step
+	KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/operations/test_erase_document.py -k any_step
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

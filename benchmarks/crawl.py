@@ -157,9 +157,9 @@ def _scrapy(url: str) -> tuple[int, float]:
 
 def _crawl(url: str, folder: Path, *, again: bool) -> tuple[int, float]:
     """The crawl as a refresh runs it, with the turns of its host decided in a control plane."""
-    from kb_pipeline.control.database import Database
-    from kb_pipeline.control.host_clocks import SharedTurns
-    from kb_pipeline.fetch.web.crawl import crawl
+    from kb_pipeline.control.coordination.host_limits import SharedTurns
+    from kb_pipeline.control.db.engine import Database
+    from kb_pipeline.fetch.web.crawl.process import crawl
     from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
 
     rules = CrawlRules(
@@ -177,8 +177,8 @@ def _known(journal: Path) -> Path:
     """What the first crawl kept, as a refresh hands it to the next one."""
     import polars as pl
 
-    from kb_pipeline.fetch.web.journal import segments
-    from kb_pipeline.fetch.web.known import COLUMNS
+    from kb_pipeline.fetch.web.crawl.journal import segments
+    from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS
 
     rows = pl.concat([pl.read_parquet(path, columns=[*COLUMNS[:6], "rendered", "shell"]) for path in segments(journal)])
     none = pl.lit(None, pl.String)

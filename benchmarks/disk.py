@@ -33,24 +33,24 @@ from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import embedding_text
 from kb_pipeline.clean.refresh import refresh_documents
 from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.control import versions
-from kb_pipeline.control.catalogue import apply_spec
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.housekeeping import tidy_kb, tidy_vectors
-from kb_pipeline.control.leases import hold_lease, release_lease
+from kb_pipeline.control.coordination.leases import hold_lease, release_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs import versions
+from kb_pipeline.control.kbs.catalog import apply_spec
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
 from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.embed.vectors import check_vectors
-from kb_pipeline.fetch.pages import pages_schema
-from kb_pipeline.fetch.web.journal import JournalWriter, Row, segments
-from kb_pipeline.index.candidate import build_candidate, pin_candidate
-from kb_pipeline.index.upkeep import tidy_tables
+from kb_pipeline.fetch.fetch_state import pages_schema
+from kb_pipeline.fetch.web.crawl.journal import JournalWriter, Row, segments
+from kb_pipeline.maintenance.garbage_collection import tidy_tables
 from kb_pipeline.model import EmbeddingModel, document_id
+from kb_pipeline.operations.housekeeping import tidy_kb, tidy_vectors
+from kb_pipeline.publish.candidate import build_candidate, pin_candidate
 from kb_pipeline.settings import Settings
-from kb_pipeline.spec import parse_spec
-from kb_pipeline.storage import KbPaths, adopt_segments, folder_bytes
-from kb_pipeline.tables import PAGES, KbStore
+from kb_pipeline.spec.kb_file import parse_spec
+from kb_pipeline.store.lance_table import PAGES, KbStore
+from kb_pipeline.store.paths import KbPaths, adopt_segments, folder_bytes
 
 CEILING = 1.5
 """The most that the folder may weigh after 50 refreshes of 1 %, as a multiple of a fresh build's."""

@@ -73,9 +73,9 @@ class Installation:
 
     def apply(self, tenant: str, count: int) -> list[str]:
         """So many new KBs; their keys. The catalogue's sensor asks for their first builds."""
-        from kb_pipeline.control.catalogue import apply_spec
+        from kb_pipeline.control.kbs.catalog import apply_spec
         from kb_pipeline.defs.resources import open_database
-        from kb_pipeline.spec import parse_spec
+        from kb_pipeline.spec.kb_file import parse_spec
 
         first = self._made.get(tenant, 0)
         self._made[tenant] = first + count

@@ -28,9 +28,9 @@ schedule: {{cron: "{minute} * * * *", timezone: Europe/Berlin}}
 
 def fill(tenants: int, kbs: int) -> None:
     """Apply so many KBs in all, evenly among the tenants."""
-    from kb_pipeline.control.catalogue import apply_spec
+    from kb_pipeline.control.kbs.catalog import apply_spec
     from kb_pipeline.defs.resources import open_database
-    from kb_pipeline.spec import parse_spec
+    from kb_pipeline.spec.kb_file import parse_spec
 
     for number in range(kbs):
         yaml = _SPEC.format(tenant=f"tenant-{number % tenants}", kb=f"kb-{number}", minute=number % 60)

@@ -95,8 +95,8 @@ def run_trial(target: str) -> Trial:
 
 
 def _measure(target: str, instance: dg.DagsterInstance, supervisor: Supervisor, site: Site) -> Trial:
-    from kb_pipeline.control.heartbeats import list_heartbeats
-    from kb_pipeline.control.leases import current_lease
+    from kb_pipeline.control.coordination.leases import current_lease
+    from kb_pipeline.control.runs.heartbeats import list_heartbeats
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.model import KbKey
 
@@ -146,9 +146,9 @@ def _count(instance: dg.DagsterInstance, tick: float) -> int:
 
 
 def _apply(url: str) -> None:
-    from kb_pipeline.control.catalogue import apply_spec
+    from kb_pipeline.control.kbs.catalog import apply_spec
     from kb_pipeline.defs.resources import open_database
-    from kb_pipeline.spec import parse_spec
+    from kb_pipeline.spec.kb_file import parse_spec
 
     source = {"name": "site", "type": "web", "start_urls": [url], "delay_s": 0, "sitemap": "off"}
     spec = {"tenant": "acme", "kb": "docs", "sources": [source], "schedule": {"cron": "* * * * *"},

@@ -107,9 +107,9 @@ def _judged(arrivals: list[tuple[float, str]], delay_s: float) -> dict[str, Any]
 
 def reserve(database_url: str) -> float:
     """Turns that one crawl can reserve a second, at hosts that it has met."""
-    from kb_pipeline.control.database import Database
-    from kb_pipeline.control.host_clocks import SharedTurns
-    from kb_pipeline.fetch.web.turns import Report
+    from kb_pipeline.control.coordination.host_limits import SharedTurns
+    from kb_pipeline.control.db.engine import Database
+    from kb_pipeline.host_scheduler import Report
 
     turns = SharedTurns(Database(database_url), "bench", "reserve")
     reports = {f"h{n}.example": Report(1.0, wants=True, heard_ago_s=0.0, answers=1) for n in range(_HOSTS)}
@@ -120,9 +120,9 @@ def reserve(database_url: str) -> float:
 
 
 def _work(tenant: str, run: str, url: str, database_url: str, folder: str) -> None:
-    from kb_pipeline.control.database import Database
-    from kb_pipeline.control.host_clocks import SharedTurns
-    from kb_pipeline.fetch.web.crawl import crawl
+    from kb_pipeline.control.coordination.host_limits import SharedTurns
+    from kb_pipeline.control.db.engine import Database
+    from kb_pipeline.fetch.web.crawl.process import crawl
     from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
 
     rules = CrawlRules(

@@ -70,9 +70,9 @@ class Runner:
 
 def race(races: int) -> dict[str, Any]:
     """Run so many on the home of the environment; what came of them."""
-    from kb_pipeline.control.catalogue import apply_spec
+    from kb_pipeline.control.kbs.catalog import apply_spec
     from kb_pipeline.defs.resources import open_database
-    from kb_pipeline.spec import parse_spec
+    from kb_pipeline.spec.kb_file import parse_spec
 
     site = Site()
     source = {"name": "site", "type": "web", "start_urls": [site.url], "delay_s": 0, "sitemap": "off"}
@@ -98,12 +98,12 @@ def race(races: int) -> dict[str, Any]:
 
 def _is_sound(number: int) -> bool:
     """Whether as many versions were published as races run, and no row is there twice."""
-    from kb_pipeline.control.versions import live_manifest
+    from kb_pipeline.control.kbs.versions import live_manifest
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.model import KbKey
     from kb_pipeline.settings import load_settings
-    from kb_pipeline.storage import KbPaths
-    from kb_pipeline.tables import KbStore
+    from kb_pipeline.store.lance_table import KbStore
+    from kb_pipeline.store.paths import KbPaths
 
     key = KbKey.parse(_KEY)
     tables = KbStore(KbPaths(load_settings().data_dir, key)).tables
@@ -122,11 +122,11 @@ def _runners() -> Iterator[list[Runner]]:
 
 
 def _run_when_told() -> None:
-    from kb_pipeline.control.refreshes import get_refresh
-    from kb_pipeline.control.workspace import open_workspace
+    from kb_pipeline.control.runs.refreshes import get_refresh
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.errors import KbError
     from kb_pipeline.model import KbKey
+    from kb_pipeline.operations.refresh import open_workspace
     from kb_pipeline.settings import load_settings
 
     db, key = open_database(), KbKey.parse(_KEY)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.disk import Home, make_page
-from kb_pipeline.control.versions import manifest_as_of
+from kb_pipeline.control.kbs.versions import manifest_as_of
 from kb_pipeline.index.search import Mode, search_version
 
 CEILING_S = 2.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.db.engine import Database
 from kb_pipeline_tests.databases import (
     CONTROL,
     ON_POSTGRES,

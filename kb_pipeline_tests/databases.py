@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import NullPool, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.db.engine import Database
 
 ON_POSTGRES = os.environ.get("KB_TEST_DATABASE") == "postgres"
 """Whether homes have their control plane, and Dagster's storage with it, on Postgres."""

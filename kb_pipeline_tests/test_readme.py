@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from kb_pipeline.definitions import defs
-from kb_pipeline.launch_settings import LAUNCH_VARIABLES
+from kb_pipeline.defs.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.settings import COMMAND_VARIABLES, VARIABLES
-from kb_pipeline.spec import load_spec, parse_spec
+from kb_pipeline.spec.kb_file import load_spec, parse_spec
 from kb_pipeline_tests.kb import Kb
 from kb_pipeline_tests.site import serve_site
 

@@ -25,9 +25,9 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "kb_pipeline.cli.app",  # not what makes consoles: they look at the output they have when they are made
-        "kb_pipeline.control.replay",
-        "kb_pipeline.control.status",
-        "kb_pipeline.control.workspace",
+        "kb_pipeline.operations.replay",
+        "kb_pipeline.control.runs.status",
+        "kb_pipeline.operations.refresh",
         "kb_pipeline.defs.instance",
         "kb_pipeline_tests.warm",
         "rich.table",

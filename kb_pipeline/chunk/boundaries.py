@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from kb_pipeline.chunk.outline import Outline
-from kb_pipeline.chunk.ruler import Ruler
+from kb_pipeline.chunk.token_counter import Ruler
 
 # Only from the first full stop of a run, and without giving any back: a line of dots would take quadratic time.
 _SENTENCE = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]*_]*+\s+|[。！？｡]+[」』）]*\s*")

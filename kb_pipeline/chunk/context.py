@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from math import ceil
 
+from kb_pipeline.chunk.link_text import words_of
 from kb_pipeline.chunk.outline import heading_name
-from kb_pipeline.chunk.words import words_of
 
 _TITLE_BUDGET = 20
 _HEADINGS_BUDGET = 32

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from kb_pipeline.chunk.link_text import words_of
 from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import Tokenizer, chunk_document, embedding_text
-from kb_pipeline.chunk.words import words_of
 from kb_pipeline.model import ReportProgress, StageReport, digest
-from kb_pipeline.tables import CHUNKS, DOCUMENTS, KbStore, LanceTable
+from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, KbStore, LanceTable
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kb_pipeline.chunk.outline import Outline
-from kb_pipeline.chunk.ruler import Ruler
+from kb_pipeline.chunk.token_counter import Ruler
 
 
 @dataclass(slots=True)

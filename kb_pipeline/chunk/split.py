@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from kb_pipeline.chunk.boundaries import best_stop, overlap_start
 from kb_pipeline.chunk.context import context_line, embedding_text
 from kb_pipeline.chunk.outline import Outline, read_outline
-from kb_pipeline.chunk.ruler import Ruler, Tokenizer
 from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.sections import read_sections
+from kb_pipeline.chunk.token_counter import Ruler, Tokenizer
 from kb_pipeline.model import Chunk
 
 __all__ = ["Tokenizer", "chunk_document", "embedding_text"]

@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from kb_pipeline.clean.likeness import ALIKE_BITS
-from kb_pipeline.clean.pool import clean_documents
 from kb_pipeline.clean.rules import CleaningRules
+from kb_pipeline.clean.simhash import ALIKE_BITS
+from kb_pipeline.clean.worker_pool import clean_documents
 from kb_pipeline.model import (
     Document,
     RawDocument,
@@ -21,8 +21,8 @@ from kb_pipeline.model import (
     digest,
     document_id,
 )
-from kb_pipeline.storage import read_bodies
-from kb_pipeline.tables import DOCUMENTS, PAGES, KbStore, LanceTable
+from kb_pipeline.store.lance_table import DOCUMENTS, PAGES, KbStore, LanceTable
+from kb_pipeline.store.paths import read_bodies
 
 if TYPE_CHECKING:
     import polars as pl

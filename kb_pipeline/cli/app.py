@@ -109,8 +109,8 @@ def build(
     """
     from kb_pipeline.cli.build import EXIT_STATUS, run_refresh
     from kb_pipeline.cli.output import out, print_json, print_stages, warn
-    from kb_pipeline.control.catalogue import get_kb
-    from kb_pipeline.control.run_requests import request_run
+    from kb_pipeline.control.kbs.catalog import get_kb
+    from kb_pipeline.control.runs.requests import request_run
 
     if force:
         require_scope("manage")  # it lets through what would wait for approval
@@ -142,7 +142,7 @@ def _say(message: str) -> None:
 def status(kb: KbArgument, as_json: JsonOption = False) -> None:
     """Show the live version, what runs now and how the last refresh ended."""
     from kb_pipeline.cli.output import out, print_json, print_stages
-    from kb_pipeline.control.status import describe_kb
+    from kb_pipeline.control.runs.status import describe_kb
 
     described = describe_kb(Session().db, _key(kb))
     if as_json:
@@ -173,8 +173,8 @@ def search(
     """Search the live version, or an earlier one."""
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.cli.search import hits_as_json, print_hits, search_kb
-    from kb_pipeline.control.reading import read_version
     from kb_pipeline.index.documents import provenance_of
+    from kb_pipeline.operations.search import read_version
 
     session, key = Session(), _key(kb)
     store = session.store(key)
@@ -238,8 +238,8 @@ def page(
 def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
     """List what could not be turned into searchable text, at which stage and why."""
     from kb_pipeline.cli.output import print_failures, print_json
-    from kb_pipeline.control.catalogue import get_kb
-    from kb_pipeline.control.failures import list_failures
+    from kb_pipeline.control.kbs.catalog import get_kb
+    from kb_pipeline.control.runs.failures import list_failures
 
     session, key = Session(), _key(kb)
     get_kb(session.db, key)
@@ -272,7 +272,7 @@ def retry(
 def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
     """List the versions of a KB, newest first."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.versions import list_versions
+    from kb_pipeline.control.kbs.versions import list_versions
 
     rows = list(list_versions(Session().db, _key(kb)))
     if as_json:
@@ -295,7 +295,7 @@ def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
 def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
     """Make an earlier version live again; nothing is fetched, embedded or copied."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.rollback import rollback_kb
+    from kb_pipeline.operations.rollback import rollback_kb
 
     session = Session()
     result = rollback_kb(session.settings, session.db, _key(kb), version)
@@ -309,7 +309,7 @@ def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = Fal
 def approve(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
     """Publish a version that a check held."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.approval import approve_version
+    from kb_pipeline.operations.approve import approve_version
 
     session = Session()
     result = approve_version(session.settings, session.db, _key(kb), version)
@@ -376,7 +376,7 @@ def replay(
     """Make a document's chunks again from its stored bytes by the recorded rules; exit status 1 if they differ."""
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.cli.replay import print_replay
-    from kb_pipeline.control.replay import replay_document
+    from kb_pipeline.operations.replay import replay_document
 
     session, kb_key = Session(), _key(kb)
     result = replay_document(session.store(kb_key), session.manifest(kb_key, as_of), key)
@@ -394,7 +394,7 @@ def erase(
     """Remove a document from every kept version, raw bytes, caches and indexes for good; prints the receipt."""
     from kb_pipeline.cli.erase import print_receipt
     from kb_pipeline.cli.output import print_json
-    from kb_pipeline.control.erase import erase_document, lift_erasure
+    from kb_pipeline.operations.erase_document import erase_document, lift_erasure
 
     session, kb_key = Session(), _key(kb)
     if lift:
@@ -421,7 +421,7 @@ def backup(
 ) -> None:
     """Copy control plane and data as they are at one moment, while refreshes go on."""
     from kb_pipeline.cli.backup import print_outcome
-    from kb_pipeline.control.backup import make_backup
+    from kb_pipeline.operations.backup import make_backup
 
     session = Session()
     print_outcome(make_backup(session.settings, session.db, directory), as_json=as_json)
@@ -435,7 +435,7 @@ def restore(
 ) -> None:
     """Put a backup into an empty home, every checksum verified before, every live version searched once."""
     from kb_pipeline.cli.backup import print_outcome, settings_of
-    from kb_pipeline.control.restore import restore_backup
+    from kb_pipeline.operations.restore import restore_backup
 
     print_outcome(restore_backup(settings_of(into), directory), as_json=as_json)
 

@@ -9,19 +9,19 @@ from typing import Any
 
 from kb_pipeline.cli.output import warn
 from kb_pipeline.cli.session import is_operator, own_path, require_own
-from kb_pipeline.control.catalogue import apply_spec, check_owner
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.plans import limits_of_anybody
-from kb_pipeline.control.quotas import check_allowed
-from kb_pipeline.control.secrets import variables_of
-from kb_pipeline.control.sources import check_spec
-from kb_pipeline.control.workspace import language_warnings
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs.catalog import apply_spec, check_owner
+from kb_pipeline.control.metering.limits import check_allowed
+from kb_pipeline.control.tenancy.plans import limits_of_anybody
+from kb_pipeline.control.tenancy.secrets import variables_of
 from kb_pipeline.embed.models import is_bundled
 from kb_pipeline.errors import BrowserMissing, InvalidSpec, NoLiveVersion, Problem, UnknownModel
-from kb_pipeline.fetch.web.browser import find_browser
+from kb_pipeline.fetch.web.crawl.find_browser import find_browser
 from kb_pipeline.model import KbKey
+from kb_pipeline.operations.refresh import language_warnings
+from kb_pipeline.operations.source_rules import check_spec
 from kb_pipeline.settings import Settings
-from kb_pipeline.spec import KbSpec, load_spec
+from kb_pipeline.spec.kb_file import KbSpec, load_spec
 
 
 def apply_files(
@@ -108,7 +108,7 @@ def _add_partitions(settings: Settings, keys: Sequence[KbKey]) -> None:
 
 def _found_languages(db: Database, key: KbKey) -> list[str]:
     """The languages of the live version's documents."""
-    from kb_pipeline.control.versions import live_manifest
+    from kb_pipeline.control.kbs.versions import live_manifest
 
     try:
         return list(live_manifest(db, key).get("languages", {}))

@@ -21,7 +21,7 @@ Tenant = Annotated[
 def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
     """List changes, oldest first: by whom, when, from what to what."""
     from kb_pipeline.cli.output import out, print_json, printable
-    from kb_pipeline.control.audit import list_entries
+    from kb_pipeline.control.tenancy.audit import list_entries
 
     entries = list_entries(Session().db, tenant)
     if as_json:
@@ -43,7 +43,7 @@ def verify(as_json: JsonOption = False) -> None:
     from dataclasses import asdict
 
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.audit import verify as verify_all
+    from kb_pipeline.control.tenancy.audit import verify as verify_all
 
     chains = verify_all(Session().db)
     if as_json:

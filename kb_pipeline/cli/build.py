@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kb_pipeline.cli.output import err
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.heartbeats import database_time, take_from_dead
-from kb_pipeline.control.leases import current_lease
-from kb_pipeline.control.refreshes import get_refresh
-from kb_pipeline.control.schema import Refresh
-from kb_pipeline.control.tenants import require_active
+from kb_pipeline.control.coordination.leases import current_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Refresh
+from kb_pipeline.control.runs.heartbeats import database_time, take_from_dead
+from kb_pipeline.control.runs.refreshes import get_refresh
+from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import LeaseHeld
 from kb_pipeline.model import KbKey
 from kb_pipeline.processes import SAFE_PYTHON

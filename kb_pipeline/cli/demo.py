@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 from kb_pipeline.cli.build import EXIT_STATUS, run_refresh
 from kb_pipeline.cli.output import err, out, print_stages
 from kb_pipeline.cli.search import print_hits, search_kb
-from kb_pipeline.control.catalogue import apply_spec
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.sources import check_spec
-from kb_pipeline.control.versions import live_manifest
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs.catalog import apply_spec
+from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.model import KbKey
+from kb_pipeline.operations.source_rules import check_spec
 from kb_pipeline.settings import Settings, load_settings
-from kb_pipeline.spec import KbSpec, parse_spec
-from kb_pipeline.storage import KbPaths
-from kb_pipeline.tables import KbStore
+from kb_pipeline.spec.kb_file import KbSpec, parse_spec
+from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.paths import KbPaths
 
 _LOOPBACK = "127.0.0.0/8"
 _QUESTIONS = 3

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.db.engine import Database
 from kb_pipeline.errors import BrowserMissing, KbError, Unhealthy
 from kb_pipeline.settings import Settings, load_settings
 
@@ -80,7 +80,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _control_plane(settings: Settings) -> str:
-    from kb_pipeline.control.catalogue import list_kbs
+    from kb_pipeline.control.kbs.catalog import list_kbs
 
     db = Database(settings.database_url)
     return f"{db.url.get_backend_name()}, {sum(1 for _ in list_kbs(db))} KBs"
@@ -88,7 +88,7 @@ def _control_plane(settings: Settings) -> str:
 
 def check_clock(settings: Settings) -> str:
     """Leases and heartbeats are compared across machines; one whose clock is off loses its own or takes others'."""
-    from kb_pipeline.control.heartbeats import database_time
+    from kb_pipeline.control.runs.heartbeats import database_time
 
     db = Database(settings.database_url)
     before = time.time()
@@ -111,7 +111,7 @@ def _dagster(settings: Settings) -> str:
 
 
 def _migrations(settings: Settings) -> str:
-    from kb_pipeline.control.schema_revision import HEAD
+    from kb_pipeline.control.db.schema_revision import HEAD
     from kb_pipeline.defs.health import check_schemas
     from kb_pipeline.defs.instance import open_instance
 
@@ -160,7 +160,7 @@ def _network(settings: Settings) -> str:
 
 
 def _browser(settings: Settings) -> str:
-    from kb_pipeline.fetch.web.browser import find_browser
+    from kb_pipeline.fetch.web.crawl.find_browser import find_browser
 
     try:
         return f"{find_browser(settings.browser)} renders pages"

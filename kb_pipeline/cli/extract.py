@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kb_pipeline.clean.plain import plain_text
-from kb_pipeline.clean.pool import clean_documents
+from kb_pipeline.clean.plain_text import plain_text
 from kb_pipeline.clean.rules import CleaningRules
+from kb_pipeline.clean.worker_pool import clean_documents
 from kb_pipeline.model import RawDocument, Rejected
 
 _TYPES = {".html": "text/html", ".htm": "text/html", ".xhtml": "application/xhtml+xml", ".md": "text/markdown",

@@ -10,7 +10,7 @@ import typer
 from kb_pipeline.cli.session import JsonOption, Session
 
 if TYPE_CHECKING:
-    from kb_pipeline.control.flags import Scope
+    from kb_pipeline.control.flags.overrides import Scope
     from kb_pipeline.model import KbKey
 
 flag_app = typer.Typer(help="List flags; set them for everybody, a share, a tenant or a KB.", no_args_is_help=True)
@@ -27,7 +27,7 @@ def list_them(
 ) -> None:
     """List the flags with all that is set, or what they are for one KB and why."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.flags import list_states
+    from kb_pipeline.control.flags.overrides import list_states
 
     session = Session()
     rows = _effective(session, kb) if kb else list_states(session.db)
@@ -50,7 +50,7 @@ def set_it(
     as_json: JsonOption = False,
 ) -> None:
     """Give a KB, a tenant or (without either) everybody a variant; refreshes go by it from the next one on."""
-    from kb_pipeline.control.flags import set_variant
+    from kb_pipeline.control.flags.overrides import set_variant
 
     session = Session()
     set_variant(session.db, name, variant, _scope(tenant, kb), session.settings.actor)
@@ -64,7 +64,7 @@ def rollout(
     as_json: JsonOption = False,
 ) -> None:
     """Give a variant to a percentage of the KBs; raised later, it keeps those that have it."""
-    from kb_pipeline.control.flags import set_rollout
+    from kb_pipeline.control.flags.overrides import set_rollout
 
     session = Session()
     set_rollout(session.db, name, [_share(name, share) for share in shares], session.settings.actor)
@@ -74,7 +74,7 @@ def rollout(
 @flag_app.command()
 def clear(name: Name, tenant: TenantOption = None, kb: KbOption = None, as_json: JsonOption = False) -> None:
     """Take back what is set for a KB, a tenant or (without either) everybody, with the rollout."""
-    from kb_pipeline.control.flags import clear_flag
+    from kb_pipeline.control.flags.overrides import clear_flag
 
     session = Session()
     clear_flag(session.db, name, _scope(tenant, kb), session.settings.actor)
@@ -82,7 +82,7 @@ def clear(name: Name, tenant: TenantOption = None, kb: KbOption = None, as_json:
 
 
 def _scope(tenant: str | None, kb: str | None) -> Scope:
-    from kb_pipeline.control.flags import EVERYBODY, Scope
+    from kb_pipeline.control.flags.overrides import EVERYBODY, Scope
     from kb_pipeline.errors import UsageError
     from kb_pipeline.model import check_slug
 
@@ -105,8 +105,8 @@ def _share(name: str, written: str) -> tuple[str, float]:
 
 
 def _effective(session: Session, kb: str) -> list[dict[str, Any]]:
-    from kb_pipeline.control.catalogue import get_kb
-    from kb_pipeline.control.flag_provider import evaluate_flags
+    from kb_pipeline.control.flags.provider import evaluate_flags
+    from kb_pipeline.control.kbs.catalog import get_kb
 
     key = get_kb(session.db, _key(kb)).key
     return [
@@ -129,7 +129,7 @@ def _key(text: str) -> KbKey:
 
 def _show(session: Session, name: str, *, as_json: bool) -> None:
     from kb_pipeline.cli.output import print_json
-    from kb_pipeline.control.flags import list_states
+    from kb_pipeline.control.flags.overrides import list_states
 
     (state,) = (row for row in list_states(session.db) if row["flag"] == name)
     if as_json:

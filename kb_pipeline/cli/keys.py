@@ -25,7 +25,7 @@ def create(
     from datetime import timedelta
 
     from kb_pipeline.cli.output import err, out, print_json
-    from kb_pipeline.control.api_keys import create_key
+    from kb_pipeline.control.tenancy.api_keys import create_key
 
     session = Session()
     lifetime = timedelta(days=days) if days else None
@@ -41,8 +41,8 @@ def create(
 def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     """List the keys: what they may do, until when, when they were used last (to the hour)."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.api_keys import list_keys
-    from kb_pipeline.control.tenants import get_tenant
+    from kb_pipeline.control.tenancy.api_keys import list_keys
+    from kb_pipeline.control.tenancy.tenants import get_tenant
 
     session = Session()
     get_tenant(session.db, tenant)
@@ -64,7 +64,7 @@ def revoke(
 ) -> None:
     """Refuse a key from now on."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.api_keys import revoke_key
+    from kb_pipeline.control.tenancy.api_keys import revoke_key
 
     session = Session()
     described = revoke_key(session.db, tenant, key_id, session.settings.actor)

@@ -18,8 +18,8 @@ def apply(
 ) -> None:
     """Create or change plans; nothing is applied unless every file is valid."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.plans import apply_plans
-    from kb_pipeline.plan_file import load_plan
+    from kb_pipeline.control.tenancy.plans import apply_plans
+    from kb_pipeline.spec.plan_file import load_plan
 
     specs = [load_plan(path) for path in files]
     session = Session()
@@ -35,7 +35,7 @@ def apply(
 def list_them(as_json: JsonOption = False) -> None:
     """List the plans; what they do not limit is unlimited."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.plans import list_plans
+    from kb_pipeline.control.tenancy.plans import list_plans
 
     plans = list(list_plans(Session().db))
     if as_json:
@@ -50,7 +50,7 @@ def show(
 ) -> None:
     """Show one plan: its limits and prices."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.plans import show_plan
+    from kb_pipeline.control.tenancy.plans import show_plan
 
     shown = show_plan(Session().db, plan)
     if as_json:

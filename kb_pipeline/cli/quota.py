@@ -22,7 +22,7 @@ def quota(
 ) -> None:
     """Show each limit of a tenant: what is used, what is left, when it renews."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.quotas import list_quotas
+    from kb_pipeline.control.metering.limits import list_quotas
 
     session = Session()
     rows = list(list_quotas(session.settings, session.db, tenant))
@@ -48,7 +48,7 @@ def usage(
 ) -> None:
     """Show what was used: pages, bytes, tokens, seconds and what they cost, by KB, day, operation and model."""
     from kb_pipeline.cli.output import print_json
-    from kb_pipeline.control.usage_report import list_usage
+    from kb_pipeline.control.metering.report import list_usage
     from kb_pipeline.errors import UsageError
 
     if as_csv and as_json:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.cli.output import out, print_json, print_table
 from kb_pipeline.cli.session import Session
-from kb_pipeline.control.removal import RunHistory, delete_kb, delete_tenant
-from kb_pipeline.control.tenants import get_tenant, schedule_deletion
+from kb_pipeline.control.tenancy.tenants import get_tenant, schedule_deletion
 from kb_pipeline.errors import UnknownTenant, UsageError
+from kb_pipeline.operations.delete import RunHistory, delete_kb, delete_tenant
 
 if TYPE_CHECKING:
     from kb_pipeline.model import KbKey

@@ -7,9 +7,9 @@ from typing import Any
 
 from kb_pipeline.cli.build import run_refresh
 from kb_pipeline.cli.output import out, print_failures, warn
-from kb_pipeline.control.catalogue import get_kb
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.failures import list_failures
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs.catalog import get_kb
+from kb_pipeline.control.runs.failures import list_failures
 from kb_pipeline.errors import KbError, UsageError
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings

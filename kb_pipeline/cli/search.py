@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from kb_pipeline.clean.plain import plain_text
+from kb_pipeline.clean.plain_text import plain_text
 from kb_pipeline.cli.output import out, printable
 from kb_pipeline.index.search import Hit, Mode, search_version
 from kb_pipeline.settings import Settings
-from kb_pipeline.tables import KbStore
+from kb_pipeline.store.lance_table import KbStore
 
 if TYPE_CHECKING:
-    from kb_pipeline.embed.texts import Embedder
+    from kb_pipeline.embed.protocol import Embedder
 
 _SNIPPET_CHARS = 240
 

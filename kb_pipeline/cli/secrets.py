@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As in ${NAME} of its 
 def set_it(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
     """Store a value, given on stdin or at a prompt: arguments are seen by others and kept by shells."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.secrets import set_secret
+    from kb_pipeline.control.tenancy.secrets import set_secret
 
     session = Session()
     set_secret(session.settings, session.db, tenant, name, _read_value(name), session.settings.actor)
@@ -33,8 +33,8 @@ def set_it(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
 def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     """List the names, and when and by whom each was set; values are never shown."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.secrets import list_secrets
-    from kb_pipeline.control.tenants import get_tenant
+    from kb_pipeline.control.tenancy.secrets import list_secrets
+    from kb_pipeline.control.tenancy.tenants import get_tenant
 
     session = Session()
     get_tenant(session.db, tenant)
@@ -49,7 +49,7 @@ def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
 def delete(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
     """Forget a value; KBs whose files name it cannot be refreshed until it is set again."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.secrets import delete_secret
+    from kb_pipeline.control.tenancy.secrets import delete_secret
 
     session = Session()
     delete_secret(session.db, tenant, name, session.settings.actor)
@@ -65,7 +65,7 @@ def rotate(as_json: JsonOption = False) -> None:
     from dataclasses import asdict
 
     from kb_pipeline.cli.output import out, print_json, warn
-    from kb_pipeline.control.secrets import rotate_secrets
+    from kb_pipeline.control.tenancy.secrets import rotate_secrets
 
     session = Session()
     rotation = rotate_secrets(session.settings, session.db, session.settings.actor)
@@ -82,7 +82,7 @@ def rotate(as_json: JsonOption = False) -> None:
 def key(as_json: JsonOption = False) -> None:
     """Print a new key: put it first in KB_SECRET_KEYS, then kb secret rotate, then take the others out."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.secrets import new_key
+    from kb_pipeline.control.tenancy.secrets import new_key
 
     if as_json:
         print_json({"key": new_key()})

@@ -19,11 +19,11 @@ import typer
 from kb_pipeline.settings import load_api_key
 
 if TYPE_CHECKING:
-    from kb_pipeline.control.api_keys import Caller, Scope
-    from kb_pipeline.control.database import Database
+    from kb_pipeline.control.db.engine import Database
+    from kb_pipeline.control.tenancy.api_keys import Caller, Scope
     from kb_pipeline.model import KbKey
     from kb_pipeline.settings import Settings
-    from kb_pipeline.tables import KbStore
+    from kb_pipeline.store.lance_table import KbStore
 
 _READING = "status search documents page failures versions diff export replay quota usage"
 SCOPES: dict[str, Scope] = {
@@ -61,8 +61,8 @@ def enter_group(ctx: typer.Context) -> None:
 
 
 def _authenticated(key: str) -> Caller:
-    from kb_pipeline.control.api_keys import authenticate
-    from kb_pipeline.control.database import Database
+    from kb_pipeline.control.db.engine import Database
+    from kb_pipeline.control.tenancy.api_keys import authenticate
     from kb_pipeline.settings import load_settings
 
     db = Database(load_settings().database_url)
@@ -192,7 +192,7 @@ class Session:
 
     def __init__(self) -> None:
         from kb_pipeline.cli.output import configure_logging
-        from kb_pipeline.control.database import Database
+        from kb_pipeline.control.db.engine import Database
         from kb_pipeline.settings import load_settings
 
         self.settings: Settings = load_settings()
@@ -203,13 +203,13 @@ class Session:
 
     def store(self, key: KbKey) -> KbStore:
         """The stored data of a KB."""
-        from kb_pipeline.storage import KbPaths
-        from kb_pipeline.tables import KbStore
+        from kb_pipeline.store.lance_table import KbStore
+        from kb_pipeline.store.paths import KbPaths
 
         return KbStore(KbPaths(self.settings.data_dir, key))
 
     def manifest(self, key: KbKey, as_of: str | None) -> dict[str, Any]:
         """The manifest of the live version, or an earlier one."""
-        from kb_pipeline.control.versions import manifest_as_of
+        from kb_pipeline.control.kbs.versions import manifest_as_of
 
         return manifest_as_of(self.db, key, as_of)

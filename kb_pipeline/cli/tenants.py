@@ -21,7 +21,7 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Add a tenant; applying a KB file of a new tenant does so too, with the plan `default`."""
-    from kb_pipeline.control.tenants import create_tenant
+    from kb_pipeline.control.tenancy.tenants import create_tenant
 
     session = Session()
     create_tenant(session.db, tenant, plan, session.settings.actor, reuse=reuse_key)
@@ -32,7 +32,7 @@ def create(
 def list_them(as_json: JsonOption = False) -> None:
     """List the tenants."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.tenants import list_tenants
+    from kb_pipeline.control.tenancy.tenants import list_tenants
 
     session = Session()
     rows = [_described(session, found) for found in list_tenants(session.db)]
@@ -56,7 +56,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Give a tenant another plan."""
-    from kb_pipeline.control.tenants import set_plan
+    from kb_pipeline.control.tenancy.tenants import set_plan
 
     session = Session()
     set_plan(session.db, tenant, name, session.settings.actor)
@@ -90,7 +90,7 @@ def delete(
     """Refuse a tenant's runs and searches at once; after the grace, remove everything of it and keep a receipt."""
     from kb_pipeline.cli.removal import delete_tenant_now, parse_grace, print_removal
     from kb_pipeline.cli.session import confirm
-    from kb_pipeline.control.tenants import schedule_deletion
+    from kb_pipeline.control.tenancy.tenants import schedule_deletion
 
     session = Session()
     if not now:
@@ -102,7 +102,7 @@ def delete(
 
 
 def _set_status(tenant: str, status: str, reason: str, *, as_json: bool) -> None:
-    from kb_pipeline.control.tenants import set_status
+    from kb_pipeline.control.tenancy.tenants import set_status
 
     session = Session()
     set_status(session.db, tenant, status, reason, session.settings.actor)
@@ -111,7 +111,7 @@ def _set_status(tenant: str, status: str, reason: str, *, as_json: bool) -> None
 
 def _show(session: Session, tenant: str, *, as_json: bool) -> None:
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenants import get_tenant
+    from kb_pipeline.control.tenancy.tenants import get_tenant
 
     described = _described(session, get_tenant(session.db, tenant))
     if as_json:
@@ -122,7 +122,7 @@ def _show(session: Session, tenant: str, *, as_json: bool) -> None:
 
 
 def _described(session: Session, found: Any) -> dict[str, Any]:  # noqa: ANN401 - a TenantRecord, loaded lazily
-    from kb_pipeline.control.tenants import count_kbs
+    from kb_pipeline.control.tenancy.tenants import count_kbs
 
     return {
         "tenant": found.tenant,

@@ -10,8 +10,8 @@ from kb_pipeline.clean.rules import CLEAN_VERSION
 from kb_pipeline.defs.metadata import check_results, report_metadata, score_metadata
 from kb_pipeline.defs.partitions import knowledge_bases
 from kb_pipeline.defs.resources import Workspaces
-from kb_pipeline.index.candidate import INDEX_VERSION
-from kb_pipeline.index.gates import GATES
+from kb_pipeline.publish.candidate import INDEX_VERSION
+from kb_pipeline.publish.integrity_gates import GATES
 
 _common: dict[str, Any] = {"partitions_def": knowledge_bases, "owners": ["team:kb"], "group_name": "knowledge_base"}
 

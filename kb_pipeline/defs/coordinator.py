@@ -16,7 +16,7 @@ from kb_pipeline.errors import TenantInactive, UnknownTenant
 from kb_pipeline.processes import be_nice
 
 if TYPE_CHECKING:
-    from kb_pipeline.control.queueing import QueueTerms
+    from kb_pipeline.control.runs.priorities import QueueTerms
 
 _PARTITION_TAG = "dagster/partition"
 _UNFINISHED = [
@@ -37,7 +37,7 @@ def leave_cpu_to_others(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Non
 
     Runs of the same KB are not counted: they wait for one another.
     """
-    from kb_pipeline.control.queueing import niceness
+    from kb_pipeline.control.runs.priorities import niceness
 
     if own := tags_of(run.tags.get(_PARTITION_TAG)):
         of_tenant = count_unfinished(instance, {"kb/tenant": own["kb/tenant"]})
@@ -53,7 +53,7 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Queue the run in its tenant's turn; one of a tenant that is not active fails at once, with the reason."""
-        from kb_pipeline.control.tenants import require_active
+        from kb_pipeline.control.tenancy.tenants import require_active
         from kb_pipeline.defs.resources import open_database
 
         run = context.dagster_run
@@ -73,7 +73,7 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
 
     def get_run_queue_config(self) -> RunQueueConfig:
         """One writer a KB, few backfills at once, for each plan as many runs a tenant as it says, but never all."""
-        from kb_pipeline.control.queueing import list_terms
+        from kb_pipeline.control.runs.priorities import list_terms
         from kb_pipeline.defs.resources import open_database
 
         config, each = super().get_run_queue_config(), {"applyLimitPerUniqueValue": True}
@@ -92,7 +92,7 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
         return config._replace(tag_concurrency_limits=limits)
 
     def _turn(self, tenant: str, run: DagsterRun) -> dict[str, str]:
-        from kb_pipeline.control.queueing import terms_of
+        from kb_pipeline.control.runs.priorities import terms_of
         from kb_pipeline.defs.resources import open_database
 
         terms: QueueTerms = terms_of(open_database(), tenant)

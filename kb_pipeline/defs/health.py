@@ -7,7 +7,7 @@ import time
 import dagster as dg
 from dagster._core.scheduler.instigation import TickStatus
 
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.db.engine import Database
 from kb_pipeline.defs.reaper import list_workers, reap_dead_runs
 from kb_pipeline.errors import Unhealthy
 

@@ -22,7 +22,7 @@ refresh_kb = dg.define_asset_job(
 )
 def tidy_kbs(context: dg.OpExecutionContext) -> None:
     """Free what superseded versions, crashed candidates and stage tables leave behind; busy KBs are left alone."""
-    from kb_pipeline.control.housekeeping import tidy_all
+    from kb_pipeline.operations.housekeeping import tidy_all
     from kb_pipeline.settings import load_settings
 
     freed = tidy_all(load_settings(), open_database(), context.run.run_id)
@@ -35,8 +35,8 @@ def tidy_kbs(context: dg.OpExecutionContext) -> None:
 )
 def remove_deleted(context: dg.OpExecutionContext) -> None:
     """Whatever cannot be removed tonight is logged and tried again tomorrow."""
-    from kb_pipeline.control.removal import remove_due
     from kb_pipeline.defs.removal import DagsterHistory
+    from kb_pipeline.operations.delete import remove_due
     from kb_pipeline.settings import load_settings
 
     history = DagsterHistory(context.instance)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dagster._core.launcher import DefaultRunLauncher, LaunchRunContext, RunLauncher
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from kb_pipeline.defs.launch_settings import LaunchSettings, Mount, load_launch_settings
 from kb_pipeline.errors import InvalidSetting
-from kb_pipeline.launch_settings import LaunchSettings, Mount, load_launch_settings
 from kb_pipeline.settings import VARIABLES, Settings, load_settings, set_variables
 
 if TYPE_CHECKING:

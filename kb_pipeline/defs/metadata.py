@@ -7,8 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from kb_pipeline.index.gates import Gate
 from kb_pipeline.model import StageReport
+from kb_pipeline.publish.integrity_gates import Gate
 
 _MOST_ROWS = 50
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.heartbeats import (
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.runs.heartbeats import (
     SILENT_S,
     WorkerState,
     database_time,

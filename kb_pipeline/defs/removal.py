@@ -20,9 +20,9 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, As
 from dagster._core.storage.runs.schema import BackfillTagsTable, BulkActionsTable, RunTagsTable
 from dagster._core.storage.schedules.schema import JobTickTable
 
-from kb_pipeline.control.removal import Leaving
 from kb_pipeline.defs.partitions import knowledge_bases
 from kb_pipeline.failpoints import failpoint
+from kb_pipeline.operations.delete import Leaving
 
 _POLL_S = 0.5
 _SILENT_S = 60.0

@@ -16,8 +16,8 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
 
 if TYPE_CHECKING:
-    from kb_pipeline.control.database import Database
-    from kb_pipeline.control.workspace import Workspace
+    from kb_pipeline.control.db.engine import Database
+    from kb_pipeline.operations.refresh import Workspace
 
 _RETRIES = 2
 _WAIT_S = {LeaseHeld: 30, ChildCrashed: 5}
@@ -31,7 +31,7 @@ def open_database() -> Database:
 
 @lru_cache(maxsize=4)
 def _database(url: str) -> Database:
-    from kb_pipeline.control.database import Database
+    from kb_pipeline.control.db.engine import Database
 
     return Database(url)
 
@@ -42,7 +42,7 @@ class Workspaces(dg.ConfigurableResource[Any]):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Workspaces]:
         """Around all steps of a run: the in-process executor opens its resources right after the run's start."""
-        from kb_pipeline.control.heartbeats import beating
+        from kb_pipeline.control.runs.heartbeats import beating
 
         if context.run and context.instance:
             leave_cpu_to_others(context.instance, context.run)
@@ -52,7 +52,7 @@ class Workspaces(dg.ConfigurableResource[Any]):
     @contextmanager
     def open(self, context: dg.AssetExecutionContext) -> Iterator[Workspace]:
         """Hold the KB's lease for the block; errors become retries or failures of the step."""
-        from kb_pipeline.control.workspace import open_workspace
+        from kb_pipeline.operations.refresh import open_workspace
 
         run = context.run
         refuse_if_ended(context.instance, run.run_id)

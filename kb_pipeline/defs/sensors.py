@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
 
-from kb_pipeline.control.catalogue import KbRecord, list_kbs, list_unstarted_kbs
-from kb_pipeline.control.queueing import in_turn
-from kb_pipeline.control.refreshes import end_refresh
-from kb_pipeline.control.run_requests import WaitingRequest, list_waiting, note_runs
-from kb_pipeline.control.schedule import newest_tick
+from kb_pipeline.control.kbs.catalog import KbRecord, list_kbs, list_unstarted_kbs
+from kb_pipeline.control.runs.priorities import in_turn
+from kb_pipeline.control.runs.refreshes import end_refresh
+from kb_pipeline.control.runs.requests import WaitingRequest, list_waiting, note_runs
+from kb_pipeline.cron import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
 from kb_pipeline.defs.partitions import REQUEST_TAG, WISH_TAGS, knowledge_bases, tags_of
 from kb_pipeline.defs.resources import open_database

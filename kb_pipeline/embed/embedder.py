@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kb_pipeline.embed.models import describe_model, model_fingerprint
-from kb_pipeline.embed.texts import Embedder
+from kb_pipeline.embed.protocol import Embedder
 from kb_pipeline.errors import UsageError
 
 PRECISIONS = ("auto", "bf16", "fp32")

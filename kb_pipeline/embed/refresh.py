@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from kb_pipeline.embed.texts import Embedder, embed_distinct
+from kb_pipeline.embed.protocol import Embedder, embed_distinct
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import EmbeddingModel, ReportProgress, StageReport, digest
-from kb_pipeline.tables import CHUNKS, KbStore, LanceTable, sql_in
+from kb_pipeline.store.lance_table import CHUNKS, KbStore, LanceTable, sql_in
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import SourceFailed
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.fetch.pages import merge_outcomes, pages_schema
-from kb_pipeline.fetch.recheck import Recheck, describe_wait, plan
-from kb_pipeline.fetch.web.allowance import PageAccount, Uncounted
-from kb_pipeline.fetch.web.crawl import Crawler, crawl
-from kb_pipeline.fetch.web.journal import PagesUsed, pages_used, segments
-from kb_pipeline.fetch.web.known import COLUMNS as KNOWN_COLUMNS
+from kb_pipeline.fetch.fetch_state import merge_outcomes, pages_schema
+from kb_pipeline.fetch.revisit import Recheck, describe_wait, plan
+from kb_pipeline.fetch.web.crawl.journal import PagesUsed, pages_used, segments
+from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS as KNOWN_COLUMNS
+from kb_pipeline.fetch.web.crawl.page_quota import PageAccount, Uncounted
+from kb_pipeline.fetch.web.crawl.process import Crawler, crawl
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary
-from kb_pipeline.fetch.web.turns import Turns
+from kb_pipeline.host_scheduler import Turns
 from kb_pipeline.model import ReportProgress, StageReport
-from kb_pipeline.storage import KbPaths, adopt_segments, write_durably, written_beside
-from kb_pipeline.tables import PAGES, KbStore, LanceTable
+from kb_pipeline.store.lance_table import PAGES, KbStore, LanceTable
+from kb_pipeline.store.paths import KbPaths, adopt_segments, write_durably, written_beside
 
 if TYPE_CHECKING:
     import polars as pl

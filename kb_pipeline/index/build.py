@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.model import ReportProgress
-from kb_pipeline.tables import CHUNKS, INDEX_PREFIX, KbStore, LanceTable
+from kb_pipeline.store.lance_table import CHUNKS, INDEX_PREFIX, KbStore, LanceTable
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.index.documents import KEPT, open_table
-from kb_pipeline.tables import KbStore, LanceTable
+from kb_pipeline.store.lance_table import KbStore, LanceTable
 
 if TYPE_CHECKING:
     import polars as pl

@@ -9,8 +9,8 @@ from typing import Any
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.index.search import Hit
 from kb_pipeline.model import RawDocument
-from kb_pipeline.storage import places_of, read_bodies
-from kb_pipeline.tables import KbStore, LanceTable, sql_in
+from kb_pipeline.store.lance_table import KbStore, LanceTable, sql_in
+from kb_pipeline.store.paths import places_of, read_bodies
 
 KEPT = "outcome = 'document' AND duplicate_of IS NULL"
 """The rows of `documents` that a reader of a version sees."""

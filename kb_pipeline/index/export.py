@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore, KbError, UsageError
 from kb_pipeline.index.documents import KEPT, VALIDATORS, open_table
-from kb_pipeline.storage import fsync_path, fsync_tree
-from kb_pipeline.tables import KbStore, LanceTable
+from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.store.paths import fsync_path, fsync_tree
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from kb_pipeline.errors import UsageError
-from kb_pipeline.tables import KbStore, LanceTable, sql_in
+from kb_pipeline.store.lance_table import KbStore, LanceTable, sql_in
 
 Mode = Literal["hybrid", "vector", "keyword"]
 MAX_HITS = 100

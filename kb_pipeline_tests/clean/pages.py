@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 
-from kb_pipeline.clean.html import read_html
+from kb_pipeline.clean.html.document import read_html
 from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.model import Document, RawDocument, Rejected
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kb_pipeline.clean.html import read_html
+from kb_pipeline.clean.html.document import read_html
 from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.model import Document
 from kb_pipeline_tests.clean.pages import raw

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from kb_pipeline.clean.likeness import ALIKE_BITS, sketch
 from kb_pipeline.clean.refresh import failed_documents, refresh_documents
 from kb_pipeline.clean.rules import CleaningRules
+from kb_pipeline.clean.simhash import ALIKE_BITS, sketch
 from kb_pipeline.fetch.refresh import refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.fetch.web.turns import UnsharedTurns
+from kb_pipeline.host_scheduler import UnsharedTurns
 from kb_pipeline.model import KbKey, StageReport, document_id
-from kb_pipeline.storage import KbPaths
-from kb_pipeline.tables import DOCUMENTS, KbStore
+from kb_pipeline.store.lance_table import DOCUMENTS, KbStore
+from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.site import Site, serve_site
 
 ORCHARD = "The handbook of our orchard tells how fruit is picked and stored."

@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 from kb_pipeline.cli.app import app
 from kb_pipeline.cli.session import SCOPES
-from kb_pipeline.control import audit, catalogue, plans, tenants
-from kb_pipeline.control.api_keys import Scope, create_key, revoke_key
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.schema import Usage
-from kb_pipeline.control.secrets import set_secret
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Usage
+from kb_pipeline.control.kbs import catalog
+from kb_pipeline.control.tenancy import audit, plans, tenants
+from kb_pipeline.control.tenancy.api_keys import Scope, create_key, revoke_key
+from kb_pipeline.control.tenancy.secrets import set_secret
 from kb_pipeline.errors import (
     InvalidSpec,
     KeyRefused,
@@ -28,9 +29,9 @@ from kb_pipeline.errors import (
     UnknownTenant,
 )
 from kb_pipeline.model import KbKey
-from kb_pipeline.plan_file import PlanSpec
 from kb_pipeline.settings import load_settings
-from kb_pipeline.spec import parse_spec
+from kb_pipeline.spec.kb_file import parse_spec
+from kb_pipeline.spec.plan_file import PlanSpec
 
 ARGUMENTS = {"search": ["apples"], "page": ["k"], "replay": ["k"], "erase": ["k"], "diff": ["1", "2"],
              "rollback": ["1"], "approve": ["1"], "export": ["out"]}  # fmt: skip
@@ -50,7 +51,7 @@ def db(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.chdir(tmp_path)
     database = Database(load_settings().database_url)
     for kb in ("acme/docs", "globex/docs"):
-        catalogue.apply_spec(database, parse_spec(yaml_of(kb), "test"), yaml_of(kb), "tester")
+        catalog.apply_spec(database, parse_spec(yaml_of(kb), "test"), yaml_of(kb), "tester")
     return database
 
 
@@ -79,7 +80,7 @@ def test_another_tenants_kb_is_answered_as_one_that_does_not_exist(db: Database)
         told = [refused("--key", key, command, name, *more) for name in ("globex/docs", "globex/none", "acme/none")]
         assert [type(error) for error in told] == [UnknownKb] * 3, command
         assert len({str(error).partition(": ")[2] for error in told}) == 1
-    assert len(list(catalogue.list_kbs(db))) == 2
+    assert len(list(catalog.list_kbs(db))) == 2
 
 
 def test_every_command_takes_its_scope(db: Database) -> None:
@@ -141,7 +142,7 @@ def test_a_file_of_another_tenant_tells_nothing_of_its_kbs_and_secrets(db: Datab
         (tmp_path / "kb.yaml").write_text(yaml_of(f"globex/{name}", exclude))
         told.add(str(refused("--key", key, "apply", "own.yaml", "kb.yaml")))
     assert told == {f"API key {key.split('_')[2]}: it is for KBs of tenant acme"}
-    assert len(list(catalogue.list_kbs(db))) == 2
+    assert len(list(catalog.list_kbs(db))) == 2
 
 
 def test_a_key_sees_quota_usage_and_changes_of_its_tenant_only(db: Database) -> None:
@@ -244,11 +245,11 @@ def test_a_secret_is_set_from_stdin_and_used_by_the_tenants_file(db: Database, t
     assert [row["name"] for row in json.loads(kb("secret", "list", "acme", "--json"))] == ["TOKEN"]
     (tmp_path / "kb.yaml").write_text(yaml_of("acme/docs", "/${TOKEN}/**"))
     kb("--key", key_of(db, "manage"), "apply", "kb.yaml")
-    assert catalogue.get_kb(db, KbKey("acme", "docs")).spec.sources[0].exclude == ["/mine/**"]
+    assert catalog.get_kb(db, KbKey("acme", "docs")).spec.sources[0].exclude == ["/mine/**"]
     assert json.loads(kb("secret", "rotate", "--json")) == {"rotated": 2, "lost": []}
     kb("secret", "delete", "acme", "TOKEN")
     with pytest.raises(InvalidSpec, match="set TOKEN with: kb secret set acme TOKEN"):
-        _ = catalogue.get_kb(db, KbKey("acme", "docs")).spec
+        _ = catalog.get_kb(db, KbKey("acme", "docs")).spec
     assert len(kb("secret", "key").strip()) == 44
 
 

@@ -12,15 +12,15 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
 
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.versions import live_manifest
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.index.search import search_version
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
-from kb_pipeline.storage import KbPaths
-from kb_pipeline.tables import KbStore
+from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.kb import Kb
 
 ROOT = Path("/usr/share/doc/debian-handbook/html/en-US")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.schema import AuditEntry
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import AuditEntry
 from kb_pipeline.settings import load_settings
 from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.kb import Kb

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from kb_pipeline.control import leases
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.housekeeping import tidy_all
-from kb_pipeline.control.schema import Lease
+from kb_pipeline.control.coordination import leases
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Lease
 from kb_pipeline.model import KbKey
+from kb_pipeline.operations.housekeeping import tidy_all
 from kb_pipeline.settings import load_settings
 from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.databases import control_url, rows_of

@@ -26,15 +26,18 @@ from sqlalchemy import inspect, select
 from typer.main import get_command
 
 from kb_pipeline.cli import main
-from kb_pipeline.control import api_keys, erase, flags, plans, secrets, tenants, versions
-from kb_pipeline.control.failures import list_failures
-from kb_pipeline.control.schema import Base, RetiredKey
+from kb_pipeline.control.db.models import Base, RetiredKey
+from kb_pipeline.control.flags import overrides
+from kb_pipeline.control.kbs import versions
+from kb_pipeline.control.runs.failures import list_failures
+from kb_pipeline.control.tenancy import api_keys, plans, secrets, tenants
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.model import KbKey
-from kb_pipeline.plan_file import PlanSpec
-from kb_pipeline.tables import CHUNKS
-from kb_pipeline_tests.control.home import MODEL, Home, quick_refreshes
+from kb_pipeline.operations import erase_document
+from kb_pipeline.spec.plan_file import PlanSpec
+from kb_pipeline.store.lance_table import CHUNKS
 from kb_pipeline_tests.databases import ON_POSTGRES, control_url
+from kb_pipeline_tests.operations.home import MODEL, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
 
 VICTIM, OWN = KbKey("zebrafish", "quokka"), KbKey("honeybees", "fruits")
@@ -116,9 +119,9 @@ class World:
             self.home.refresh(VICTIM)
             if edition == "first":
                 self.time = datetime.now(UTC).isoformat()
-        erase.erase_document(self.home.settings, self._db, VICTIM, f"{site.url}/dugong")
+        erase_document.erase_document(self.home.settings, self._db, VICTIM, f"{site.url}/dugong")
         secrets.set_secret(self.home.settings, self._db, VICTIM.tenant, "NARWHAL_TOKEN", "platypus-1", "ocelot")
-        flags.set_variant(self._db, "clean-focus", "recall", flags.Scope(VICTIM.tenant, VICTIM.kb), "ocelot")
+        overrides.set_variant(self._db, "clean-focus", "recall", overrides.Scope(VICTIM.tenant, VICTIM.kb), "ocelot")
         self.key_id = api_keys.create_key(self._db, VICTIM.tenant, ["read"], "ocelot", label="okapi")[1]["id"]
         with self._db.write_all() as session:
             receipt = {"key": "zebrafish/wombat", "status": "removed"}

@@ -9,13 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kb_pipeline.control import catalogue, failures, leases, refreshes, versions
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.schema import Lease
-from kb_pipeline.control.status import describe_kb
+from kb_pipeline.control.coordination import leases
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Lease
+from kb_pipeline.control.kbs import catalog, versions
+from kb_pipeline.control.runs import failures, refreshes
+from kb_pipeline.control.runs.status import describe_kb
 from kb_pipeline.errors import GateFailed, LeaseHeld, LeaseLost, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
 from kb_pipeline.model import KbKey, StageReport
-from kb_pipeline.spec import parse_spec
+from kb_pipeline.spec.kb_file import parse_spec
 
 ACME, GLOBEX = KbKey("acme", "docs"), KbKey("globex", "docs")
 
@@ -27,7 +29,7 @@ def yaml_of(key: KbKey, delay_s: float = 1) -> str:
 
 def apply(db: Database, key: KbKey, delay_s: float = 1) -> str:
     yaml = yaml_of(key, delay_s)
-    return catalogue.apply_spec(db, parse_spec(yaml, "test"), yaml, "tester")
+    return catalog.apply_spec(db, parse_spec(yaml, "test"), yaml, "tester")
 
 
 def publish(db: Database, key: KbKey, run_id: str) -> int:
@@ -47,8 +49,8 @@ def expire(db: Database, key: KbKey) -> None:
 
 def test_applying_says_created_updated_or_unchanged(db: Database) -> None:
     assert [apply(db, ACME), apply(db, ACME), apply(db, ACME, delay_s=2)] == ["created", "unchanged", "updated"]
-    assert catalogue.get_kb(db, ACME).revision == 2
-    assert catalogue.get_kb(db, ACME).spec.sources[0].delay_s == 2
+    assert catalog.get_kb(db, ACME).revision == 2
+    assert catalog.get_kb(db, ACME).spec.sources[0].delay_s == 2
 
 
 def race(db: Database, key: KbKey, runs: list[str]) -> tuple[list[str], list[str]]:
@@ -94,7 +96,7 @@ def test_of_runs_that_race_for_a_kb_exactly_one_publishes(db: Database) -> None:
 
 def test_unknown_kb_is_an_error_that_names_the_remedy(db: Database) -> None:
     with pytest.raises(UnknownKb, match="kb apply FILE"):
-        catalogue.get_kb(db, ACME)
+        catalog.get_kb(db, ACME)
     with pytest.raises(UnknownKb):
         versions.live_manifest(db, ACME)
 
@@ -279,6 +281,6 @@ def test_the_word_of_a_lost_worker_does_not_replace_the_refreshs_own_end(db: Dat
 
 def test_times_come_back_aware(db: Database) -> None:
     apply(db, ACME)
-    created = catalogue.get_kb(db, ACME).created_at
+    created = catalog.get_kb(db, ACME).created_at
     assert created.utcoffset() == timedelta(0)
     assert abs(datetime.now(UTC) - created) < timedelta(minutes=1)

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.schema import Lease
-from kb_pipeline.control.versions import live_manifest
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Lease
+from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.model import EmbeddingModel, KbKey
-from kb_pipeline.storage import KbPaths
-from kb_pipeline.tables import KbStore
+from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests import warm
 from kb_pipeline_tests.databases import control_url, copy_home, home_environment
 from kb_pipeline_tests.site import Site

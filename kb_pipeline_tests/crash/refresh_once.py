@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.refreshes import get_refresh
-from kb_pipeline.control.workspace import open_workspace
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.runs.refreshes import get_refresh
 from kb_pipeline.model import KbKey
+from kb_pipeline.operations.refresh import open_workspace
 from kb_pipeline.settings import load_settings
 
 

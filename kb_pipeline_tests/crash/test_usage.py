@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from kb_pipeline.control import buckets
-from kb_pipeline.control.plans import apply_plans
-from kb_pipeline.control.usage_report import list_usage
+from kb_pipeline.control.metering import daily_quotas
+from kb_pipeline.control.metering.report import list_usage
+from kb_pipeline.control.tenancy.plans import apply_plans
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import vectors_name
-from kb_pipeline.plan_file import PlanSpec
-from kb_pipeline.tables import CHUNKS
+from kb_pipeline.spec.plan_file import PlanSpec
+from kb_pipeline.store.lance_table import CHUNKS
 from kb_pipeline_tests.crash.orchard import FRUITS, KEY, MODEL, Orchard, plant
 from kb_pipeline_tests.site import Site, serve_site
 
@@ -113,5 +113,5 @@ def test_usage_equals_the_truth_however_often_a_refresh_is_killed(orchard: Orcha
     assert (used["fetch"]["pages"], used["fetch"]["bytes"]) == (truth.pages, truth.bytes)
     assert used["embed"]["tokens"] == truth.tokens
     with orchard.db.read(KEY.tenant) as session:
-        taken = [buckets.taken_today(session, quota) for quota in (buckets.PAGES, buckets.TOKENS)]
+        taken = [daily_quotas.taken_today(session, quota) for quota in (daily_quotas.PAGES, daily_quotas.TOKENS)]
     assert taken == [truth.pages, truth.tokens], "nothing is taken that was not used"

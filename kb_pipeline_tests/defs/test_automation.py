@@ -10,12 +10,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from kb_pipeline.control import leases, quotas, refreshes
-from kb_pipeline.control.catalogue import apply_spec
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.run_requests import request_run
-from kb_pipeline.control.schema import Kb, RunRequest
-from kb_pipeline.control.status import describe_kb
+from kb_pipeline.control.coordination import leases
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Kb, RunRequest
+from kb_pipeline.control.kbs.catalog import apply_spec
+from kb_pipeline.control.metering import limits
+from kb_pipeline.control.runs import refreshes
+from kb_pipeline.control.runs.requests import request_run
+from kb_pipeline.control.runs.status import describe_kb
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.instance import POOLS, open_instance, prepare_pools
 from kb_pipeline.defs.partitions import add_partition, knowledge_bases, tags_of
@@ -23,7 +25,7 @@ from kb_pipeline.defs.resources import open_database
 from kb_pipeline.defs.sensors import catalogue_sync, request_due, requested_refreshes
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
-from kb_pipeline.spec import parse_spec
+from kb_pipeline.spec.kb_file import parse_spec
 
 DOCS, WIKI = KbKey("acme", "docs"), KbKey("globex", "wiki")
 
@@ -215,7 +217,7 @@ def test_a_snoozed_kb_waits_until_its_quota_renews_and_goes_on_then(instance: dg
     for key in (DOCS, WIKI):
         backdate(key, begin)
         add_partition(instance, key)
-        quotas.snooze(open_database(), key, renews_at)
+        limits.snooze(open_database(), key, renews_at)
 
     def due(since: datetime, now: datetime) -> list[str | None]:
         cursor = json.dumps([since.isoformat(), since.isoformat(), None])

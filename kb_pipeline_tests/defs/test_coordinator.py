@@ -18,9 +18,9 @@ from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.utils import make_new_run_id
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
-from kb_pipeline.control.queueing import QueueTerms
-from kb_pipeline.control.schema import Plan
-from kb_pipeline.control.tenants import create_tenant, set_plan, set_status
+from kb_pipeline.control.db.models import Plan
+from kb_pipeline.control.runs.priorities import QueueTerms
+from kb_pipeline.control.tenancy.tenants import create_tenant, set_plan, set_status
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.defs.resources import open_database

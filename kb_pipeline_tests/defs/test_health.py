@@ -13,8 +13,8 @@ from dagster._daemon.types import DaemonHeartbeat
 from sqlalchemy import text
 
 from kb_pipeline.cli import doctor
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.heartbeats import database_time
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.runs.heartbeats import database_time
 from kb_pipeline.defs.health import check_code_server, check_daemons, check_schemas
 from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.errors import Unhealthy
@@ -73,7 +73,7 @@ def test_the_databases_clock_is_this_machines(db: Database) -> None:
 def test_a_clock_off_the_databases_by_more_than_two_seconds_is_a_fault(
     home: Path, monkeypatch: pytest.MonkeyPatch, offset: float, is_well: bool
 ) -> None:
-    monkeypatch.setattr("kb_pipeline.control.heartbeats.database_time", lambda _: time.time() + offset)
+    monkeypatch.setattr("kb_pipeline.control.runs.heartbeats.database_time", lambda _: time.time() + offset)
     assert doctor.run_check("clock", doctor.check_clock, load_settings())["ok"] is is_well
 
 

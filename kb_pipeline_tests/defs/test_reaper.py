@@ -18,11 +18,12 @@ import dagster as dg
 import pytest
 
 from benchmarks.liveness import run_trial
-from kb_pipeline.control import leases, refreshes
-from kb_pipeline.control.catalogue import apply_spec
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.heartbeats import SILENT_S, beating, get_heartbeat, give_up, judge, list_heartbeats
-from kb_pipeline.control.schema import Heartbeat
+from kb_pipeline.control.coordination import leases
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Heartbeat
+from kb_pipeline.control.kbs.catalog import apply_spec
+from kb_pipeline.control.runs import refreshes
+from kb_pipeline.control.runs.heartbeats import SILENT_S, beating, get_heartbeat, give_up, judge, list_heartbeats
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.health import check_runs
 from kb_pipeline.defs.instance import open_instance
@@ -32,7 +33,7 @@ from kb_pipeline.defs.resources import open_database, refuse_if_ended
 from kb_pipeline.errors import LeaseLost, Unhealthy
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
-from kb_pipeline.spec import parse_spec
+from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline_tests.kb import Kb
 
 KEY = KbKey("acme", "docs")

@@ -12,14 +12,14 @@ import pytest
 from dagster._core.scheduler.instigation import TickData, TickStatus
 from sqlalchemy import create_engine, inspect, text
 
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.removal import Leaving
-from kb_pipeline.control.tenants import list_tenants, schedule_deletion
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.tenancy.tenants import list_tenants, schedule_deletion
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.defs.partitions import add_partition, knowledge_bases, tags_of
 from kb_pipeline.defs.removal import DagsterHistory
 from kb_pipeline.model import KbKey
+from kb_pipeline.operations.delete import Leaving
 from kb_pipeline.settings import Settings, load_settings
 from kb_pipeline_tests.control.test_control import apply
 

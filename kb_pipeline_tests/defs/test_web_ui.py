@@ -20,14 +20,14 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from sqlalchemy import select
 
-from kb_pipeline.control.catalogue import apply_spec
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.run_requests import request_run
-from kb_pipeline.control.schema import Refresh, RunRequest
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Refresh, RunRequest
+from kb_pipeline.control.kbs.catalog import apply_spec
+from kb_pipeline.control.runs.requests import request_run
 from kb_pipeline.demo_site.server import demo_spec, serve_demo_site
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
-from kb_pipeline.spec import parse_spec
+from kb_pipeline.spec.kb_file import parse_spec
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -24,7 +24,7 @@ from kb_pipeline.demo_site.server import (
     serve_demo_site,
 )
 from kb_pipeline.errors import UsageError
-from kb_pipeline.spec import parse_spec
+from kb_pipeline.spec.kb_file import parse_spec
 
 DEAD_LINK = "/products/otter-200.html"
 DUPLICATE = "/print/mast.html"

@@ -13,13 +13,13 @@ from dagster._core.workspace.load_target import EmptyWorkspaceTarget, ModuleTarg
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster_graphql.test.utils import execute_dagster_graphql
 
-from kb_pipeline.control.catalogue import apply_spec
-from kb_pipeline.control.database import Database
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs.catalog import apply_spec
 from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.defs.partitions import add_partition
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
-from kb_pipeline.spec import parse_spec
+from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline_tests.site import Site
 
 KEY = KbKey("acme", "docs")

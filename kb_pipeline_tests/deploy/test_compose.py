@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from kb_pipeline.defs.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.defs.launchers import IMAGE_GROUP
-from kb_pipeline.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]

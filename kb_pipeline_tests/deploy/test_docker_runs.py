@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.status import describe_kb
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.runs.status import describe_kb
 from kb_pipeline.defs.launchers import STOP_TIMEOUT_S
 from kb_pipeline.settings import load_settings
 from kb_pipeline_tests.deploy.engine import Container, Engine, serve_engine

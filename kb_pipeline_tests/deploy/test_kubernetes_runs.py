@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from kb_pipeline.launch_settings import LAUNCH_VARIABLES
+from kb_pipeline.defs.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.settings import VARIABLES
 from kb_pipeline_tests.deploy.json_api import serve_json
 from kb_pipeline_tests.deploy.manifests import container_of, environment_of, named

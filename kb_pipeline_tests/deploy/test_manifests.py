@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from kb_pipeline.launch_settings import LAUNCH_VARIABLES
+from kb_pipeline.defs.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.settings import VARIABLES
 from kb_pipeline_tests.deploy.manifests import FOLDER, MANIFESTS, WORKLOADS, container_of, environment_of, named
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kb_pipeline.control.database import Database
-from kb_pipeline.control.status import describe_kb
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.runs.status import describe_kb
 from kb_pipeline.settings import load_settings
 from kb_pipeline_tests.deploy.engine import serve_engine
 from kb_pipeline_tests.deploy.roles import KEY, apply_kb, wait_until

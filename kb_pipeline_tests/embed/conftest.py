@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kb_pipeline.embed import open_embedder
-from kb_pipeline.embed.texts import Embedder
+from kb_pipeline.embed.protocol import Embedder
 
 BUNDLED = ("all-MiniLM-L6-v2", "multilingual-e5-small")
 

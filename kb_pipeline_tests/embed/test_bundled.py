@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kb_pipeline.embed.models import describe_model
-from kb_pipeline.embed.texts import Embedder
+from kb_pipeline.embed.protocol import Embedder
 from kb_pipeline.embed.tokenizer import load_tokenizer
 from kb_pipeline.embed.weights import read_weights
 from kb_pipeline_tests.embed.conftest import BUNDLED, TEXTS

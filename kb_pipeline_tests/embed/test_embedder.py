@@ -12,7 +12,7 @@ import pytest
 
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.embed.models import describe_model, model_fingerprint
-from kb_pipeline.embed.texts import Embedder
+from kb_pipeline.embed.protocol import Embedder
 from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.errors import UnknownModel, UsageError
 from kb_pipeline_tests.embed.conftest import BUNDLED, TEXTS

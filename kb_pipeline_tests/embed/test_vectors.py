@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kb_pipeline.embed.texts import Embedder, embed_distinct
+from kb_pipeline.embed.protocol import Embedder, embed_distinct
 from kb_pipeline.embed.vectors import check_vectors
 from kb_pipeline.errors import InvalidVector
 from kb_pipeline_tests.embed.conftest import TEXTS

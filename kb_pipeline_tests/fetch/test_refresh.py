@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kb_pipeline import storage
-from kb_pipeline.fetch.pages import pages_schema
-from kb_pipeline.fetch.recheck import GIVEN_UP, Recheck
+from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages, unfinished
-from kb_pipeline.fetch.web.journal import PagesUsed
-from kb_pipeline.fetch.web.turns import UnsharedTurns
+from kb_pipeline.fetch.revisit import GIVEN_UP, Recheck
+from kb_pipeline.fetch.web.crawl.journal import PagesUsed
+from kb_pipeline.host_scheduler import UnsharedTurns
 from kb_pipeline.model import KbKey, StageReport, document_id
-from kb_pipeline.storage import KbPaths
-from kb_pipeline.tables import PAGES, KbStore
+from kb_pipeline.store import paths
+from kb_pipeline.store.lance_table import PAGES, KbStore
+from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.fetch.web.conftest import rules_for
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site, running_site
 
@@ -270,7 +270,7 @@ def test_a_fetch_that_is_killed_while_its_segments_move_is_over(stage: Stage, mo
             raise _Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "failpoint", die)
+        patched.setattr(paths, "failpoint", die)
         with pytest.raises(_Killed):
             stage.refresh()
     assert list(unfinished(stage.store.paths)) == []  # it has been counted, and its journal is no longer whole

@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kb_pipeline.chunk.link_text import words_of
 from kb_pipeline.chunk.refresh import chunks_schema
-from kb_pipeline.chunk.words import words_of
 from kb_pipeline.clean.refresh import documents_schema
-from kb_pipeline.fetch.pages import pages_schema
-from kb_pipeline.index.candidate import pin_candidate
+from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.model import digest, document_id
+from kb_pipeline.publish.candidate import pin_candidate
 from kb_pipeline_tests.index.test_index import Fruit, vector_of
 
 FETCHED_AT = datetime(2026, 11, 21, 8, tzinfo=UTC)

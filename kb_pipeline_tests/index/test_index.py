@@ -15,13 +15,13 @@ from kb_pipeline.chunk.refresh import chunks_schema
 from kb_pipeline.clean.refresh import documents_schema
 from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.errors import DamagedStore, UnknownModel, UsageError
-from kb_pipeline.fetch.pages import pages_schema
-from kb_pipeline.index.candidate import Candidate, build_candidate, pin_candidate, unpin_version
+from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.index.search import fuse, search_version
 from kb_pipeline.model import EmbeddingModel, KbKey, digest, document_id
-from kb_pipeline.spec import KbSpec, parse_spec
-from kb_pipeline.storage import KbPaths
-from kb_pipeline.tables import CHUNKS, DOCUMENTS, PAGES, KbStore
+from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candidate, unpin_version
+from kb_pipeline.spec.kb_file import KbSpec, parse_spec
+from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, PAGES, KbStore
+from kb_pipeline.store.paths import KbPaths
 
 DIMENSION = 8
 MODEL = EmbeddingModel("by-hand", "f" * 32, DIMENSION)

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kb_pipeline.fetch.web.crawl import crawl
-from kb_pipeline.fetch.web.journal import read_outcomes, read_rows
-from kb_pipeline.fetch.web.known import COLUMNS
+from kb_pipeline.fetch.web.crawl.journal import read_outcomes, read_rows
+from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS
+from kb_pipeline.fetch.web.crawl.process import crawl
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, Limits
-from kb_pipeline.fetch.web.turns import UnsharedTurns
+from kb_pipeline.host_scheduler import UnsharedTurns
 from kb_pipeline_tests.fetch.web.site import Site, running_site
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -56,7 +56,9 @@ def known_file(path: Path, *pages: dict[str, Any]) -> Path:
 def child_of(pid: int) -> int:
     """The crawl's child among the children that other tests may have left for a while."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    (child,) = (int(c) for c in children if b"kb_pipeline.fetch.web.child" in Path(f"/proc/{c}/cmdline").read_bytes())
+    (child,) = (
+        int(c) for c in children if b"kb_pipeline.fetch.web.crawl.worker" in Path(f"/proc/{c}/cmdline").read_bytes()
+    )
     return child
 
 

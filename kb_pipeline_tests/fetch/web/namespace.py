@@ -24,11 +24,11 @@ from dnslib import AAAA, QTYPE, RR, A, DNSRecord
 from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 
 from kb_pipeline.errors import BrowserMissing
-from kb_pipeline.fetch.web.browser import find_browser
-from kb_pipeline.fetch.web.crawl import crawl
-from kb_pipeline.fetch.web.journal import read_outcomes
+from kb_pipeline.fetch.web.crawl.find_browser import find_browser
+from kb_pipeline.fetch.web.crawl.journal import read_outcomes
+from kb_pipeline.fetch.web.crawl.process import crawl
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.fetch.web.turns import UnsharedTurns
+from kb_pipeline.host_scheduler import UnsharedTurns
 from kb_pipeline_tests.fetch.web.certificates import Authority
 from kb_pipeline_tests.fetch.web.conftest import files_at, known_file, rules_for
 

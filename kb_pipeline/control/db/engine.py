@@ -1,0 +1,143 @@
+"""Opens the control plane's database: SQLite by default, Postgres when told so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
+
+from kb_pipeline.control.db.schema_revision import upgrade
+from kb_pipeline.control.db.tenant_session import TenantSession
+from kb_pipeline.errors import InvalidSetting
+
+_BUSY_TIMEOUT_MS = 30_000
+
+
+class Database:
+    """A pool of connections to the control plane, its schema made or brought up to date on first use."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _read_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine = open_engine(url)
+        self._hasty = _sqlite_engine(self.url, "NORMAL") if self.is_sqlite else self.engine
+        upgrade(self.engine)
+
+    @contextmanager
+    def read(self, tenant: str) -> Iterator[Session]:
+        """A session for reading what is one tenant's; nothing is committed."""
+        with TenantSession(self.engine, tenant) as session:
+            yield session
+
+    @contextmanager
+    def write(self, tenant: str) -> Iterator[Session]:
+        """A transaction over what is one tenant's: committed at the end, rolled back by any exception."""
+        with TenantSession(self._writing(durably=True), tenant) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read_all(self) -> Iterator[Session]:
+        """A session for reading across tenants: for what the operator's programs do, never for a tenant's request."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write_all(self, *, durably: bool = True) -> Iterator[Session]:
+        """A transaction across tenants.
+
+        What is not written durably may be lost by a power cut, with the transactions before it whole; it saves waiting
+        for the disk.
+        """
+        with Session(self._writing(durably=durably), expire_on_commit=False) as session, session.begin():
+            if not (durably or self.is_sqlite):
+                session.execute(text("SET LOCAL synchronous_commit TO OFF"))
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction that sees everything as it was at its beginning, whatever is written meanwhile."""
+        engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.begin() as connection:
+            yield connection
+
+    def _writing(self, *, durably: bool) -> Engine:
+        # On SQLite the write lock is taken at the start: a lock upgrade half-way could only fail.
+        return (self.engine if durably else self._hasty).execution_options(immediate=True)
+
+    def vacuum(self) -> None:
+        """Leave nothing of deleted rows in the files; where a reader is at it, later writers empty the log."""
+        if not self.is_sqlite:
+            return  # Postgres does so by itself, in its own time
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.close()
+        finally:
+            connection.close()
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+        self._hasty.dispose()
+
+
+def wait_for_others(session: Session, name: str) -> None:
+    """One transaction at a time gets beyond this with one name; on SQLite the writer is alone anyway."""
+    connection = session.connection()
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
+
+
+def clock(session: Session) -> float:
+    """Unix time by the one clock that all writers of the database share."""
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        return time.time()
+    return float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
+
+
+def _read_url(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # what they say may repeat the password
+        allowed = "is not a database URL; percent-encode what is special in its password: @ as %40, / as %2F"
+        raise InvalidSetting("KB_DATABASE_URL", allowed) from None
+
+
+def open_engine(url: str) -> Engine:
+    """A pool of connections to a database of any schema; raises InvalidSetting."""
+    parsed = _read_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed, "FULL")
+    return create_engine(url, pool_pre_ping=True, hide_parameters=True)  # an error must not repeat what rows hold
+
+
+def _sqlite_engine(url: URL, synchronous: str) -> Engine:
+    database = url.database
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI has no type
+        connection.isolation_level = None  # BEGIN is ours: the driver's own comes too late and never IMMEDIATE
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={synchronous}")  # FULL: the live pointer must survive a power cut
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is not to be read in the file
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

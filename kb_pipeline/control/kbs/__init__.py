@@ -1,0 +1,1 @@
+"""Keeps the catalog of KBs, their versions and what was erased from them."""

@@ -1,0 +1,146 @@
+"""Which KBs exist and what their owners wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from sqlalchemy import select
+
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Kb, Lease, Refresh, SpecRevision, Tenant
+from kb_pipeline.control.metering.limits import check_allowed
+from kb_pipeline.control.tenancy import audit
+from kb_pipeline.control.tenancy.secrets import variables_of
+from kb_pipeline.control.tenancy.tenants import check_not_retired, ensure_tenant, last_token_of, require_active
+from kb_pipeline.errors import UnknownKb, UnknownTenant
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import load_settings
+from kb_pipeline.spec.kb_file import KbSpec, parse_spec, variable_names
+
+_IS_ACTIVE = select(Tenant.tenant).where(Tenant.tenant == Kb.tenant, Tenant.status == "active").exists()
+Action = Literal["created", "updated", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class KbRecord:
+    """A KB as the catalogue knows it."""
+
+    key: KbKey
+    revision: int
+    cron: str | None
+    timezone: str
+    live_version: int | None
+    snoozed_until: datetime | None
+    """No sensor starts a refresh before."""
+    created_at: datetime
+    yaml: str
+    _db: Database = field(repr=False, compare=False)
+
+    @property
+    def spec(self) -> KbSpec:
+        """The validated spec, with today's value of each `${NAME}`; raises InvalidSpec or SecretUnreadable."""
+        names = variable_names(self.yaml)
+        variables = variables_of(load_settings(), self._db, self.key.tenant, names) if names else {}
+        return parse_spec(self.yaml, f"KB {self.key}, revision {self.revision}", variables)
+
+
+def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool = False) -> Action:
+    """Create or update the KB that `spec` describes, and its tenant, where that is new.
+
+    Args:
+        db: the control plane.
+        spec: what the KB file says.
+        yaml: the file's text, to be kept.
+        actor: who applies it.
+        reuse: whether a deleted KB's or tenant's key may be taken.
+
+    Raises:
+        TenantInactive: the tenant is suspended, or being deleted.
+        KeyRetired: the key was that of a deleted KB or tenant.
+        QuotaExceeded: the tenant's plan does not allow what it asks for.
+    """
+    check_owner(db, spec.key, reuse=reuse)
+    check_allowed(db, spec)
+    last_token = last_token_of(db, str(spec.key))
+    now = datetime.now(UTC)
+    with db.write(spec.tenant) as session:
+        ensure_tenant(session, spec.tenant, actor)
+        row = session.get(Kb, (spec.tenant, spec.kb))
+        if row is not None and row.spec == yaml:
+            return "unchanged"
+        action: Action = "updated" if row else "created"
+        if row is None:
+            row = Kb(tenant=spec.tenant, kb=spec.kb, revision=0, created_at=now)
+            session.add(row)
+        row.spec, row.updated_at, row.revision = yaml, now, row.revision + 1
+        row.cron = spec.schedule.cron if spec.schedule else None
+        row.timezone = spec.schedule.timezone if spec.schedule else "UTC"
+        if action == "created" and last_token:
+            # Tokens go on: a writer of the former KB must not be taken for one of this.
+            session.merge(Lease(tenant=spec.tenant, kb=spec.kb, owner="", token=last_token, expires_at=0.0))
+        audit.record(
+            session, spec.tenant, actor, "kb.apply", str(spec.key),
+            {"revision": row.revision - 1} if action == "updated" else None, {"revision": row.revision},
+        )  # fmt: skip
+        session.add(SpecRevision(tenant=spec.tenant, kb=spec.kb, revision=row.revision, spec=yaml, applied_at=now))
+    return action
+
+
+def check_owner(db: Database, key: KbKey, *, reuse: bool = False) -> None:
+    """Whether a KB of that key may be applied; raises TenantInactive, KeyRetired or RemovalBegun."""
+    with db.read(key.tenant) as session:
+        is_new = {
+            key.tenant: session.get(Tenant, key.tenant) is None,
+            str(key): session.get(Kb, (key.tenant, key.kb)) is None,
+        }
+    for each, new in is_new.items():
+        if new:  # else it was reused knowingly before
+            check_not_retired(db, each, reuse=reuse)
+    with suppress(UnknownTenant):
+        require_active(db, key.tenant)
+
+
+def get_kb(db: Database, key: KbKey) -> KbRecord:
+    """The KB of that key; raises UnknownKb."""
+    with db.read(key.tenant) as session:
+        row = session.get(Kb, (key.tenant, key.kb))
+    if row is None:
+        raise UnknownKb(key)
+    return _record(db, row)
+
+
+def list_kbs(db: Database, *, only_active: bool = False) -> Iterator[KbRecord]:
+    """Every KB (of tenants that are active), by key."""
+    query = select(Kb).order_by(Kb.tenant, Kb.kb)
+    if only_active:
+        query = query.where(_IS_ACTIVE)
+    with db.read_all() as session:
+        for row in session.scalars(query):
+            yield _record(db, row)
+
+
+def list_unstarted_kbs(db: Database) -> Iterator[KbRecord]:
+    """Every KB of an active tenant that no run has refreshed or is refreshing, by key."""
+    refreshed = select(Refresh.run_id).where(Refresh.tenant == Kb.tenant, Refresh.kb == Kb.kb)
+    query = select(Kb).where(_IS_ACTIVE, Kb.live_version.is_(None), ~refreshed.exists()).order_by(Kb.tenant, Kb.kb)
+    with db.read_all() as session:
+        for row in session.scalars(query):
+            yield _record(db, row)
+
+
+def _record(db: Database, row: Kb) -> KbRecord:
+    return KbRecord(
+        KbKey(row.tenant, row.kb),
+        row.revision,
+        row.cron,
+        row.timezone,
+        row.live_version,
+        row.snoozed_until,
+        row.created_at,
+        row.spec,
+        db,
+    )

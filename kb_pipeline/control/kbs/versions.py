@@ -1,0 +1,256 @@
+"""The versions of a KB and the pointer to the live one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from kb_pipeline.control.coordination.leases import HeldLease, verify_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Kb, Rollback, Version
+from kb_pipeline.control.tenancy import audit
+from kb_pipeline.control.tenancy.tenants import require_active
+from kb_pipeline.errors import GateFailed, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
+from kb_pipeline.model import KbKey
+
+SEARCHABLE = ("published", "rolled_back")
+"""Statuses of the versions whose data is kept for readers."""
+_LONGEST_NUMBER = 20
+
+
+def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
+    """The number of the next version; numbers are never used twice. Raises LeaseLost."""
+    key = lease.key
+    with db.write(key.tenant) as session:
+        verify_lease(session, lease)
+        newest = select(func.max(Version.version)).where(Version.tenant == key.tenant, Version.kb == key.kb)
+        number = (session.scalar(newest) or 0) + 1
+        session.add(
+            Version(
+                tenant=key.tenant, kb=key.kb, version=number, status="building", run_id=run_id, manifest={},
+                created_at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+    return number
+
+
+def settle_version(db: Database, lease: HeldLease, number: int, status: str, manifest: dict[str, Any]) -> None:
+    """Record what a candidate turned out to be: candidate, held or failed. Raises LeaseLost."""
+    with db.write(lease.key.tenant) as session:
+        verify_lease(session, lease)
+        row = _get(session, lease.key, number)
+        row.status, row.manifest = status, manifest
+
+
+def publish_version(
+    db: Database, lease: HeldLease, number: int, expected: str = "candidate", actor: str | None = None
+) -> None:
+    """Move the live pointer, in one transaction that verifies the lease's token and the checks' verdict.
+
+    Args:
+        db: the control plane.
+        lease: of whoever publishes.
+        number: the version.
+        expected: the status that it must have: `candidate`, or `held` when a person approves it.
+        actor: who publishes, where it is not the run that holds the lease.
+
+    Raises:
+        LeaseLost: another run took over.
+        GateFailed: the version did not pass, or was superseded.
+    """
+    key = lease.key
+    with db.write(key.tenant) as session:
+        verify_lease(session, lease)
+        row, kb = _get(session, key, number), session.get_one(Kb, (key.tenant, key.kb))
+        if row.status != expected:
+            raise GateFailed(key, [f"version {number} is {row.status}"])
+        row.status, row.published_at = "published", datetime.now(UTC)
+        _record_move(session, lease, actor, "kb.publish", kb.live_version, number)
+        kb.live_version = number
+
+
+def roll_back(db: Database, lease: HeldLease, number: int, actor: str) -> int:
+    """Move the live pointer to a version that was published before; returns the version that was live.
+
+    What is newer than it is `rolled_back` from then on: kept and searchable, but no refresh brings it back unasked.
+    Going forth to such a version again makes it, and what is older, published once more.
+
+    Raises:
+        LeaseLost: another run took over.
+        UnknownVersion: it is not kept any more, or never was published.
+        UsageError: it is live already.
+    """
+    key = lease.key
+    with db.write(key.tenant) as session:
+        verify_lease(session, lease)
+        row, kb = session.get(Version, (key.tenant, key.kb, number)), session.get_one(Kb, (key.tenant, key.kb))
+        if row is None or row.status not in SEARCHABLE:
+            raise UnknownVersion(key, number)
+        if kb.live_version is None or kb.live_version == number:
+            raise UsageError(f"{key}: version {number} is live already")
+        before, kb.live_version = kb.live_version, number
+        _record_move(session, lease, actor, "kb.rollback", before, number)
+        query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb)
+        for version in session.scalars(query.where(Version.status.in_(SEARCHABLE))):
+            version.status = "rolled_back" if version.version > number else "published"
+        newest = select(func.max(Rollback.number)).where(Rollback.tenant == key.tenant, Rollback.kb == key.kb)
+        session.add(
+            Rollback(
+                tenant=key.tenant, kb=key.kb, number=(session.scalar(newest) or 0) + 1, from_version=before,
+                to_version=number, at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+    return before
+
+
+def rolled_back_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
+    """The manifests of the versions newer than the live one that were rolled back."""
+    query = select(Version).join(Kb, (Kb.tenant == Version.tenant) & (Kb.kb == Version.kb))
+    query = query.where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status == "rolled_back")
+    with db.read(key.tenant) as session:
+        rows = session.scalars(query.where(Version.version > Kb.live_version).order_by(Version.version))
+        return [row.manifest for row in rows]
+
+
+def mark_pruned(db: Database, lease: HeldLease, number: int) -> None:
+    """No new reader gets the version; the manifest says since when, for its data goes later. Raises LeaseLost."""
+    with db.write(lease.key.tenant) as session:
+        verify_lease(session, lease)
+        row = _get(session, lease.key, number)
+        row.status, row.manifest = "pruned", {**row.manifest, "pruned_at": datetime.now(UTC).isoformat()}
+
+
+def live_manifest(db: Database, key: KbKey) -> dict[str, Any]:
+    """The manifest of the live version; raises UnknownKb or NoLiveVersion."""
+    with db.read(key.tenant) as session:
+        kb = session.get(Kb, (key.tenant, key.kb))
+        if kb is None:
+            raise UnknownKb(key)
+        if kb.live_version is None:
+            raise NoLiveVersion(key)
+        return _get(session, key, kb.live_version).manifest
+
+
+def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> dict[str, Any]:
+    """The manifest to read by: of the live version, of a version number, or of what was live at an ISO time.
+
+    Raises:
+        UnknownKb, NoLiveVersion, UnknownVersion: there is none such.
+        TenantInactive: the tenant is suspended, or being deleted.
+        UsageError: `as_of` is neither a number nor a time.
+    """
+    live = live_manifest(db, key)
+    require_active(db, key.tenant)
+    if as_of is None:
+        return live
+    with db.read(key.tenant) as session:
+        number = _number(as_of) if as_of.isdecimal() else _live_at(session, key, _moment(as_of))
+        row = session.get(Version, (key.tenant, key.kb, number)) if number else None
+    # What waits for approval can be looked at, by those who know its number.
+    if row is None or row.status not in (*SEARCHABLE, "held"):
+        raise UnknownVersion(key, as_of)
+    return row.manifest
+
+
+def _live_at(session: Session, key: KbKey, moment: datetime) -> int | None:
+    """The number of the version that was live at that moment: the newest publication or rollback up to it."""
+    published = select(Version.published_at, Version.version).where(
+        Version.tenant == key.tenant, Version.kb == key.kb, Version.published_at <= moment
+    )
+    rolled_back = select(Rollback.at, Rollback.to_version).where(
+        Rollback.tenant == key.tenant, Rollback.kb == key.kb, Rollback.at <= moment
+    )
+    newest = [
+        session.execute(published.order_by(Version.published_at.desc()).limit(1)).first(),
+        session.execute(rolled_back.order_by(Rollback.at.desc()).limit(1)).first(),
+    ]
+    moves = [(at, number) for row in newest if row is not None for at, number in [row] if at is not None]
+    return max(moves)[1] if moves else None
+
+
+def _number(text: str) -> int | None:
+    """A number too long for a column is no version."""
+    return number if len(text) <= _LONGEST_NUMBER and (number := int(text)) < 2**31 else None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"as-of {text!r}: give a version number or an ISO time such as 2026-11-21T08:00Z") from None
+
+
+def get_manifest(db: Database, key: KbKey, number: int) -> dict[str, Any]:
+    """The manifest of one version; raises UnknownVersion."""
+    with db.read(key.tenant) as session:
+        row = session.get(Version, (key.tenant, key.kb, number))
+    if row is None:
+        raise UnknownVersion(key, number)
+    return row.manifest
+
+
+def status_of(db: Database, key: KbKey, number: int) -> str:
+    """The status of one version; raises UnknownVersion."""
+    with db.read(key.tenant) as session:
+        row = session.get(Version, (key.tenant, key.kb, number)) if number < 2**31 else None
+    if row is None:
+        raise UnknownVersion(key, number)
+    return row.status
+
+
+def kept_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
+    """The manifests of all versions whose data is kept for readers, oldest first."""
+    query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(SEARCHABLE))
+    with db.read(key.tenant) as session:
+        return [row.manifest for row in session.scalars(query.order_by(Version.version))]
+
+
+def pending_versions(db: Database, key: KbKey) -> list[tuple[int, str, dict[str, Any]]]:
+    """Number, status and manifest of what is neither published nor given up, newest first.
+
+    A version that is still `building` belongs to a run that died before it could say what it had built.
+    """
+    query = select(Version).where(
+        Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(["building", "candidate", "held"])
+    )
+    with db.read(key.tenant) as session:
+        rows = session.scalars(query.order_by(Version.version.desc()))
+        return [(row.version, row.status, row.manifest) for row in rows]
+
+
+def list_versions(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:
+    """Every version, newest first, as the command line prints it."""
+    query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb)
+    with db.read(key.tenant) as session:
+        kb = session.get(Kb, (key.tenant, key.kb))
+        if kb is None:
+            raise UnknownKb(key)
+        for row in session.scalars(query.order_by(Version.version.desc())):
+            counts = row.manifest.get("counts", {})
+            yield {
+                "version": row.version,
+                "live": row.version == kb.live_version,
+                "status": row.status,
+                "created_at": row.created_at.isoformat(),
+                "documents": counts.get("documents"),
+                "chunks": counts.get("chunks"),
+                "model": row.manifest.get("model", {}).get("name"),
+                "scores": row.manifest.get("scores", {}),
+                "run_id": row.run_id,
+            }
+
+
+def _record_move(
+    session: Session, lease: HeldLease, actor: str | None, action: str, before: int | None, after: int
+) -> None:
+    said = {"live_version": before}, {"live_version": after}
+    audit.record(session, lease.key.tenant, actor or f"run {lease.owner}", action, str(lease.key), *said)
+
+
+def _get(session: Session, key: KbKey, number: int) -> Version:
+    return session.get_one(Version, (key.tenant, key.kb, number))

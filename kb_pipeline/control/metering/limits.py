@@ -1,0 +1,143 @@
+"""Whether a tenant may do what it is about to do, by its plan: asked before the work, never after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from kb_pipeline.control.db.engine import Database, clock
+from kb_pipeline.control.db.models import Kb, Lease, Version
+from kb_pipeline.control.metering import daily_quotas
+from kb_pipeline.control.tenancy.plans import Limits, limits_of, limits_of_anybody, limits_within
+from kb_pipeline.cron import shortest_gap
+from kb_pipeline.errors import QuotaExceeded
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import Settings
+from kb_pipeline.spec.kb_file import KbSpec
+from kb_pipeline.store.paths import KbPaths, folder_bytes
+
+DAILY = (daily_quotas.PAGES, daily_quotas.TOKENS)
+
+
+def check_spec(limits: Limits, spec: KbSpec) -> None:
+    """Whether a plan allows what a KB file asks for; raises QuotaExceeded."""
+    tenant, model = spec.tenant, spec.embedding.model
+    if limits.models is not None and model not in limits.models:
+        raise QuotaExceeded(tenant, limits.plan, "models", repr(model), " or ".join(limits.models) or "none")
+    for source in spec.sources:
+        if limits.source_types is not None and source.type not in limits.source_types:
+            allowed = " or ".join(limits.source_types) or "none"
+            raise QuotaExceeded(tenant, limits.plan, "source_types", repr(source.type), allowed)
+    least_s = limits.shortest_interval_s
+    if least_s is not None and spec.schedule is not None:
+        gap_s = shortest_gap(spec.schedule.cron, spec.schedule.timezone, datetime.now(UTC))
+        if gap_s < least_s:
+            told = timedelta(seconds=gap_s), timedelta(seconds=least_s)
+            raise QuotaExceeded(tenant, limits.plan, "shortest_interval", *told)
+
+
+def check_allowed(db: Database, spec: KbSpec) -> None:
+    """Whether the plan of a KB's tenant, who may be a new one, allows what its file asks for; raises QuotaExceeded."""
+    check_spec(limits_of_anybody(db, spec.tenant), spec)
+
+
+def check_run(settings: Settings, db: Database, spec: KbSpec) -> None:
+    """Whether a refresh may begin; raises QuotaExceeded, with `renews_at` where waiting is enough."""
+    tenant = spec.tenant
+    limits = limits_of(db, tenant)
+    check_spec(limits, spec)
+    _check_stock(settings, db, spec.key, limits)
+    with db.read(tenant) as session:
+        for quota in DAILY:
+            allowed = getattr(limits, quota)
+            if allowed is not None and (taken := daily_quotas.taken_today(session, quota)) >= allowed:
+                raise QuotaExceeded(tenant, limits.plan, quota, taken, allowed, daily_quotas.renews_at(session))
+
+
+def _check_stock(settings: Settings, db: Database, key: KbKey, limits: Limits) -> None:
+    # What is too big may only be refreshed if its file was changed: to be made smaller, maybe. It is counted again.
+    count = 0 if _has_newer_file(db, key) else None
+    for name in ("documents", "chunks"):
+        check_count(db, key, name, count)
+    if limits.storage is not None and (used := _storage(settings, key.tenant)) > limits.storage:
+        raise QuotaExceeded(key.tenant, limits.plan, "storage", f"{used} bytes", f"{limits.storage} bytes")
+
+
+def _has_newer_file(db: Database, key: KbKey) -> bool:
+    query = select(Kb.updated_at > Version.created_at).where(Kb.kb == key.kb)
+    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
+    with db.read(key.tenant) as session:
+        return bool(session.scalar(query.join(Version, is_live)))
+
+
+def check_count(db: Database, key: KbKey, name: str, count: int | None) -> None:
+    """Whether the tenant's KBs may hold so many documents or chunks.
+
+    Args:
+        db: the control plane.
+        key: of the KB that is being refreshed.
+        name: `documents` or `chunks`.
+        count: what its next version would hold; None for what its live version holds.
+
+    Raises:
+        QuotaExceeded: together they would be too many.
+    """
+    with db.read(key.tenant) as session:
+        limits = limits_within(session, key.tenant)
+        allowed = getattr(limits, name)
+        if allowed is None:
+            return
+        live = _live_counts(session, name)
+    used = sum((live | ({} if count is None else {key.kb: count})).values())
+    if used > allowed:
+        raise QuotaExceeded(key.tenant, limits.plan, name, used, allowed)
+
+
+def used_up(db: Database, tenant: str, quota: str) -> QuotaExceeded:
+    """What to say of a daily quota that a run came to the end of."""
+    with db.read(tenant) as session:
+        limits = limits_within(session, tenant)
+        taken, renews_at = daily_quotas.taken_today(session, quota), daily_quotas.renews_at(session)
+    return QuotaExceeded(tenant, limits.plan, quota, taken, getattr(limits, quota), renews_at)
+
+
+def snooze(db: Database, key: KbKey, until: datetime | None) -> None:
+    """Let no sensor start a refresh of the KB before; None ends it."""
+    with db.write(key.tenant) as session:
+        session.get_one(Kb, (key.tenant, key.kb)).snoozed_until = until
+
+
+def list_quotas(settings: Settings, db: Database, tenant: str) -> Iterator[dict[str, Any]]:
+    """Each limit that is a number, as `kb quota` prints it; raises UnknownTenant."""
+    with db.read(tenant) as session:
+        limits = limits_within(session, tenant)
+        renews_at = daily_quotas.renews_at(session).isoformat()
+        used = {quota: daily_quotas.taken_today(session, quota) for quota in DAILY}
+        used |= {name: sum(_live_counts(session, name).values()) for name in ("documents", "chunks")}
+        held = select(func.count()).select_from(Lease).where(Lease.expires_at > clock(session))
+        used |= {"storage": _storage(settings, tenant), "concurrent_runs": session.scalar(held) or 0}
+    for name in (*DAILY, "documents", "chunks", "storage", "concurrent_runs"):
+        allowed = getattr(limits, name)
+        yield {
+            "limit": name,
+            "used": used[name],
+            "allowed": allowed,
+            "left": None if allowed is None else max(0, allowed - used[name]),
+            "renews_at": renews_at if name in DAILY and allowed is not None else None,
+        }
+
+
+def _live_counts(session: Session, name: str) -> dict[str, int]:
+    """Documents or chunks of each KB's live version."""
+    query = select(Kb.kb, Version.manifest).join(
+        Version, (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
+    )
+    return {kb: int(manifest.get("counts", {}).get(name, 0)) for kb, manifest in session.execute(query)}
+
+
+def _storage(settings: Settings, tenant: str) -> int:
+    return folder_bytes(KbPaths(settings.data_dir, KbKey(tenant, "any")).of_tenant)

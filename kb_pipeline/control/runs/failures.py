@@ -1,0 +1,78 @@
+"""The dead letters of a KB: what could not be processed, at which stage and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.db.models import Failure
+from kb_pipeline.model import KbKey, digest
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class FailedItem:
+    """One key that a stage could not process in its newest try."""
+
+    source: str
+    key: str
+    reason: str
+    message: str
+    recoverable: bool
+    attempts: int | None = None
+    """Refreshes in a row in which it failed, where the stage counts them itself: it may leave some out."""
+    tried_at: datetime | None = None
+    """The last of them."""
+
+
+def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[FailedItem]) -> None:
+    """Make the list of a stage what `items` says; those that are not among them any more are solved."""
+    now = datetime.now(UTC)
+    with db.write(key.tenant) as session:
+        query = select(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb, Failure.stage == stage)
+        known = {row.id: row for row in session.scalars(query)}
+        for item in items:
+            row_id = digest(stage, item.source, item.key)
+            row = known.pop(row_id, None)
+            if row is None:
+                row = Failure(
+                    tenant=key.tenant, kb=key.kb, id=row_id, source=item.source, stage=stage, key=item.key,
+                    first_seen=now, attempts=0,
+                )  # fmt: skip
+                session.add(row)
+            row.reason, row.message, row.recoverable = item.reason, item.message[:2000], item.recoverable
+            row.attempts, row.last_seen = item.attempts or row.attempts + 1, item.tried_at or now
+        solved = list(known)
+        for start in range(0, len(solved), _BATCH):
+            session.execute(
+                delete(Failure).where(
+                    Failure.tenant == key.tenant,
+                    Failure.kb == key.kb,
+                    Failure.id.in_(solved[start : start + _BATCH]),
+                )
+            )
+
+
+def list_failures(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:
+    """Every open failure, by stage and key, as the command line prints it."""
+    query = select(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb)
+    with db.read(key.tenant) as session:
+        for row in session.scalars(query.order_by(Failure.stage, Failure.key)):
+            yield {
+                "id": row.id,
+                "source": row.source,
+                "stage": row.stage,
+                "key": row.key,
+                "reason": row.reason,
+                "message": row.message,
+                "recoverable": row.recoverable,
+                "attempts": row.attempts,
+                "first_seen": row.first_seen.isoformat(),
+                "last_seen": row.last_seen.isoformat(),
+            }

@@ -1,0 +1,1 @@
+"""Keeps tenants and what belongs to one: plan, API keys, secrets, audit log."""

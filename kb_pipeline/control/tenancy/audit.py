@@ -1,0 +1,112 @@
+"""Who changed what, when, from what to what: appended in the transaction of the change, each entry chained to the last.
+
+Each tenant has a chain of its own, the installation (tenant "") too. An entry's hash covers the one before it, so that
+no entry can be altered, inserted or taken out unseen; that the last ones were cut off shows only against a head that
+was noted elsewhere, which is why `kb audit verify` prints the heads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from kb_pipeline.control.db.engine import Database, wait_for_others
+from kb_pipeline.control.db.models import AuditEntry
+
+INSTALLATION = ""
+"""The tenant of what concerns all."""
+_START = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What verifying a tenant's audit log found."""
+
+    tenant: str
+    entries: int
+    head: str
+    """Hash of the last good entry."""
+    broken_at: int | None
+    """Number of the first entry that is not what was written, or is missing."""
+
+
+def record(
+    session: Session,
+    tenant: str,
+    actor: str,
+    action: str,
+    subject: str,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> None:
+    """Append an entry within the transaction of the change itself: both happen, or neither.
+
+    Args:
+        session: of the change.
+        tenant: whose log it is.
+        actor: who did it: a user of the machine, a run, an API key.
+        action: as in `kb.apply`: what it was done to, and a verb.
+        subject: the key, name or id of what was changed.
+        before: what the change replaces; None when it is new. Never a secret.
+        after: what it is now; None when it is gone.
+    """
+    wait_for_others(session, f"kb audit {tenant}")
+    newest = select(AuditEntry).where(AuditEntry.tenant == tenant).order_by(AuditEntry.number.desc()).limit(1)
+    last = session.scalars(newest).first()
+    entry = AuditEntry(
+        tenant=tenant, number=(last.number if last else 0) + 1, at=datetime.now(UTC), actor=actor, action=action,
+        subject=subject, before=dict(before) if before is not None else None,
+        after=dict(after) if after is not None else None,
+    )  # fmt: skip
+    entry.hash = _hash(last.hash if last else _START, entry)
+    session.add(entry)
+    session.flush()
+
+
+def list_entries(db: Database, tenant: str) -> Iterator[dict[str, Any]]:
+    """A tenant's log, oldest first, as the command line prints it."""
+    with db.read(tenant) as session:
+        for row in session.scalars(select(AuditEntry).order_by(AuditEntry.number)).yield_per(500):
+            yield {
+                "number": row.number,
+                "at": row.at.isoformat(),
+                "actor": row.actor,
+                "action": row.action,
+                "subject": row.subject,
+                "before": row.before,
+                "after": row.after,
+                "hash": row.hash,
+            }
+
+
+def verify(db: Database) -> list[Chain]:
+    """Recompute every chain, the installation's first."""
+    with db.read_all() as session:
+        tenants = session.scalars(select(AuditEntry.tenant).distinct().order_by(AuditEntry.tenant)).all()
+    return [verify_tenant(db, tenant) for tenant in tenants]
+
+
+def verify_tenant(db: Database, tenant: str) -> Chain:
+    """Recompute one tenant's chain, up to the first entry that does not fit."""
+    head, count = _START, 0
+    with db.read(tenant) as session:
+        for entry in session.scalars(select(AuditEntry).order_by(AuditEntry.number)).yield_per(500):
+            if entry.number != count + 1 or entry.hash != _hash(head, entry):
+                return Chain(tenant, count, head, count + 1)
+            head, count = entry.hash, count + 1
+    return Chain(tenant, count, head, None)
+
+
+def _hash(previous: str, entry: AuditEntry) -> str:
+    said = [
+        previous, entry.tenant, entry.number, entry.at.isoformat(), entry.actor, entry.action, entry.subject,
+        entry.before, entry.after,
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=True).encode()).hexdigest()

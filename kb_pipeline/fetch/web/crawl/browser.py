@@ -1,0 +1,317 @@
+"""Opens pages in the system's Chromium and lets their scripts run: the only module that imports playwright.
+
+The browser has no network of its own. Every request of a page is answered here, by the client that fetches everything
+else: the same guard judges the address, the same turns are taken, robots.txt is asked, size and time are bounded. What
+cannot be answered so (WebSockets, WebRTC, look-ups ahead of a click) finds a proxy that is not there. Only what text
+may depend on is asked for: documents of frames, scripts and the data they fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from kb_pipeline.fetch.web.crawl.robots_cache import RobotsFiles
+from kb_pipeline.fetch.web.http.client import Answer, Get, NoAnswer, PoliteClient
+from kb_pipeline.fetch.web.politeness.host_throttle import Stopped
+from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.urls import canonical_url
+
+if TYPE_CHECKING:
+    import psutil
+    from playwright.async_api import Browser, BrowserContext, Page, Playwright, Request, Route
+
+PAGES_AT_ONCE = 2
+"""Whoever is to be alone takes the room of both."""
+PAGES_A_CONTEXT = 50
+"""Pages after which cookies, storage and caches are thrown away."""
+PAGES_A_BROWSER = 500
+MOST_MEMORY = 1 << 30
+"""Bytes that the browser's processes may take together while pages are open; beyond it they are killed."""
+_HEAP_MB = 512
+_QUIET_S = 0.5
+"""A page is done when it has asked for nothing and shown nothing new for so long (as Puppeteer's networkidle0)."""
+_LOOK_S = 0.1
+_CLOSING_S = 5.0
+_NEEDED = frozenset({"document", "script", "xhr", "fetch"})
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CACHED_BYTES = 32 << 20
+_FORWARDED = ("accept", "accept-language", "origin", "content-type", "x-requested-with")
+_NOT_PASSED_ON = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection", "set-cookie"})
+_NOWHERE = "http://127.0.0.1:9"  # the port of the discard service, where nobody listens
+_ARGUMENTS = (
+    f"--proxy-server={_NOWHERE}", "--proxy-bypass-list=<-loopback>", "--dns-prefetch-disable", "--disable-gpu",
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp", "--force-webrtc-ip-handling-policy", "--disable-quic",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
+    "--disable-dev-shm-usage", "--mute-audio", "--disable-extensions", f"--js-flags=--max-old-space-size={_HEAP_MB}",
+)  # fmt: skip
+
+
+class Renderer:
+    """One browser for a crawl, started when the first page needs it; use it as a context manager."""
+
+    def __init__(self, rules: CrawlRules, client: PoliteClient, robots: RobotsFiles) -> None:
+        self._rules, self._client, self._robots = rules, client, robots
+        self._room, self._alone = asyncio.Semaphore(PAGES_AT_ONCE), asyncio.Lock()
+        self._starting = asyncio.Lock()
+        self._playwright: Playwright | None = None
+        self._browser: Browser | None = None
+        self._context: BrowserContext | None = None
+        self._opened = self._open = self._kills = 0
+        self._cache = _Cache(_CACHED_BYTES)
+
+    async def __aenter__(self) -> Renderer:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._close_browser()
+        if self._playwright is not None:
+            await self._playwright.stop()
+
+    async def render(self, url: str, body: bytes, content_type: str) -> str:
+        """The HTML of a page that was fetched already, as its scripts leave it; raises NoAnswer or Stopped."""
+        async with self._room:
+            kills = self._kills
+            try:
+                return await self._render(_PageVisit(self, url, body, content_type))
+            except NoAnswer as failure:
+                if failure.reason == "render_timeout" or kills == self._kills:
+                    raise
+        # The browser was killed under it, for what this page or a neighbour did: alone, it answers for itself.
+        async with self._alone, self._room, self._room:
+            return await self._render(_PageVisit(self, url, body, content_type))
+
+    async def _render(self, visit: _PageVisit) -> str:
+        from playwright.async_api import Error
+
+        timeout_s = self._rules.render_timeout_s
+        try:
+            async with self._page() as page:
+                watch = asyncio.create_task(self._watch_memory(visit))
+                try:
+                    return await asyncio.wait_for(visit.run(page), timeout_s)
+                except TimeoutError:
+                    await self._kill()  # a page that never comes to rest may hold its closing up too
+                    raise NoAnswer("render_timeout", f"not done within {timeout_s:g} s") from None
+                finally:
+                    watch.cancel()
+        except Error as error:
+            if visit.stopped:
+                raise Stopped from None
+            reason = "render_memory" if visit.is_too_large else "render_failed"
+            raise NoAnswer(reason, str(error).splitlines()[0][:300]) from error
+
+    async def answer(self, request: Request) -> Answer:
+        """What a page's request gets; raises NoAnswer or Stopped."""
+        url = canonical_url(request.url)
+        if url is None or request.method != "GET":
+            raise NoAnswer("invalid_url", f"{request.method} {request.url[:200]}")
+        is_script = request.resource_type == "script"
+        if is_script and (cached := self._cache.get(url)) is not None:
+            return cached
+        headers = {name: value for name, value in request.headers.items() if name in _FORWARDED}
+        answer = await self._follow(url, headers)
+        if is_script and answer.status == 200:
+            self._cache.put(url, answer)
+        return answer
+
+    async def _follow(self, url: str, headers: Mapping[str, str]) -> Answer:
+        for _ in range(_MAX_REDIRECTS + 1):
+            if (refusal := await self._robots.refusal(url)) is not None:
+                raise NoAnswer(refusal.reason, refusal.message)
+            answer = await self._client.get(Get(url, headers))
+            if answer.status not in _REDIRECTS:
+                return answer
+            target = canonical_url(answer.headers.get("location", ""), url)
+            if target is None:
+                raise NoAnswer("invalid_url", f"{url} redirects nowhere")
+            url = target
+        raise NoAnswer("redirect_loop", f"more than {_MAX_REDIRECTS} redirects")
+
+    # -- the browser
+
+    @contextlib.asynccontextmanager
+    async def _page(self) -> AsyncIterator[Page]:
+        context = await self._fresh_context()
+        page = await context.new_page()
+        self._open += 1
+        try:
+            yield page
+        finally:
+            self._open -= 1
+            with contextlib.suppress(Exception):  # whatever is wrong with a browser that is done with
+                await asyncio.wait_for(page.close(), _CLOSING_S)
+
+    async def _fresh_context(self) -> BrowserContext:
+        async with self._starting:
+            is_alive = self._browser is not None and self._browser.is_connected()
+            if not is_alive or (self._open == 0 and self._opened >= PAGES_A_BROWSER):
+                await self._close_browser()
+                self._browser, self._opened = await self._launch(), 0
+            if self._context is None or (self._open == 0 and self._opened % PAGES_A_CONTEXT == 0):
+                if self._context is not None:
+                    await self._context.close()
+                self._context = await self._new_context()
+            self._opened += 1
+            return self._context
+
+    async def _launch(self) -> Browser:
+        from playwright.async_api import async_playwright
+
+        if self._playwright is None:
+            self._playwright = await async_playwright().start()
+        # As root Chromium does not start within its own sandbox.
+        return await self._playwright.chromium.launch(
+            executable_path=self._rules.browser, args=_ARGUMENTS, chromium_sandbox=os.geteuid() != 0
+        )
+
+    async def _new_context(self) -> BrowserContext:
+        if self._browser is None:
+            raise RuntimeError("no browser")
+        return await self._browser.new_context(
+            user_agent=self._rules.user_agent, service_workers="block", accept_downloads=False
+        )
+
+    async def _watch_memory(self, visit: _PageVisit) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if await asyncio.to_thread(_browser_memory) > MOST_MEMORY:
+                visit.is_too_large = True
+                await self._kill()
+                return
+
+    async def _kill(self) -> None:
+        self._kills += 1
+        for process in _browser_processes():
+            with contextlib.suppress(Exception):
+                process.kill()
+        self._browser = self._context = None
+
+    async def _close_browser(self) -> None:
+        browser, self._browser, self._context = self._browser, None, None
+        if browser is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(browser.close(), _CLOSING_S)
+
+
+@dataclass
+class _PageVisit:
+    """One page in the browser."""
+
+    # Not slotted: Playwright keeps its wrapper of a bound handler on the instance.
+
+    renderer: Renderer
+    url: str
+    body: bytes
+    content_type: str
+    stopped: bool = False
+    is_too_large: bool = False
+    _under_way: int = 0
+    _last_at: float = 0.0
+    _is_begun: bool = False
+
+    async def run(self, page: Page) -> str:
+        """Load the page and wait until it has come to rest."""
+        page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.dismiss()))
+        page.on("popup", lambda popup: asyncio.ensure_future(popup.close()))
+        await page.route("**/*", self._answer_while_open)
+        await page.goto(self.url, wait_until="commit", timeout=0)
+        shown, self._last_at = -1, monotonic()
+        while self._under_way or monotonic() - self._last_at < _QUIET_S:
+            await asyncio.sleep(_LOOK_S)
+            size = await page.evaluate("document.documentElement ? document.documentElement.outerHTML.length : 0")
+            if size != shown:
+                shown, self._last_at = size, monotonic()
+        return await page.content()
+
+    async def _answer_while_open(self, route: Route) -> None:
+        from playwright.async_api import Error
+
+        with contextlib.suppress(Error):  # the page was closed meanwhile
+            await self._answer(route)
+
+    async def _answer(self, route: Route) -> None:
+        request = route.request
+        if request.is_navigation_request() and request.frame.parent_frame is None:
+            await self._navigate(route)
+            return
+        if request.resource_type not in _NEEDED:
+            await route.abort("blockedbyclient")
+            return
+        self._under_way += 1
+        try:
+            answer = await self.renderer.answer(request)
+            passed_on = {name: value for name, value in answer.headers.items() if name not in _NOT_PASSED_ON}
+            await route.fulfill(status=answer.status, headers=passed_on, body=answer.body)
+        except (NoAnswer, Stopped) as error:
+            self.stopped |= isinstance(error, Stopped)
+            await route.abort("failed")
+        finally:
+            self._under_way -= 1
+            self._last_at = monotonic()
+
+    async def _navigate(self, route: Route) -> None:
+        """The page itself is at hand; where its scripts want to go instead is not gone."""
+        if self._is_begun:
+            await route.abort("aborted")
+            return
+        self._is_begun = True
+        await route.fulfill(status=200, headers={"content-type": self.content_type or "text/html"}, body=self.body)
+
+
+class _Cache:
+    """Scripts that many pages of a site ask for."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+
+    def get(self, url: str) -> Answer | None:
+        """The answer to an earlier request."""
+        if url in self._answers:
+            self._answers.move_to_end(url)
+        return self._answers.get(url)
+
+    def put(self, url: str, answer: Answer) -> None:
+        """Keep an answer; those not asked for longest go."""
+        if url in self._answers:
+            return
+        self._answers[url] = answer
+        self._left -= len(answer.body)
+        while self._left < 0:
+            _, gone = self._answers.popitem(last=False)
+            self._left += len(gone.body)
+
+
+def _browser_processes() -> list[psutil.Process]:
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if _is_browser(child)]
+
+
+def _is_browser(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return "chrom" in process.name()
+    except psutil.Error:
+        return False
+
+
+def _browser_memory() -> int:
+    """Bytes of all the browser's processes; pages that they share count for each."""
+    import psutil
+
+    total = 0
+    for process in _browser_processes():
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_info().rss - process.memory_info().shared
+    return total

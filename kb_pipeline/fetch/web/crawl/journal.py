@@ -1,0 +1,271 @@
+"""The journal of a crawl: immutable Parquet segments, one row for each URL that came to its end.
+
+A row is first appended to the open segment, a file of MessagePack frames, before anything else happens: a killed crawl
+loses nothing that was answered. Full segments become Parquet, written beside, synced and renamed, so that one that has
+its name is complete; what an open one holds is taken up when the crawl is resumed. Keys whose failure was transient are
+then asked for again: the last row of a key, in segment order, is the one that counts.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kb_pipeline.failpoints import failpoint
+from kb_pipeline.store.paths import written_beside
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SEGMENT_ROWS = 256
+"""Rows with a body."""
+LIGHT_SEGMENT_ROWS = 4096
+"""Rows of any kind: a sync costs as much as a hundred of those without a body."""
+SEGMENT_BYTES = 8 * 1024 * 1024
+_UNFINISHED, _OPEN = ".tmp", ".open"
+_LENGTH = struct.Struct(">I")
+"""Before each row of an open segment."""
+
+
+class Row(msgspec.Struct, array_like=True):
+    """What became of one URL."""
+
+    key: str
+    """The canonical URL."""
+    url: str
+    """The URL that answered."""
+    outcome: str
+    """fetched, unchanged, redirected, rejected or failed."""
+    fetched_at: datetime
+    depth: int
+    attempts: int = 0
+    """Requests made for it."""
+    reason: str | None = None
+    message: str | None = None
+    status: int | None = None
+    redirect_to: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    content_type: str | None = None
+    sha256: str | None = None
+    body: bytes | None = None
+    lastmod: str | None = None
+    """What the sitemap said of it before it was asked for, once that moment is past for sure."""
+    consent: str | None = None
+    """What the page, its headers and its robots.txt say of indexing and AI use; see consent.py."""
+    rendered: bool = False
+    """Whether the body is what a browser made of the page's scripts."""
+    shell: bool | None = None
+    """Whether the server sent a page that is nothing without its scripts; None when it was not read."""
+    links: tuple[str, ...] | None = None
+    """Where a page leads that is not kept itself, but whose links are followed."""
+    received: int = 0
+    """Bytes of its body as decompressed, kept or not."""
+
+
+@lru_cache(maxsize=1)
+def schema() -> pa.Schema:
+    """The columns of a segment, as a pyarrow schema."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("key", pa.string(), nullable=False),
+            pa.field("url", pa.string(), nullable=False),
+            pa.field("outcome", pa.string(), nullable=False),
+            ("reason", pa.string()),
+            ("message", pa.string()),
+            ("status", pa.int16()),
+            ("redirect_to", pa.string()),
+            ("etag", pa.string()),
+            ("last_modified", pa.string()),
+            ("content_type", pa.string()),
+            ("sha256", pa.string()),
+            ("body", pa.binary()),
+            pa.field("fetched_at", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("depth", pa.int32(), nullable=False),
+            pa.field("attempts", pa.int16(), nullable=False),
+            ("lastmod", pa.string()),
+            ("consent", pa.string()),
+            ("rendered", pa.bool_()),
+            ("shell", pa.bool_()),
+            ("links", pa.list_(pa.string())),
+            ("received", pa.int64()),
+        ]
+    )
+
+
+def segments(journal: Path) -> list[Path]:
+    """The complete segments, oldest first."""
+    return sorted(journal.glob("[0-9]*.parquet")) if journal.is_dir() else []
+
+
+def read_outcomes(journal: Path) -> pa.Table:
+    """A pyarrow table of the last row of every key, all columns but `body`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    narrow = [name for name in schema().names if name != "body"]
+    tables = [pq.ParquetFile(path).read(columns=narrow) for path in segments(journal)]
+    if not tables:
+        return schema().remove(schema().get_field_index("body")).empty_table()
+    table = pa.concat_tables(tables)
+    last = {key: number for number, key in enumerate(table.column("key").to_pylist())}
+    return table.take(pa.array(sorted(last.values()), pa.int64()))
+
+
+def read_rows(journal: Path, outcomes: pa.Table | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the last row of every key with its body, a few in memory at a time.
+
+    `outcomes`, the result of read_outcomes, saves reading it again.
+    """
+    import pyarrow.parquet as pq
+
+    table = read_outcomes(journal) if outcomes is None else outcomes
+    last = dict(zip(table.column("key").to_pylist(), table.column("fetched_at").to_pylist(), strict=True))
+    for path in segments(journal):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=8):
+                for row in batch.to_pylist():
+                    if last.get(row["key"]) == row["fetched_at"]:
+                        yield row
+
+
+@dataclass(frozen=True, slots=True)
+class PagesUsed:
+    """What was asked for in a day."""
+
+    pages: int
+    bytes: int
+
+
+def pages_used(journal: Path) -> dict[str, PagesUsed]:
+    """What the rows of a journal cost, by UTC day; a page that was asked for again later counts again.
+
+    What a killed crawl has in an open segment is read where it is.
+    """
+    days: defaultdict[str, list[int]] = defaultdict(list)
+    for fetched_at, attempts, received in _costs(journal):
+        if attempts:
+            days[fetched_at.astimezone(UTC).date().isoformat()].append(received or 0)
+    return {day: PagesUsed(len(sizes), sum(sizes)) for day, sizes in days.items()}
+
+
+def _costs(journal: Path) -> Iterator[tuple[datetime, int, int | None]]:
+    import pyarrow.parquet as pq
+
+    for path in segments(journal):
+        with pq.ParquetFile(path) as file:
+            for row in file.read(columns=["fetched_at", "attempts", "received"]).to_pylist():
+                # Segments of an earlier release do not say what was received.
+                yield row["fetched_at"], row["attempts"], row.get("received")
+    for path in sorted(journal.glob(f"[0-9]*{_OPEN}")):
+        if not path.with_suffix(".parquet").exists():
+            yield from ((row.fetched_at, row.attempts, row.received) for row in _read_frames(path))
+
+
+class JournalWriter:
+    """Appends rows to a journal; one writer at a time."""
+
+    def __init__(self, journal: Path) -> None:
+        journal.mkdir(parents=True, exist_ok=True)
+        for torn in journal.glob(f"*{_UNFINISHED}"):
+            torn.unlink()
+        _close_segments(journal)
+        written = segments(journal)
+        self._journal = journal
+        self._next = int(written[-1].stem) + 1 if written else 1
+        self._open: int | None = None
+        """The descriptor of the open segment."""
+        self._encoder = msgspec.msgpack.Encoder()
+        self._rows: list[Row] = []
+        self._bytes = self._bodies = 0
+        # One thread keeps segments in order while syncing to disk does not stop the crawl.
+        self._thread = ThreadPoolExecutor(1, "journal")
+        self._writing: Future[None] | None = None
+
+    def append(self, row: Row) -> None:
+        """Add a row, safe from a kill when this returns; full segments are written in the background, one behind."""
+        frame = self._encoder.encode(row)
+        if self._open is None:
+            self._open = os.open(self._path(_OPEN), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        _write_all(self._open, [_LENGTH.pack(len(frame)), frame])
+        self._rows.append(row)
+        if row.body is not None:
+            self._bytes += len(row.body)
+            self._bodies += 1
+        if self._bodies >= SEGMENT_ROWS or self._bytes >= SEGMENT_BYTES or len(self._rows) >= LIGHT_SEGMENT_ROWS:
+            self._close_segment()
+
+    def close(self) -> None:
+        """Write the rest and wait until it is on disk."""
+        self._close_segment()
+        self._wait()
+        self._thread.shutdown()
+
+    def _close_segment(self) -> None:
+        """Start writing what there is; waits for, and reports the error of, the segment before."""
+        self._wait()
+        if self._open is not None:
+            os.close(self._open)
+            rows, self._rows, self._bytes, self._bodies = self._rows, [], 0, 0
+            self._writing = self._thread.submit(_write_segment, self._path(".parquet"), rows)
+            self._open, self._next = None, self._next + 1
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _path(self, suffix: str) -> Path:
+        return self._journal / f"{self._next:06d}{suffix}"
+
+
+def _write_all(descriptor: int, parts: Sequence[bytes]) -> None:
+    written = os.writev(descriptor, parts)
+    if written < sum(map(len, parts)):  # a disk that is filling up takes what it can, and then says so
+        rest = b"".join(parts)[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+def _close_segments(journal: Path) -> None:
+    """Make Parquet of the open segments that a killed crawl left; a frame that it was writing is no row."""
+    for path in sorted(journal.glob(f"[0-9]*{_OPEN}")):
+        segment = path.with_suffix(".parquet")
+        rows = list(_read_frames(path))
+        if rows and not segment.exists():
+            _write_segment(segment, rows)
+        path.unlink(missing_ok=True)
+
+
+def _read_frames(path: Path) -> Iterator[Row]:
+    decoder = msgspec.msgpack.Decoder(Row)
+    with path.open("rb") as file:
+        while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
+            frame = file.read(*_LENGTH.unpack(head))
+            try:
+                yield decoder.decode(frame)
+            except msgspec.DecodeError:  # cut off
+                return
+
+
+def _write_segment(path: Path, rows: list[Row]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {name: [getattr(row, name) for row in rows] for name in schema().names}
+    with written_beside(path, path.with_suffix(_UNFINISHED)) as file:
+        pq.write_table(pa.Table.from_pydict(columns, schema=schema()), file, compression="zstd")
+    path.with_suffix(_OPEN).unlink(missing_ok=True)
+    failpoint("journal.segment")

@@ -1,0 +1,88 @@
+"""Counts what became of every URL, in this crawl and in the one it resumes, and writes it to the journal."""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+from time import monotonic
+
+from kb_pipeline.fetch.web.crawl.journal import JournalWriter, Row
+from kb_pipeline.fetch.web.reasons import is_proven
+from kb_pipeline.fetch.web.rules import CrawlSummary, HostFigures, Problem
+
+KEPT = frozenset({"fetched", "unchanged"})
+_MAX_PROBLEMS = 1000
+
+
+class Ledger:
+    """The running totals of a crawl, one count for each key that has a row."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        self._writer = writer
+        self._began = monotonic()
+        self._outcomes: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._skipped = self._rendered = 0
+        self._problems: dict[str, Problem] = {}
+        """By URL."""
+        self._outside: set[int] = set()
+        self._unrecorded: set[int] = set()
+
+    @property
+    def kept(self) -> int:
+        """Pages fetched or unchanged."""
+        return sum(self._outcomes[outcome] for outcome in KEPT)
+
+    def record(self, row: Row) -> None:
+        """Write a row and count it."""
+        self._writer.append(row)
+        self.count(row)
+
+    def count(self, row: Row) -> None:
+        """Count a row that is in the journal already."""
+        self._outcomes[row.outcome] += 1
+        if row.reason:
+            self._reasons[row.reason] += 1
+        self._skipped += row.outcome == "unchanged" and row.attempts == 0
+        self._rendered += row.rendered
+
+    def count_outside(self, url: str) -> None:
+        """Count a link out of scope, once."""
+        self._outside.add(hash(url))
+
+    def count_unrecorded(self, url: str) -> None:
+        """Count a link in scope that gets no row, once."""
+        self._unrecorded.add(hash(url))
+
+    def note_problem(self, url: str, reason: str, message: str) -> None:
+        """Keep what an operator should know of a URL, the first thing of each."""
+        if len(self._problems) < _MAX_PROBLEMS:
+            outcome = "rejected" if is_proven(reason) else "failed"
+            self._problems.setdefault(url, Problem(url, outcome, reason, message))
+
+    def summary(
+        self,
+        requests: int,
+        body_bytes: int,
+        *,
+        finished: bool,
+        engines: tuple[str, ...],
+        hosts: tuple[HostFigures, ...] = (),
+    ) -> CrawlSummary:
+        """The totals so far."""
+        return CrawlSummary(
+            outcomes=dict(self._outcomes),
+            reasons=dict(self._reasons),
+            out_of_scope=len(self._outside),
+            not_recorded=len(self._unrecorded),
+            requests=requests,
+            body_bytes=body_bytes,
+            seconds=monotonic() - self._began,
+            finished=finished,
+            problems=tuple(self._problems.values()),
+            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            not_asked=self._skipped,
+            engines=engines,
+            rendered=self._rendered,
+            hosts=hosts,
+        )

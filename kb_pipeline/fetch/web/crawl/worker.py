@@ -1,0 +1,163 @@
+"""The crawl's child process: reads a job on stdin, reports progress on stdout, drains and flushes on SIGTERM.
+
+It asks on stdout too when it may request from a host and how many pages it may take, and is answered on stdin, one
+line of JSON each. Run as `python -m kb_pipeline.fetch.web.crawl.worker PARENT_PID known|new`: it imports what such a
+job needs while the parent still gets the job together.
+
+A process of its own, because a reactor can run once in a process, and because a page that breaks a parser
+must not break the run. It dies with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from kb_pipeline.fetch.web.politeness.host_throttle import Stopped
+from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
+from kb_pipeline.host_scheduler import Grant, Report
+from kb_pipeline.processes import collect_garbage_rarely, die_with_parent
+
+if TYPE_CHECKING:
+    from kb_pipeline.fetch.web.crawl.crawler import Walk
+    from kb_pipeline.fetch.web.crawl.statistics import Ledger
+
+DRAIN_SECONDS = 15.0
+_PROGRESS_SECONDS = 0.25
+_LONGEST_ANSWER = 1 << 24
+"""Bytes of one line of grants: some hundred a host."""
+
+
+def main() -> int:
+    """Run one job; 0 when its summary was printed."""
+    die_with_parent(signal.SIGTERM, int(sys.argv[1]))
+    collect_garbage_rarely()
+    _import_ahead(knows_pages=sys.argv[2] == "known")
+    text = sys.stdin.readline()
+    if not text:
+        return 0  # the parent has changed its mind
+    job = json.loads(text)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_crawl(job))
+    return 0
+
+
+def _import_ahead(*, knows_pages: bool) -> None:
+    import uvloop  # noqa: F401
+
+    from kb_pipeline.fetch.web.crawl import crawler, journal, known_pages, statistics  # noqa: F401
+
+    if knows_pages:
+        from kb_pipeline.fetch.web.http import aiohttp_transport  # noqa: F401
+    else:
+        from kb_pipeline.fetch.web.http import scrapy_transport  # noqa: F401
+
+
+async def _crawl(job: dict[str, Any]) -> None:
+    from kb_pipeline.fetch.web.crawl.crawler import Walk
+    from kb_pipeline.fetch.web.crawl.journal import JournalWriter
+    from kb_pipeline.fetch.web.crawl.known_pages import KnownPages
+    from kb_pipeline.fetch.web.crawl.statistics import Ledger
+
+    rules, files = CrawlRules.from_json(job["rules"]), CrawlFiles.from_json(job["files"])
+    writer = JournalWriter(files.journal)
+    statistics = Ledger(writer)
+    pipe = await _Pipe.open()
+    crawler = Walk(rules, files, statistics, KnownPages(files.known), pipe, pipe.take_pages)
+    ticker = asyncio.create_task(_tick(crawler, statistics, rules))
+    _stop_on_signals(crawler)
+    try:
+        async with crawler.renderer or contextlib.nullcontext():
+            finished = await _run_phases(crawler, rules, knows_pages=files.known is not None)
+    finally:
+        ticker.cancel()
+        writer.close()
+    engines = tuple(name for name in ("aiohttp", "scrapy") if name in sys.modules)
+    client, hosts = crawler.client, crawler.clocks.figures()
+    summary = statistics.summary(client.requests, client.body_bytes, finished=finished, engines=engines, hosts=hosts)
+    _print({"summary": asdict(summary)})
+
+
+async def _run_phases(crawler: Walk, rules: CrawlRules, *, knows_pages: bool) -> bool:
+    """Revalidate, then discover; each HTTP library is imported only where it has something to do."""
+    if knows_pages:
+        from kb_pipeline.fetch.web.http import aiohttp_transport
+
+        async with aiohttp_transport.transport(rules) as transport:
+            await crawler.revalidate(transport)
+    if crawler.has_discoveries or not knows_pages:
+        from kb_pipeline.fetch.web.http import scrapy_transport
+
+        await scrapy_transport.run(crawler.discover, rules)
+    return crawler.finish()
+
+
+def _stop_on_signals(crawler: Walk) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        crawler.stop()
+        loop.call_later(DRAIN_SECONDS, crawler.abandon)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+async def _tick(crawler: Walk, statistics: Ledger, rules: CrawlRules) -> None:
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        done = statistics.kept
+        _print({"done": done, "total": min(done + crawler.queued, rules.max_pages)})
+
+
+class _Pipe:
+    """Exchanges reports on hosts for grants with the parent process."""
+
+    def __init__(self, answers: asyncio.StreamReader) -> None:
+        self._answers, self._lock = answers, asyncio.Lock()
+
+    @classmethod
+    async def open(cls) -> _Pipe:
+        """Read stdin from here on."""
+        answers = asyncio.StreamReader(limit=_LONGEST_ANSWER)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), sys.stdin)
+        return cls(answers)
+
+    async def __call__(self, reports: Mapping[str, Report]) -> dict[str, Grant]:
+        """A grant for every host reported on; raises Stopped when the parent no longer answers."""
+        grants = await self._ask({"hosts": {host: asdict(report) for host, report in reports.items()}})
+        return {host: Grant(**fields) for host, fields in grants.items()}
+
+    async def take_pages(self, pages: int) -> int | None:
+        """How many of so many pages may be asked for, None for all there are; raises Stopped as well."""
+        taken: int | None = (await self._ask({"pages": pages}))["pages"]
+        return taken
+
+    async def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        async with self._lock:
+            _print(question)
+            line = await self._answers.readline()
+        if not line:
+            raise Stopped
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _print(message: dict[str, Any]) -> None:
+    # The reader may be gone: then there is nobody to tell, and the journal still has to be flushed.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

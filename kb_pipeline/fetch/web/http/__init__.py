@@ -1,0 +1,1 @@
+"""Sends requests and reads responses within limits, to addresses that are allowed."""

@@ -1,0 +1,1 @@
+"""Reads what pages and sitemaps say: links, directives, dates."""

@@ -1,0 +1,1 @@
+"""Keeps stored data small, whole and free of what was erased."""

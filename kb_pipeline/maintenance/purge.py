@@ -1,0 +1,226 @@
+"""Takes documents out of a KB's tables for good: at the head, in every version that is kept, and in the files beneath.
+
+A row that Lance deletes stays in its data file and in the indexes until both are rewritten, and every version that
+was published before still shows it. So each version is made again without the row, beside the old one; the old ones
+are then removed at once, readers or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from kb_pipeline.failpoints import failpoint
+from kb_pipeline.index.build import remake_indexes
+from kb_pipeline.maintenance.garbage_collection import table_states
+from kb_pipeline.publish.candidate import describe_content, write_manifest
+from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceTable, sql_in
+
+ERASED = "erased"
+"""Reason of the row that says of a key why it is not fetched."""
+LIFTED = "lifted"
+"""Reason of the row, and in the place of a SHA-256, that has a key be asked for though no page may link to it anew."""
+_NOT_A_REFUSAL = f"(reason IS NULL OR reason <> '{ERASED}')"
+_ID_COLUMNS = {"pages": "page_id", "documents": "document_id", "chunks": "document_id", "index": "document_id"}
+_HEAD_TAG = "head-before-erasing"
+_NEW_TAG = "-erased"
+"""Behind the name of a version's tag: what the version is to be from now on."""
+_NOW = timedelta(0)
+
+
+@dataclass(slots=True)
+class Purge:
+    """What came of making the tables of a KB again without some documents."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows taken out of each table, over all its versions."""
+    manifests: list[dict[str, Any]] = field(default_factory=list)
+    """The manifests of the versions kept, with new pins, counts and content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Other documents that say the same, by their keys."""
+
+    same: list[str]
+    """Their bytes or their text are the document's, now or in a version kept."""
+    stood_for: list[str]
+    """Of these, those that the document stood for in the index."""
+
+
+def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]) -> Twins:
+    """Other documents whose bytes or text are those of the documents, now or in a version kept."""
+    same, stood_for = set[str](), set[str]()
+    others = f"NOT ({sql_in('document_id', document_ids)})"
+    for table in table_states(store, manifests, "documents", DOCUMENTS):
+        ours = table.narrow(["raw_sha256", "content_sha256"], sql_in("document_id", document_ids))
+        for column in ours.columns:
+            if values := ours[column].drop_nulls().unique().to_list():
+                same.update(table.narrow(["key"], f"{sql_in(column, values)} AND {others}")["key"])
+        stood_for.update(table.narrow(["key"], f"{sql_in('duplicate_of', document_ids)} AND {others}")["key"])
+    return Twins(sorted(same), sorted(stood_for))
+
+
+def find_documents(store: KbStore, key: str, manifests: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The ids under which any source ever stored that key, at the head or in a version kept."""
+    found: set[str] = set()
+    where = sql_in("key", [key])
+    for table in table_states(store, manifests, "pages", PAGES):
+        found.update(table.narrow(["page_id"], f"{where} AND {_NOT_A_REFUSAL}")["page_id"])
+    for table in table_states(store, manifests, "documents", DOCUMENTS):
+        found.update(table.narrow(["document_id"], where)["document_id"])
+    return sorted(found)
+
+
+def purge_tables(
+    store: KbStore,
+    document_ids: Sequence[str],
+    manifests: Sequence[Mapping[str, Any]],
+    refusals: Sequence[Mapping[str, Any]],
+    *,
+    resumed: bool,
+) -> Purge:
+    """Make the head and every version kept again without the documents.
+
+    The versions' tags still name what was there before: the caller records the new manifests first, then calls
+    `settle_purge`. Killed in between, doing all of it again comes to the same end.
+
+    Args:
+        store: the KB.
+        document_ids: whose rows go.
+        manifests: of the versions kept.
+        refusals: rows that `pages` has of the documents from now on.
+        resumed: whether an erasure that was killed goes on: the heads are those that it found.
+    """
+    purge, made = Purge(), dict[tuple[str, int], int]()
+    heads = {name: _mark_head(store.tables.open(name), resumed=resumed) for name in _names(store, manifests)}
+    depths = _depths(store, document_ids, heads)
+    for manifest in sorted(manifests, key=lambda m: int(m["version"])):
+        pins = {}
+        for role, pin in manifest["tables"].items():
+            place = (pin["name"], pin["version"])
+            if place not in made:
+                made[place] = _without(store, role, *place, document_ids, purge)
+            store.tables.open(pin["name"]).tag(_new_tag(manifest), made[place])
+            pins[role] = {"name": pin["name"], "version": made[place]}
+        purge.manifests.append({**manifest, **describe_content(store, {**manifest, "tables": pins}), "tables": pins})
+    for name, version in heads.items():
+        if (name, version) in made:
+            store.tables.open(name).restore(made[name, version])
+        else:
+            _without(store, _role_of(name), name, version, document_ids, purge)
+    if PAGES in heads:
+        _refuse(store.tables.open(PAGES), [{**row, "depth": depths.get(row["page_id"], 0)} for row in refusals])
+    return purge
+
+
+def settle_purge(store: KbStore, purge: Purge) -> int:
+    """Move the versions' tags to what was made again and remove everything older; returns the bytes freed."""
+    names = _names(store, purge.manifests)
+    for name in names:
+        store.tables.open(name).untag(_HEAD_TAG)
+    for manifest in purge.manifests:
+        for pin in manifest["tables"].values():
+            store.tables.open(pin["name"]).tag(f"v{manifest['version']}", pin["version"])
+        write_manifest(store, manifest)
+        failpoint("erase.manifest.after")
+    for name in names:
+        table = store.tables.open(name)
+        for tag in table.tags():
+            if tag.endswith(_NEW_TAG):
+                table.untag(tag)
+    return sum(store.tables.open(name).cleanup(_NOW, unfinished=True) for name in names)
+
+
+def rows_left(
+    store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, int]]:
+    """Where to look in the tables, and how many rows (or versions that nobody needs) are there.
+
+    What was deleted must not lie in the files either, nor in a version that is on disk still.
+    """
+    for name in _names(store, manifests):
+        role, beneath, rows = _role_of(name), 0, 0
+        where = sql_in(_ID_COLUMNS[role], document_ids) + (f" AND {_NOT_A_REFUSAL}" if role == PAGES else "")
+        for table in table_states(store, manifests, role, name):
+            rows += table.count(where)
+            beneath += table.rows_beneath()
+        yield f"table {name}, head and versions kept", rows
+        yield f"table {name}, deleted rows in its files", beneath
+        yield f"table {name}, earlier versions", store.tables.open(name).spare_versions()
+
+
+def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
+    """Have the next refresh ask for documents whose erasure was lifted, whether or not a page links to them anew."""
+    import pyarrow as pa
+
+    if not store.tables.exists(PAGES) or not store.tables.exists(DOCUMENTS):
+        return
+    pages, documents = store.tables.open(PAGES), store.tables.open(DOCUMENTS)
+    where = f"{sql_in('page_id', document_ids)} AND reason = '{ERASED}'"
+    rows = pages.narrow(["page_id", "source", "key"], where).to_dicts()
+    if not rows:
+        return
+    why = {"outcome": "failed", "reason": LIFTED, "message": "its erasure was lifted; the next refresh fetches it"}
+    # As many documents as pages with bytes, at every moment: until it comes it is one that failed.
+    failed = [
+        {"document_id": row["page_id"], "source": row["source"], "key": row["key"], "raw_sha256": LIFTED, **why}
+        for row in rows
+    ]
+    documents.upsert("document_id", pa.Table.from_pylist(failed, schema=documents.schema))
+    ids = [row["page_id"] for row in rows]
+    pages.set_where("page_id", ids, {**why, "sha256": LIFTED})
+
+
+def _mark_head(table: LanceTable, *, resumed: bool) -> int:
+    """The version that is the head, tagged so that it is still known when the erasure is killed on the way."""
+    tags = table.tags()
+    if resumed and _HEAD_TAG in tags:
+        return tags[_HEAD_TAG]
+    version = table.version
+    table.tag(_HEAD_TAG, version)
+    return version
+
+
+def _depths(store: KbStore, page_ids: Sequence[str], heads: Mapping[str, int]) -> dict[str, int]:
+    """How far from a start page each was found: what it links to is as far as it was."""
+    if PAGES not in heads:
+        return {}
+    rows = store.tables.open(PAGES, heads[PAGES]).narrow(["page_id", "depth"], sql_in("page_id", page_ids))
+    return {page_id: depth or 0 for page_id, depth in rows.iter_rows()}
+
+
+def _refuse(pages: LanceTable, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+
+    if rows:
+        pages.upsert("page_id", pa.Table.from_pylist([dict(row) for row in rows], schema=pages.schema))
+
+
+def _without(store: KbStore, role: str, name: str, version: int, document_ids: Sequence[str], purge: Purge) -> int:
+    """The version of the table that has all of the given one's rows but the documents', in new files."""
+    table = store.tables.open(name)
+    table.restore(version)
+    where = sql_in(_ID_COLUMNS[role], document_ids)
+    purge.rows[name] = purge.rows.get(name, 0) + table.count(where)
+    table.delete(_ID_COLUMNS[role], document_ids)
+    table.rewrite_deleted()
+    if role == "index":
+        remake_indexes(table)
+    return table.version
+
+
+def _names(store: KbStore, manifests: Sequence[Mapping[str, Any]]) -> list[str]:
+    pinned = {pin["name"] for manifest in manifests for pin in manifest["tables"].values()}
+    names = {PAGES, DOCUMENTS, CHUNKS, *pinned, *store.tables.names(INDEX_PREFIX)}
+    return sorted(name for name in names if store.tables.exists(name))
+
+
+def _role_of(name: str) -> str:
+    return name if name in (PAGES, DOCUMENTS, CHUNKS) else "index"
+
+
+def _new_tag(manifest: Mapping[str, Any]) -> str:
+    return f"v{manifest['version']}{_NEW_TAG}"

@@ -1,0 +1,72 @@
+"""Makes the head of a KB's tables readable again after damage: back to the last version that is whole, or empty.
+
+What a stage finds missing it makes again from what is before it, so an emptied table costs work and loses nothing;
+only damaged raw bytes have to be fetched once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceFolder
+from kb_pipeline.store.paths import set_damaged_aside
+
+DAMAGED = "damaged"
+"""In the place of a SHA-256 in `pages`: the bytes cannot be read and are to be fetched again."""
+
+_DAMAGE = frozenset({"counts_reconcile", "keys_unique", "columns_readable", "nothing_unindexed", "model_matches"})
+"""Checks whose failure says that the tables are not what the stages made of the sources."""
+_BAD_VECTORS = frozenset({"vectors_valid", "vectors_match"})
+
+
+def repair_heads(store: KbStore, live: Mapping[str, Any] | None) -> list[str]:
+    """Read every table and raw segment whole and mend what cannot be read; says what was done, nothing if all is well.
+
+    Damaged files are moved to the KB's folder `quarantine`, not removed.
+    """
+    good = {pin["name"]: pin["version"] for pin in live["tables"].values()} if live else {}
+    names = [PAGES, DOCUMENTS, CHUNKS, *store.tables.names(INDEX_PREFIX)]
+    done = _heal(store, store.tables, names, good)
+    done += _heal(store, store.vectors, store.vectors.names("model_"), {})
+    return done + _repair_raw(store)
+
+
+def reset_heads(store: KbStore, live: Mapping[str, Any] | None, gates: Sequence[str]) -> list[str]:
+    """Start again from the live version, or from nothing, when a check says that the head is no ground to build on.
+
+    Args:
+        store: the KB.
+        live: manifest of the live version, if there is one.
+        gates: names of the checks that failed.
+
+    Returns:
+        What was done; nothing when the failure is about the sources and not about what is stored.
+    """
+    if not (_DAMAGE | _BAD_VECTORS).intersection(gates):
+        return []
+    good = {pin["name"]: pin["version"] for pin in live["tables"].values()} if live else {}
+    for name in [PAGES, DOCUMENTS, CHUNKS, *store.tables.names(INDEX_PREFIX)]:
+        table = store.tables.open(name)
+        table.restore(good[name]) if name in good else table.clear()
+    done = [f"went back to version {live['version']}" if live else "emptied the tables of the first build"]
+    if _BAD_VECTORS.intersection(gates):
+        for name in store.vectors.names("model_"):
+            store.vectors.open(name).clear()
+        done.append("emptied the tenant's embedding cache, which had given bad vectors")
+    return done
+
+
+def _heal(store: KbStore, folder: LanceFolder, names: Sequence[str], good: Mapping[str, int]) -> list[str]:
+    healed = (folder.heal(name, good.get(name), store.paths.quarantine) for name in names if folder.exists(name))
+    return [what for what in healed if what is not None]
+
+
+def _repair_raw(store: KbStore) -> list[str]:
+    """Set unreadable segments aside; their pages forget their validators and are fetched again."""
+    damaged = set_damaged_aside(store.paths.raw, store.paths.quarantine)
+    if not damaged:
+        return []
+    pages = store.tables.open(PAGES)
+    pages.set_where("segment", damaged, {"sha256": DAMAGED, "etag": None, "last_modified": None, "segment": None})
+    return [f"{len(damaged)} raw segments cannot be read: their pages are fetched again"]

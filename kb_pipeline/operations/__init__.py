@@ -1,0 +1,1 @@
+"""Holds one module for each thing that can be done, joining control plane and stages."""

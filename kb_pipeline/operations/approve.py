@@ -1,0 +1,42 @@
+"""Lets a version through that a check held, because a person says so."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from kb_pipeline.control.coordination.leases import hold_lease, release_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.flags.provider import read_flags
+from kb_pipeline.control.kbs.catalog import get_kb
+from kb_pipeline.control.kbs.versions import status_of
+from kb_pipeline.control.runs.refreshes import begin_refresh, end_refresh
+from kb_pipeline.errors import UsageError
+from kb_pipeline.model import KbKey
+from kb_pipeline.operations.refresh import Workspace
+from kb_pipeline.settings import Settings
+
+
+def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -> dict[str, Any]:
+    """Publish a version that a check held; what is no matter of judgement is verified again.
+
+    Raises:
+        UnknownKb, UnknownVersion: there is none such.
+        UsageError: it does not wait for approval.
+        LeaseHeld: a run writes the KB.
+        GateFailed: its data is not what it was when it was built.
+    """
+    get_kb(db, key)
+    status = status_of(db, key, number)
+    if status != "held":
+        raise UsageError(f"{key}: version {number} is {status}; only held versions wait for approval")
+    owner = f"approve-{uuid.uuid4().hex[:12]}"
+    with hold_lease(db, key, owner) as lease:
+        flags, _ = begin_refresh(db, key, owner, read_flags(db, key))
+        try:
+            Workspace(settings, db, lease, owner, flags).publish_held(number)
+        except BaseException as error:
+            end_refresh(db, key, owner, "failed", message=str(error))
+            raise
+        release_lease(db, lease)
+    return {"kb": str(key), "version": number, "status": "published"}

@@ -1,0 +1,259 @@
+"""Erases one document of a KB from everything this home stores of it, and proves it with a receipt."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold_lease, release_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs import erasures, versions
+from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
+from kb_pipeline.control.metering.ledger import PageLedger, settle_batches
+from kb_pipeline.embed.refresh import VECTORS_PREFIX
+from kb_pipeline.errors import DamagedStore, UnknownDocument
+from kb_pipeline.failpoints import failpoint
+from kb_pipeline.fetch.web.reasons import explain
+from kb_pipeline.maintenance.garbage_collection import chunk_tables, clean_tables, unused_vectors
+from kb_pipeline.maintenance.purge import (
+    ERASED,
+    ask_again,
+    find_documents,
+    purge_tables,
+    rows_left,
+    settle_purge,
+    twins_of,
+)
+from kb_pipeline.model import KbKey, document_id
+from kb_pipeline.operations.housekeeping import READER_GRACE, manifests_in_use
+from kb_pipeline.settings import Settings
+from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.store.paths import KbPaths, blank_rows, remove_leftovers, segments_with_key
+
+_NOT_REACHED = (
+    "backups and snapshots of this home or of its disks",
+    "folders written by kb export: they are their owners'",
+    "Dagster's event log and the files in logs/: they name keys and counts, no text of documents",
+    "the key itself: it is in this receipt, in the control plane and in the pages that link to it",
+)
+
+
+def erase_document(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any]:
+    """Remove a document from the live and every kept version, raw bytes, caches and indexes, for good.
+
+    It is not fetched again. Killed on the way, the same call goes on; done twice, it gives the kept receipt.
+
+    Returns:
+        The receipt: every place that held something of it, what was removed there, and that nothing is left.
+
+    Raises:
+        UnknownKb, UnknownDocument: there is none such, and none was erased.
+        LeaseHeld: a run writes the KB.
+        DamagedStore: something of it was found after the removal.
+    """
+    get_kb(db, key)
+    if (kept := _kept_receipt(settings, db, key, doc_key)) is not None:
+        return kept
+    with hold_lease(db, key, _owner()) as lease:
+        # Another call may have come to its end meanwhile.
+        receipt = _kept_receipt(settings, db, key, doc_key) or _Erasing(settings, db, lease, doc_key).run()
+        release_lease(db, lease)
+    return receipt
+
+
+def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any]:
+    """Let the next refresh fetch the document again; its receipt stays.
+
+    Raises:
+        UnknownKb, UnknownDocument: there is none such, or it was not erased.
+        LeaseHeld: a run writes the KB.
+    """
+    get_kb(db, key)
+    if (found := erasures.find_receipt(db, key, doc_key)) is None:
+        raise UnknownDocument(key, doc_key)
+    receipt, is_lifted = found
+    if not is_lifted:
+        with hold_lease(db, key, _owner()) as lease:
+            store = KbStore(KbPaths(settings.data_dir, key), lambda: check_lease(db, lease))
+            ask_again(store, receipt["document_ids"])
+            erasures.lift_documents(db, lease, receipt["document_ids"], settings.actor)
+            release_lease(db, lease)
+    return receipt
+
+
+def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any] | None:
+    """The receipt of a document of which nothing came back; None when there is something to erase."""
+    found = erasures.find_receipt(db, key, doc_key)
+    ids = _ids_of(db, KbStore(KbPaths(settings.data_dir, key)), key, doc_key)
+    if found is None and not ids:
+        raise UnknownDocument(key, doc_key)
+    if found is None or ids:
+        return None
+    receipt, is_lifted = found
+    return receipt if receipt["status"] == "erased" and not is_lifted else None
+
+
+class _Erasing:
+    """One erasure, place by place."""
+
+    def __init__(self, settings: Settings, db: Database, lease: HeldLease, doc_key: str) -> None:
+        self._settings, self._db, self._lease, self._doc_key = settings, db, lease, doc_key
+        self._key = lease.key
+        self._store = KbStore(KbPaths(settings.data_dir, lease.key), lambda: check_lease(db, lease))
+        self._places: list[dict[str, Any]] = []
+        found = erasures.find_receipt(db, lease.key, doc_key)
+        self._before = found[0] if found else None
+        earlier_ids = self._before["document_ids"] if self._before else []
+        self._ids = sorted({*_ids_of(db, self._store, lease.key, doc_key), *earlier_ids})
+
+    def run(self) -> dict[str, Any]:
+        """Do all of it; the receipt says `unfinished` until everything has been looked through once more."""
+        # What goes now is the proof of what killed runs have fetched and embedded.
+        PageLedger(self._db, self._lease).count_unfinished(self._store)
+        settle_batches(self._db, self._lease, self._store)
+        kept = versions.kept_manifests(self._db, self._key)
+        resumed = self._is_resumed(kept)
+        receipt = self._receipt(kept)
+        # First of all: whatever becomes of the rest, no refresh brings the document back.
+        erasures.block_documents(self._db, self._lease, self._ids, receipt, self._settings.actor)
+        failpoint("erase.blocked")
+        self._give_up_pending()
+        failpoint("erase.pending")
+        kept = self._purge_tables(kept, resumed=resumed)
+        failpoint("erase.tables")
+        self._drop_leftovers()
+        self._blank_raw()
+        failpoint("erase.raw")
+        self._forget_vectors(kept)
+        failpoint("erase.vectors")
+        checks = list(self._checks(kept))
+        if left := [check for check in checks if check["found"]]:
+            raise DamagedStore(f"{self._key}, {self._doc_key}", f"still found after it was erased: {left}")
+        receipt |= {"places": self._places, "checks": checks, "status": "erased"}
+        erasures.block_documents(self._db, self._lease, self._ids, receipt, self._settings.actor)
+        failpoint("erase.receipt")
+        return receipt
+
+    def _is_resumed(self, kept: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether this goes on where a killed one was; not when a refresh has published from the heads since."""
+        before = self._before
+        return (
+            before is not None
+            and before["status"] == "unfinished"
+            and {manifest["version"] for manifest in kept} <= set(before["versions"])
+        )
+
+    def _receipt(self, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        twins = twins_of(self._store, self._ids, kept)
+        same, stood_for = set(twins.same), set(twins.stood_for)
+        earlier: list[dict[str, Any]] = []
+        if self._before is not None:
+            earlier = list(self._before.get("earlier", []))
+            if self._before["status"] == "unfinished":
+                same, stood_for = same | {*self._before["same_content_at"]}, stood_for | {*self._before["stood_for"]}
+            else:
+                earlier.append({name: value for name, value in self._before.items() if name != "earlier"})
+        return {
+            "kb": str(self._key),
+            "key": self._doc_key,
+            "document_ids": self._ids,
+            "erased_at": datetime.now(UTC).isoformat(),
+            "by": self._lease.owner,
+            "versions": [manifest["version"] for manifest in kept],
+            "same_content_at": sorted(same),
+            "stood_for": sorted(stood_for),
+            "not_reached": list(_NOT_REACHED),
+            "earlier": earlier,
+            "status": "unfinished",
+        }
+
+    def _give_up_pending(self) -> None:
+        """What waits for approval is made again by the next refresh; what was pruned gets no grace."""
+        given_up = versions.pending_versions(self._db, self._key)
+        for number, _, manifest in given_up:
+            versions.settle_version(self._db, self._lease, number, "superseded", manifest)
+        kept = {manifest["version"] for manifest in versions.kept_manifests(self._db, self._key)}
+        clean_tables(self._store, kept, timedelta(0))
+        numbers = sorted(number for number, _, _ in given_up)
+        self._add("versions not published", len(numbers), "versions, made again by the next refresh", versions=numbers)
+
+    def _purge_tables(self, kept: Sequence[Mapping[str, Any]], *, resumed: bool) -> list[dict[str, Any]]:
+        purge = purge_tables(self._store, self._ids, kept, self._refusals(), resumed=resumed)
+        failpoint("erase.purged")
+        failures = erasures.record_purge(self._db, self._lease, purge.manifests, self._doc_key)
+        failpoint("erase.recorded")
+        freed = settle_purge(self._store, purge)
+        for name, rows in purge.rows.items():
+            self._add(f"table {name}", rows, "rows, over all versions kept")
+        self._add("files of earlier table versions", freed, "bytes")
+        self._add("failures", failures, "rows")
+        return purge.manifests
+
+    def _refusals(self) -> list[dict[str, Any]]:
+        """What `pages` says of the key from now on; a source that is not in the KB file is not asked any more."""
+        sources = {document_id(source.name, self._doc_key): source.name for source in self._sources()}
+        why = {"key": self._doc_key, "outcome": "rejected", "reason": ERASED, "message": explain(ERASED)}
+        return [{"page_id": each, "source": sources[each], **why} for each in self._ids if each in sources]
+
+    def _sources(self) -> Sequence[Any]:
+        return get_kb(self._db, self._key).spec.sources
+
+    def _drop_leftovers(self) -> None:
+        """An unfinished fetch begins anew, and nobody knows what damaged files hold: all of it may be the document."""
+        for place, files in remove_leftovers(self._store.paths).items():
+            self._add(place, len(files), "files", files=files)
+
+    def _blank_raw(self) -> None:
+        raw = self._store.paths.raw
+        segments = segments_with_key(raw, self._doc_key)
+        rows = sum(blank_rows(raw / name, positions) for name, positions in segments.items())
+        self._add("raw segments", rows, "bodies", segments=sorted(segments))
+
+    def _forget_vectors(self, kept: Sequence[Mapping[str, Any]]) -> None:
+        """Other documents and other KBs of the tenant may have the same text: its vector is then theirs.
+
+        Every vector goes whose text nobody has any more: which ones were the document's nobody can say once its
+        chunks are gone, as they are when a killed erasure goes on.
+        """
+        for name, unused in self._unused_vectors(kept).items():
+            removed = self._store.vectors.open(name).forget("text_hash", unused)
+            self._add(f"embedding cache {name}", removed, "vectors of texts that no document of the tenant has")
+
+    def _unused_vectors(self, kept: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+        return unused_vectors(self._store.vectors, VECTORS_PREFIX, self._chunks_of_tenant(kept))
+
+    def _chunks_of_tenant(self, kept: Sequence[Mapping[str, Any]]) -> Iterator[LanceTable]:
+        yield from chunk_tables(self._store, kept)
+        for record in list_kbs(self._db):
+            if record.key.tenant == self._key.tenant and record.key != self._key:
+                other = KbStore(KbPaths(self._settings.data_dir, record.key))
+                yield from chunk_tables(other, manifests_in_use(self._db, other, record.key, READER_GRACE))
+
+    def _checks(self, kept: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Look through every store once more."""
+        for store, found in rows_left(self._store, self._ids, kept):
+            yield {"store": store, "found": found}
+        segments = segments_with_key(self._store.paths.raw, self._doc_key)
+        yield {"store": "raw segments", "found": sum(len(positions) for positions in segments.values())}
+        for place, files in remove_leftovers(self._store.paths).items():
+            yield {"store": place, "found": len(files)}
+        for name, unused in self._unused_vectors(kept).items():
+            yield {"store": f"embedding cache {name}, texts that no document has", "found": len(unused)}
+
+    def _add(self, place: str, removed: int, what: str, **more: list[Any]) -> None:
+        self._places.append({"place": place, "removed": removed, "what": what, **more})
+
+
+def _owner() -> str:
+    return f"erase-{uuid.uuid4().hex[:12]}"
+
+
+def _ids_of(db: Database, store: KbStore, key: KbKey, doc_key: str) -> list[str]:
+    """The ids of the document wherever something of it is; empty when there is nothing."""
+    found = find_documents(store, doc_key, versions.kept_manifests(db, key))
+    if found or not segments_with_key(store.paths.raw, doc_key):
+        return found
+    # Only its bytes are left, of a version long gone: whichever source of today's file would fetch it.
+    return [document_id(source.name, doc_key) for source in get_kb(db, key).spec.sources]

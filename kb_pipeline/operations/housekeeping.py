@@ -1,0 +1,189 @@
+"""Frees what superseded versions and crashed runs leave behind, after the last reader may have gone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kb_pipeline.control.coordination.host_limits import forget_idle_hosts
+from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold_lease, release_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs import versions
+from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
+from kb_pipeline.control.metering.ledger import settle_batches
+from kb_pipeline.control.runs.requests import forget_old_requests
+from kb_pipeline.embed.models import model_fingerprint
+from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
+from kb_pipeline.errors import InvalidSpec, LeaseHeld, LeaseLost, SecretUnreadable
+from kb_pipeline.index.build import index_name
+from kb_pipeline.maintenance import garbage_collection
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import Settings
+from kb_pipeline.store.lance_table import INDEX_PREFIX, KbStore
+from kb_pipeline.store.paths import KbPaths
+
+READER_GRACE = timedelta(minutes=10)
+"""So long a reader may go on with a version that is not kept any more."""
+_CACHE_GRACE = timedelta(days=1)
+"""So long a build may read the state of the cache that it opened: no tag says that it does. Costs what a day's
+refreshes of all the tenant's KBs rewrite of it."""
+_PENDING = ("candidate", "held")
+
+logger = logging.getLogger(__name__)
+
+
+def tidy_all(
+    settings: Settings,
+    db: Database,
+    run_id: str,
+    grace: timedelta = READER_GRACE,
+    cache_grace: timedelta = _CACHE_GRACE,
+) -> dict[str, int]:
+    """Tidy every KB that nobody writes, then the tenants' caches; returns the bytes freed of each."""
+    freed: dict[str, int] = {}
+    tenants: dict[str, list[KbKey]] = {}
+    for kb in list_kbs(db):
+        tenants.setdefault(kb.key.tenant, []).append(kb.key)
+        try:
+            with _lease(db, kb.key, run_id) as lease:
+                store = _store(settings, db, lease)
+                freed[str(kb.key)] = tidy_kb(store, db, lease, kb.spec.retention.versions, grace)
+        except LeaseHeld:
+            continue  # being written: its own run tidies it
+        except (InvalidSpec, SecretUnreadable) as error:
+            logger.warning("%s", error)  # a variable that one tenant lacks must not stop what is done for all
+    for keys in tenants.values():
+        try:
+            tidy_vectors(settings, db, keys, run_id, grace, cache_grace)
+        except LeaseHeld:
+            continue  # the next night will do
+        except (InvalidSpec, SecretUnreadable):
+            continue  # said above
+    forget_idle_hosts(db)
+    forget_old_requests(db)
+    return freed
+
+
+def tidy_kb(store: KbStore, db: Database, lease: HeldLease, keep: int, grace: timedelta = READER_GRACE) -> int:
+    """Prune versions beyond `keep` and free what none needs; returns the bytes freed of tables and raw segments.
+
+    What goes wrong is logged and left to the next time: a refresh that has published must not fail of it.
+    """
+    freed = 0
+    kept: list[dict[str, Any]] = []
+
+    def tables() -> int:
+        prune_versions(db, lease, keep)
+        kept.extend(manifests_in_use(db, store, lease.key, grace))
+        return garbage_collection.clean_tables(store, {manifest["version"] for manifest in kept}, grace)
+
+    def indexes() -> int:
+        names = {manifest["tables"]["index"]["name"] for manifest in kept if "tables" in manifest}
+        current = index_name(model_fingerprint(get_kb(db, lease.key).spec.embedding.model))
+        garbage_collection.drop_tables(store.tables, INDEX_PREFIX, names | {current}, grace)
+        return 0
+
+    def raw() -> int:
+        return garbage_collection.collect_raw_segments(store, kept, grace, lambda: check_lease(db, lease))
+
+    def dense() -> int:
+        garbage_collection.compact_raw_segments(store, kept)
+        return 0
+
+    steps: list[Callable[[], int]] = [tables, indexes, raw, dense]
+    for step in steps:
+        try:
+            check_lease(db, lease)
+            freed += step()
+        except LeaseLost:
+            logger.warning("%s: another run took over; what could be freed is left to it", lease.key)
+            break
+        except Exception:  # whatever it is, the version that was published is not to blame
+            logger.warning("%s: tidying failed; it is tried again after the next refresh", lease.key, exc_info=True)
+            break  # what the other steps remove depends on what this one found
+    return freed
+
+
+def prune_versions(db: Database, lease: HeldLease, keep: int) -> None:
+    """Mark the searchable versions beyond the newest `keep` as pruned; their data stays for the readers' grace."""
+    seen = 0
+    for version in versions.list_versions(db, lease.key):
+        if version["status"] in versions.SEARCHABLE:
+            seen += 1
+            if seen > keep and not version["live"]:
+                versions.mark_pruned(db, lease, version["version"])
+
+
+def manifests_in_use(db: Database, store: KbStore, key: KbKey, grace: timedelta) -> list[dict[str, Any]]:
+    """The versions whose data must stay: searchable, waiting to be published, or pruned within the grace."""
+    with_data = {int(path.stem) for path in store.paths.versions.glob("*.json") if path.stem.isdecimal()}
+    kept = []
+    for version in versions.list_versions(db, key):
+        number, status = version["version"], version["status"]
+        if status in (*versions.SEARCHABLE, *_PENDING) or (status == "pruned" and number in with_data):
+            manifest = versions.get_manifest(db, key, number) | {"version": number}
+            if status != "pruned" or _age(manifest) < grace:
+                kept.append(manifest)
+    return kept
+
+
+def tidy_vectors(
+    settings: Settings, db: Database, keys: list[KbKey], run_id: str, grace: timedelta, cache_grace: timedelta
+) -> int:
+    """Remove from a tenant's cache what none of its KBs needs; returns how many vectors.
+
+    Holds the leases of all of them meanwhile. A run that found a text in the cache relies on its staying there until
+    the index is built, and one that is between the two may not have written the chunks yet that tell us so.
+
+    Raises:
+        LeaseHeld: one of them is being written.
+    """
+    with ExitStack() as stack:
+        leases = [stack.enter_context(_lease(db, key, run_id)) for key in sorted(keys)]
+        stores = [_store(settings, db, lease) for lease in leases]
+        for lease, store in zip(leases, stores, strict=True):
+            settle_batches(db, lease, store)  # the cache is the proof of what killed runs have embedded
+        kept = [manifests_in_use(db, store, store.key, grace) for store in stores]
+        tables = (
+            table
+            for store, its in zip(stores, kept, strict=True)
+            for table in garbage_collection.chunk_tables(store, its)
+        )
+        fingerprints = {manifest["model"]["fingerprint"] for its in kept for manifest in its if "model" in manifest}
+        fingerprints |= {model_fingerprint(get_kb(db, key).spec.embedding.model) for key in keys}
+        cache = KbStore(KbPaths(settings.data_dir, keys[0]), lambda: _check_all(db, leases)).vectors
+        garbage_collection.drop_tables(
+            cache, VECTORS_PREFIX, {vectors_name(each) for each in fingerprints}, cache_grace
+        )
+        removed = garbage_collection.collect_vectors(cache, VECTORS_PREFIX, tables)
+        for name in cache.names(VECTORS_PREFIX):
+            cache.open(name).cleanup(cache_grace)
+    return removed
+
+
+@contextmanager
+def _lease(db: Database, key: KbKey, run_id: str) -> Iterator[HeldLease]:
+    """The KB's lease, given back at once: no later step of ours needs it."""
+    with hold_lease(db, key, run_id) as lease:
+        try:
+            yield lease
+        finally:
+            release_lease(db, lease)
+
+
+def _store(settings: Settings, db: Database, lease: HeldLease) -> KbStore:
+    return KbStore(KbPaths(settings.data_dir, lease.key), lambda: check_lease(db, lease))
+
+
+def _check_all(db: Database, leases: list[HeldLease]) -> None:
+    for lease in leases:
+        check_lease(db, lease)
+
+
+def _age(manifest: dict[str, Any]) -> timedelta:
+    """Time since it was pruned; a version pruned by an earlier release was so long ago."""
+    pruned_at = manifest.get("pruned_at")
+    return datetime.now(UTC) - datetime.fromisoformat(pruned_at) if pruned_at else timedelta.max

@@ -1,0 +1,171 @@
+"""Makes a document's text and chunks again from its stored bytes by the recorded rules, and says whether they match."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Any
+
+from kb_pipeline.chunk.refresh import chunk_rows
+from kb_pipeline.chunk.rules import CHUNK_VERSION, ChunkingRules
+from kb_pipeline.clean.rules import CLEAN_VERSION, CleaningRules
+from kb_pipeline.clean.worker_pool import clean_documents
+from kb_pipeline.embed.tokenizer import open_tokenizer
+from kb_pipeline.errors import UsageError
+from kb_pipeline.index.documents import open_table, read_document, read_raw_document
+from kb_pipeline.model import Document, RawDocument, Rejected
+from kb_pipeline.store.lance_table import KbStore, sql_in
+
+_COMPARED = ("title", "language", "markdown")
+"""What makes the hash of a document."""
+_CHUNK = ("chunk_id", "start", "end", "text")
+Chunk = tuple[str, int, int, str]
+_CODE = {"clean": CLEAN_VERSION, "chunk": CHUNK_VERSION}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRules:
+    """The rules that a version was made by."""
+
+    clean: CleaningRules
+    chunk: ChunkingRules
+
+
+def recorded_rules(manifest: Mapping[str, Any]) -> RecordedRules:
+    """The rules in a version's manifest; raises UsageError for a version that does not say them."""
+    kb, number = manifest["kb"], manifest["version"]
+    try:
+        clean, chunk = (_knobs(manifest["rules"][stage]) for stage in ("clean", "chunk"))
+        return RecordedRules(CleaningRules(**clean), ChunkingRules(**chunk))
+    except KeyError:
+        raise UsageError(
+            f"{kb}: version {number} was published before versions recorded their rules, so it cannot be replayed; "
+            f"a version that is built from now on can: kb build {kb}"
+        ) from None
+    except TypeError as error:
+        raise UsageError(f"{kb}: version {number} was made by rules that this release does not know: {error}") from None
+
+
+def replay_document(store: KbStore, manifest: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Clean and chunk a document's bytes anew and compare with what the version holds; writes nothing.
+
+    `differs` says in sentences what does not match and what may be the reason; it is empty when everything matches.
+
+    Raises:
+        UnknownDocument: the version has no such document.
+        UsageError: the version does not say its rules.
+        DamagedStore: the bytes cannot be read.
+    """
+    rules = recorded_rules(manifest)
+    stored, raw = read_document(store, manifest, key), read_raw_document(store, manifest, key)
+    derived = _clean(raw, rules.clean)
+    chunks = _stored_chunks(store, manifest, stored["document_id"])
+    # The duplicate of another has no chunks: that one's stand for it.
+    derived_chunks = set() if stored["duplicate_of"] else _derived_chunks(stored, derived, rules.chunk)
+    bytes_differ = list(_bytes_differ(stored, raw))
+    document_differs = list(_document_differs(stored, derived))
+    differs = [*bytes_differ, *document_differs, *_chunks_differ(chunks, derived_chunks)]
+    return {
+        "kb": manifest["kb"],
+        "version": manifest["version"],
+        "key": key,
+        "document_id": stored["document_id"],
+        "duplicate_of": stored["duplicate_of"],
+        "raw_sha256": stored["sha256"],
+        "bytes_match": not bytes_differ,
+        "document_matches": not document_differs,
+        "chunks": {
+            "stored": len(chunks),
+            "derived": len(derived_chunks),
+            "matching": len(chunks & derived_chunks),
+        },
+        "matches": not differs,
+        "differs": [*differs, *_reasons(manifest, stored, rules)] if differs else [],
+    }
+
+
+def _knobs(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in recorded.items() if name != "version"}
+
+
+def _clean(raw: RawDocument, rules: CleaningRules) -> Document | Rejected:
+    # In a worker, as a refresh does: nothing vouches for these bytes.
+    (result,) = clean_documents([raw], rules)
+    return result
+
+
+def _stored_chunks(store: KbStore, manifest: Mapping[str, Any], document_id: str) -> set[Chunk]:
+    batches = open_table(store, manifest, "chunks").stream(_CHUNK, sql_in("document_id", [document_id]))
+    return {_chunk(row) for batch in batches for row in batch.to_pylist()}
+
+
+def _derived_chunks(stored: Mapping[str, Any], derived: Document | Rejected, rules: ChunkingRules) -> set[Chunk]:
+    if isinstance(derived, Rejected):
+        return set()
+    document = {name: stored[name] for name in ("document_id", "source", "key")} | {
+        "title": derived.title,
+        "language": derived.language,
+        "markdown": derived.markdown,
+        "document_hash": None,  # not compared, nor part of a chunk's id
+    }
+    rows = chunk_rows(document, rules, open_tokenizer(rules.tokenizer), rules.fingerprint())
+    return {_chunk(row) for row in rows}
+
+
+def _chunk(row: Mapping[str, Any]) -> Chunk:
+    return row["chunk_id"], row["start"], row["end"], row["text"]
+
+
+def _bytes_differ(stored: Mapping[str, Any], raw: RawDocument) -> Iterator[str]:
+    found = hashlib.sha256(raw.body).hexdigest()
+    if found != stored["sha256"]:
+        yield f"the stored bytes hash to {found}, not to {stored['sha256']}"
+
+
+def _document_differs(stored: Mapping[str, Any], derived: Document | Rejected) -> Iterator[str]:
+    if isinstance(derived, Rejected):
+        yield f"the bytes give no document any more: {derived.reason}, {derived.message}"
+        return
+    for name in _COMPARED:
+        was, now = stored[name], getattr(derived, name)
+        if was != now:
+            told = (
+                f"{len(was)} characters and is {len(now)} others" if name == "markdown" else f"{was!r} and is {now!r}"
+            )
+            yield f"the {name} was {told} now"
+
+
+def _chunks_differ(stored: set[Chunk], derived: set[Chunk]) -> Iterator[str]:
+    if lost := len(stored - derived):
+        yield f"{lost} of {len(stored)} stored chunks did not come out again"
+    if new := len(derived - stored):
+        yield f"{new} of {len(derived)} chunks that came out are not stored"
+
+
+def _reasons(manifest: Mapping[str, Any], stored: Mapping[str, Any], rules: RecordedRules) -> Iterator[str]:
+    """What is not as it was when the version was made."""
+    changed = [*_code_changes(manifest), *_library_changes(manifest)]
+    yield from changed
+    if not changed and stored["rules"] != rules.clean.fingerprint():
+        yield "the document was kept from an earlier version, by whose rules it was made"
+
+
+def _code_changes(manifest: Mapping[str, Any]) -> Iterator[str]:
+    for stage, now in _CODE.items():
+        was = manifest["rules"][stage].get("version")
+        if was != now:
+            yield f"code version {stage} was {was} and is {now} now"
+
+
+def _library_changes(manifest: Mapping[str, Any]) -> Iterator[str]:
+    for name, was in manifest.get("libraries", {}).items():
+        try:
+            now = installed_version(name)
+        except PackageNotFoundError:
+            yield f"library {name} was {was} and is not installed now"
+            continue
+        if was != now:
+            yield f"library {name} was {was} and is {now} now"

@@ -1,0 +1,43 @@
+"""Goes back to an earlier version of a KB."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from kb_pipeline.control.coordination.leases import hold_lease, release_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs import versions
+from kb_pipeline.errors import UnknownVersion, UsageError
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import Settings
+from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.paths import KbPaths
+
+
+def rollback_kb(settings: Settings, db: Database, key: KbKey, number: int) -> dict[str, Any]:
+    """Make an earlier version live again: the pointer moves, nothing is fetched, embedded or copied.
+
+    Raises:
+        UnknownKb, NoLiveVersion, UnknownVersion, UsageError: see `versions.roll_back`.
+        LeaseHeld: a run writes the KB and would publish over it.
+        DamagedStore: the version cannot be read.
+    """
+    live = versions.live_manifest(db, key)["version"]
+    if number == live:
+        raise UsageError(f"{key}: version {number} is live already")
+    manifest = versions.get_manifest(db, key, number)
+    if versions.status_of(db, key, number) not in versions.SEARCHABLE:
+        raise UnknownVersion(key, number)
+    _open_tables(KbStore(KbPaths(settings.data_dir, key)), manifest)
+    with hold_lease(db, key, f"rollback-{uuid.uuid4().hex[:12]}") as lease:
+        before = versions.roll_back(db, lease, number, settings.actor)
+        release_lease(db, lease)
+    return {"kb": str(key), "version": number, "from": before, "counts": manifest["counts"]}
+
+
+def _open_tables(store: KbStore, manifest: dict[str, Any]) -> None:
+    """Before readers are sent there: every table of the version is there and its keys can be read."""
+    keys = {"pages": "page_id", "documents": "document_id", "chunks": "chunk_id", "index": "chunk_id"}
+    for role, pin in manifest["tables"].items():
+        store.tables.open(pin["name"], pin["version"]).narrow([keys[role]])

@@ -1,0 +1,1 @@
+"""Builds the next version unseen and proves it before anybody can see it."""

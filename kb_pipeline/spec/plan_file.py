@@ -1,0 +1,74 @@
+"""The plan file: what the operator lets the tenants of a plan use, validated once at the border."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from kb_pipeline.errors import InvalidSpec
+from kb_pipeline.spec.kb_file import FileKind, Seconds, Slug, Strict, problem_of, read_text, read_yaml
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B")
+_UNITS = {"": 1, **{f"{p}{i}": base**n for i, base in (("", 1000), ("i", 1024)) for n, p in enumerate("kMGT", 1)}}
+
+
+def _read_size(written: object) -> object:
+    if isinstance(written, int):
+        return written
+    match = _SIZE.fullmatch(written) if isinstance(written, str) else None
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(
+            "allowed is a number of bytes, or one with a unit: kB, MB, GB, TB, kiB, MiB, GiB, TiB, as in 20 GB"
+        )
+    return round(float(match[1]) * _UNITS[match[2]])
+
+
+_MOST = 2**53  # what JSON and SQL's big integers carry unharmed
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+Bytes = Annotated[int, BeforeValidator(_read_size), Field(ge=0, le=_MOST)]
+"""Written as `20 GB`."""
+
+
+class Limits(Strict):
+    """How much a tenant of the plan may use; what is not given is unlimited."""
+
+    concurrent_runs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Without it two: no tenant takes the whole machine."""
+    pages_per_day: Count | None = None
+    """Pages asked for in one day (UTC), changed or not."""
+    documents: Count | None = None
+    """In the live versions of all the tenant's KBs."""
+    chunks: Count | None = None
+    storage: Bytes | None = None
+    """Everything that is kept of the tenant's KBs on disk."""
+    embedding_tokens_per_day: Count | None = None
+    priority: Annotated[int, Field(ge=1, le=100)] = 1
+    """A tenant of priority 3 gets three runs for each one of a tenant of priority 1 while both wait."""
+    models: list[Annotated[str, Field(min_length=1, max_length=500)]] | None = None
+    source_types: list[Literal["web"]] | None = None
+    shortest_interval: Seconds | None = None
+    """The least time between two ticks of a KB's schedule."""
+
+
+class PlanSpec(Strict):
+    """One plan: its limits, and what its tenants' embedding costs."""
+
+    plan: Slug
+    limits: Limits = Limits()
+    prices: dict[str, Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]] = {}  # noqa: RUF012 - pydantic copies it
+    """Of a million tokens, by model, in whatever currency the operator counts."""
+
+
+_PLAN = FileKind("plan", PlanSpec, {"limits": Limits}, ("plan", "limits"))
+
+
+def load_plan(path: Path) -> PlanSpec:
+    """Read and validate a plan file; raises InvalidSpec."""
+    body = read_yaml(read_text(path, _PLAN), str(path), _PLAN)
+    try:
+        return PlanSpec.model_validate(body)
+    except ValidationError as error:
+        raise InvalidSpec(str(path), [problem_of(e, _PLAN) for e in error.errors()], "plan") from None

@@ -1,0 +1,207 @@
+"""A whole crawl of a real site: what is fetched, what is not, and why."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kb_pipeline.errors import ChildCrashed
+from kb_pipeline.fetch.web.crawl.journal import read_outcomes
+from kb_pipeline_tests.fetch.web.conftest import Crawler
+from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
+
+TEXT = {"Content-Type": "text/plain"}
+
+
+def test_every_linked_page_is_fetched_once(site: Site, crawled: Crawler) -> None:
+    site.link("/", "/a", "/b#part", "/b?utm_source=x", "https://elsewhere.example/", "//elsewhere.example/")
+    site.link("/a", "/", "/b", "/c", "http://[bad")
+    site.link("/b", headers={"Content-Type": "text/html", "ETag": '"b1"', "Last-Modified": "yesterday"})
+    site.link("/c")
+    found = crawled(site.url + "/")
+    assert {key: row["outcome"] for key, row in found.rows.items()} == {
+        site.url + path: "fetched" for path in ("/", "/a", "/b", "/c")
+    }
+    assert sorted(site.paths()) == ["/", "/a", "/b", "/c", "/robots.txt"]
+    b = found.rows[site.url + "/b"]
+    assert (b["etag"], b["last_modified"], b["status"], b["depth"]) == ('"b1"', "yesterday", 200, 1)
+    assert b["body"] == site.pages["/b"].body  # type: ignore[union-attr]
+    assert found.rows[site.url + "/c"]["depth"] == 2
+    assert found.summary.out_of_scope == 2
+    assert (found.summary.requests, found.summary.finished) == (5, True)
+    assert all(hit.headers["User-Agent"] == "kb-test/1.0 (+mailto:test@example.com)" for hit in site.hits)
+    assert crawled.progress == sorted(crawled.progress)
+
+
+def test_modules_of_the_folder_that_somebody_is_in_are_not_run(
+    site: Site, crawled: Crawler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "h2", "ada_url"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
+    monkeypatch.chdir(tmp_path)
+    assert crawled(site.url + "/").rows
+
+
+def test_what_is_rejected_or_failed_has_a_reason(site: Site, crawled: Crawler) -> None:
+    paths = "/gone /missing /forbidden /login /teapot /image /big /bomb /short /text /md /untyped /robots-no /out"
+    site.link("/", *paths.split(), "/deep/1")
+    site.pages["/gone"] = Page(status=410)
+    site.pages["/forbidden"] = Page(status=403)
+    site.pages["/login"] = Page(status=401)
+    site.pages["/teapot"] = Page(status=418)
+    site.pages["/image"] = Page(b"x" * 100, headers={"Content-Type": "image/png"})
+    site.pages["/big"] = Page(b"x" * 30_000)
+    bomb = gzip.compress(b"x" * 10_000_000)
+    site.pages["/bomb"] = Page(bomb, headers={"Content-Type": "text/html", "Content-Encoding": "gzip"})
+    site.pages["/short"] = Page(b"half", content_length=8)
+    site.pages["/text"] = Page(b"a text", headers=TEXT)
+    site.pages["/md"] = Page(b"# a text", headers={"Content-Type": "text/markdown; charset=utf-8"})
+    site.pages["/untyped"] = Page(b"<!DOCTYPE html><p>hello", headers={})
+    site.pages["/robots.txt"] = Page(b"User-agent: kb-test\nDisallow: /robots-no", headers=TEXT)
+    site.redirect("/out", "http://127.0.0.1:9/elsewhere")
+    site.link("/deep/1", "/deep/2")
+    site.link("/deep/2", "/deep/3")
+    found = crawled(site.url + "/", max_body_bytes=20_000, max_depth=2, retries=1)
+    outcomes = {key.removeprefix(site.url): found.outcome(key) for key in found.rows}
+    assert outcomes == {
+        "/": "fetched",
+        "/gone": "rejected not_found",
+        "/missing": "rejected not_found",
+        "/forbidden": "failed http_403",
+        "/login": "failed http_401",
+        "/teapot": "failed http_418",
+        "/image": "rejected content_type",
+        "/big": "rejected too_large",
+        "/bomb": "rejected too_large",
+        "/short": "failed truncated",
+        "/text": "fetched",
+        "/md": "fetched",
+        "/untyped": "fetched",
+        "/robots-no": "rejected robots",
+        "/out": "rejected redirect_out_of_scope",
+        "/deep/1": "fetched",
+        "/deep/2": "fetched",
+        "/deep/3": "rejected too_deep",
+    }
+    assert site.count("/robots-no") == 0
+    assert site.count("/short") == 2, "a truncated body is worth a retry"
+    assert site.count("/forbidden") == 1, "a refusal is not"
+    assert found.summary.reasons["not_found"] == 2
+
+
+def test_redirects_become_rows_and_loops_end(site: Site, crawled: Crawler) -> None:
+    site.link("/", "/old", "/loop", "/self", "/hop0", "/mail")
+    site.link("/new")
+    site.redirect("/old", "new?utm_source=redirect", 301)
+    site.redirect("/loop", "/loop2", 307)
+    site.redirect("/loop2", "/loop", 308)
+    site.redirect("/self", "/self")
+    site.redirect("/mail", "mailto:me@example.com")
+    for hop in range(30):
+        site.redirect(f"/hop{hop}", f"/hop{hop + 1}")
+    found = crawled(site.url + "/", max_redirects=3)
+    assert found.outcome(site.url + "/old") == "redirected"
+    assert found.rows[site.url + "/old"]["redirect_to"] == site.url + "/new"
+    assert found.outcome(site.url + "/new") == "fetched"
+    assert found.rows[site.url + "/new"]["depth"] == 1
+    assert found.outcome(site.url + "/loop") == "redirected"
+    assert found.outcome(site.url + "/loop2") == "rejected redirect_loop"
+    assert found.outcome(site.url + "/self") == "rejected redirect_loop"
+    assert found.outcome(site.url + "/mail") == "rejected invalid_url"
+    assert found.outcome(site.url + "/hop3") == "rejected redirect_loop"
+    assert site.url + "/hop4" not in found.rows
+
+
+def test_the_scope_follows_the_redirect_of_a_start_url(crawled: Crawler, site: Site) -> None:
+    other = site.url.replace("127.0.0.1", "localhost")
+    site.redirect("/", other + "/home")
+    site.link("/home", "/a")
+    site.link("/a")
+    found = crawled(site.url + "/")
+    assert found.outcome(site.url + "/") == "redirected"
+    assert found.outcome(other + "/home") == "fetched"
+    assert found.outcome(other + "/a") == "fetched"
+
+
+def test_include_and_exclude(site: Site, crawled: Crawler) -> None:
+    site.link("/", "/guide/a", "/guide/old/b", "/blog")
+    site.link("/guide/a", "/guide/c")
+    site.link("/guide/c")
+    found = crawled(site.url + "/", include=("/guide/**",), exclude=("/guide/old/**",))
+    assert found.outcome(site.url + "/") == "rejected excluded", "asked for its links, not kept"
+    assert found.outcome(site.url + "/guide/a") == "fetched"
+    assert found.outcome(site.url + "/guide/c") == "fetched"
+    assert found.outcome(site.url + "/guide/old/b") == "rejected excluded"
+    assert found.outcome(site.url + "/blog") == "rejected excluded"
+    assert sorted(site.paths()) == ["/", "/guide/a", "/guide/c", "/robots.txt"]
+
+
+def test_max_pages_is_never_overshot(site: Site, crawled: Crawler) -> None:
+    site.link("/", *(f"/p{number}" for number in range(50)))
+    for number in range(50):
+        site.link(f"/p{number}")
+    found = crawled(site.url + "/", max_pages=20)
+    assert found.summary.outcomes == {"fetched": 20, "rejected": 31}
+    assert found.summary.reasons == {"max_pages": 31}
+    assert len(site.hits) == 21
+    assert crawled.progress == [] or crawled.progress[-1][1] == 20
+
+
+def test_nofollow_header_and_page(site: Site, crawled: Crawler) -> None:
+    site.link("/", "/header", "/page")
+    site.link("/header", "/x", headers={"Content-Type": "text/html", "X-Robots-Tag": "nofollow"})
+    site.pages["/page"] = Page(b'<meta name="robots" content="nofollow"><a href="/y">y</a>')
+    found = crawled(site.url + "/")
+    assert set(found.rows) == {site.url + path for path in ("/", "/header", "/page")}
+
+
+def test_flaky_pages_are_asked_again(site: Site, crawled: Crawler) -> None:
+    def flaky(status: int, headers: dict[str, str]) -> Callable[[Hit, int], Page]:
+        return lambda _, earlier: Page(b"<p>here") if earlier else Page(b"busy", status, headers)
+
+    site.link("/", "/503", "/500", "/429")
+    site.pages["/503"] = flaky(503, {})
+    site.pages["/500"] = flaky(500, {})
+    site.pages["/429"] = flaky(429, {"Retry-After": "1"})
+    found = crawled(site.url + "/")
+    for path, least_s in (("/503", 0.05), ("/500", 0.05), ("/429", 1.0)):
+        assert found.outcome(site.url + path) == "fetched"
+        assert found.rows[site.url + path]["attempts"] == 2
+        first, second = (hit.at for hit in site.hits if hit.path == path)
+        assert second - first >= least_s
+
+
+def test_a_page_that_stays_broken_fails_and_nothing_else_does(site: Site, crawled: Crawler) -> None:
+    site.link("/", "/broken", "/silent", "/slow", "/fine")
+    site.link("/fine")
+    site.pages["/broken"] = Page(status=502)
+    site.pages["/silent"] = Page(b"x", hang_s=30)
+    site.pages["/slow"] = Page(b"y" * 1000, chunk_pause_s=0.2)
+    found = crawled(site.url + "/", retries=1, timeout_s=0.7, deadline_s=1.5)
+    assert found.outcome(site.url + "/broken") == "failed http_502"
+    assert found.outcome(site.url + "/silent") == "failed timeout"
+    assert found.outcome(site.url + "/slow") == "failed too_slow"
+    assert found.outcome(site.url + "/fine") == "fetched"
+    assert [site.count(path) for path in ("/broken", "/silent", "/slow")] == [2, 2, 2]
+
+
+def test_a_host_that_is_not_there(crawled: Crawler) -> None:
+    found = crawled("http://127.0.0.1:9/", "https://no-such-host.invalid/", "file:///etc/passwd", retries=0)
+    assert found.outcome("http://127.0.0.1:9/") == "failed robots_unreachable"
+    assert "refused" in found.rows["http://127.0.0.1:9/"]["message"]
+    assert found.outcome("https://no-such-host.invalid/") == "failed robots_unreachable"
+    assert found.outcome("file:///etc/passwd") == "rejected invalid_url"
+    assert found.summary.finished
+
+
+def test_a_crash_of_the_child_is_reported_with_its_words(tmp_path: Path, site: Site, crawled: Crawler) -> None:
+    site.link("/")
+    broken = tmp_path / "known.parquet"
+    broken.write_bytes(b"this is not parquet")
+    with pytest.raises(ChildCrashed, match=r"(?i)parquet") as caught:
+        crawled(site.url + "/", known=broken)
+    assert caught.value.transient
+    assert read_outcomes(crawled.journal).num_rows == 0

@@ -1,0 +1,81 @@
+"""Robots rules and delays, as the server sees them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from kb_pipeline.fetch.web.crawl.sitemap_loader import WELL_KNOWN
+from kb_pipeline_tests.fetch.web.conftest import Crawler
+from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
+
+TEXT = {"Content-Type": "text/plain"}
+EPSILON_S = 0.01
+
+
+def _gaps(site: Site) -> list[float]:
+    times = sorted(hit.at for hit in site.hits)
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def test_no_two_requests_are_closer_than_the_delay(site: Site, crawled: Crawler) -> None:
+    site.link("/", "/a", "/b", "/c", "/missing")
+    site.pages["/a"] = Page(b"<p>slow", hang_s=0.3)
+    site.link("/b")
+    site.redirect("/c", "/b")
+    found = crawled(site.url + "/", delay_s=0.2, sitemap="auto")
+    assert len(found.rows) == 5
+    assert len(site.hits) == 6 + len(WELL_KNOWN)
+    assert min(_gaps(site)) >= 0.2 - EPSILON_S
+
+
+def test_a_longer_crawl_delay_wins(site: Site, crawled: Crawler) -> None:
+    site.link("/", "/a", "/b")
+    site.pages["/robots.txt"] = Page(b"User-agent: *\nCrawl-delay: 0.3", headers=TEXT)
+    site.link("/a")
+    site.link("/b")
+    crawled(site.url + "/", delay_s=0.1)
+    assert len(site.hits) == 4
+    assert min(_gaps(site)) >= 0.3 - EPSILON_S
+
+
+def test_retry_after_holds_the_whole_host(site: Site, crawled: Crawler) -> None:
+    def busy(_: Hit, earlier: int) -> Page:
+        return Page(b"wait", 503, {"Retry-After": "1"}) if earlier == 0 else Page(b"<p>ok")
+
+    site.link("/", "/busy", "/other")
+    site.pages["/busy"] = busy
+    site.link("/other")
+    crawled(site.url + "/", delay_s=0.05)
+    times = sorted((hit.at, hit.path) for hit in site.hits)
+    refused_at = next(at for at, path in times if path == "/busy")
+    after = [at for at, _ in times if at > refused_at]
+    assert after
+    assert min(after) - refused_at >= 1.0 - EPSILON_S
+
+
+def test_sitemaps_are_found_and_pass_scope_and_robots(site: Site, crawled: Crawler) -> None:
+    site.link("/")
+    robots = f"User-agent: *\nDisallow: /private\nSitemap: {site.url}/index.xml"
+    site.pages["/robots.txt"] = Page(robots.encode(), headers=TEXT)
+    index = f"<sitemapindex><sitemap><loc>{site.url}/one.xml</loc></sitemap></sitemapindex>"
+    site.pages["/index.xml"] = Page(index.encode(), headers={"Content-Type": "application/xml"})
+    urls = "".join(
+        f"<url><loc>{url}</loc></url>"
+        for url in (f"{site.url}/a", f"{site.url}/private", "https://elsewhere.example/", "file:///etc/passwd")
+    )
+    site.pages["/one.xml"] = Page(f"<urlset>{urls}</urlset>".encode(), headers={"Content-Type": "text/xml"})
+    site.link("/a")
+    found = crawled(site.url + "/", sitemap="auto")
+    assert found.outcome(site.url + "/a") == "fetched"
+    assert found.outcome(site.url + "/private") == "rejected robots"
+    assert len(found.rows) == 3
+    assert found.summary.out_of_scope == 1
+    assert site.count("/sitemap.xml") == 0, "robots.txt named another"
+
+
+def test_a_sitemap_that_cannot_be_read_is_a_warning(site: Site, crawled: Crawler) -> None:
+    site.link("/")
+    site.pages["/bad.xml"] = Page(b"<html>", headers={"Content-Type": "text/html"})
+    found = crawled(site.url + "/", sitemap=(site.url + "/bad.xml", site.url + "/none.xml"))
+    assert found.outcome(site.url + "/") == "fetched"
+    assert len(found.summary.problems) == 2

@@ -1,0 +1,174 @@
+"""A home whose KBs are refreshed in this process, without Dagster, as one run does: stage by stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kb_pipeline.clean import refresh as cleaning
+from kb_pipeline.clean.html.document import read_html
+from kb_pipeline.clean.rules import CleaningRules
+from kb_pipeline.cli.search import hits_as_json, search_kb
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs import catalog, versions
+from kb_pipeline.control.runs.failures import list_failures
+from kb_pipeline.control.runs.refreshes import latest_refresh
+from kb_pipeline.embed import open_embedder
+from kb_pipeline.errors import KbError
+from kb_pipeline.index.documents import list_documents
+from kb_pipeline.index.search import Mode
+from kb_pipeline.model import Document, KbKey, RawDocument, Rejected
+from kb_pipeline.operations import refresh
+from kb_pipeline.operations.refresh import Workspace, open_workspace
+from kb_pipeline.operations.search import read_version
+from kb_pipeline.operations.source_rules import crawl_rules
+from kb_pipeline.settings import Settings
+from kb_pipeline.spec.kb_file import parse_spec
+from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore
+from kb_pipeline.store.paths import KbPaths
+from kb_pipeline_tests.databases import control_url
+from kb_pipeline_tests.site import Site
+
+KEY = KbKey("acme", "docs")
+MODEL = "all-MiniLM-L6-v2"
+MODES: tuple[Mode, ...] = ("hybrid", "vector", "keyword")
+_IDS = {PAGES: "page_id", DOCUMENTS: "document_id", CHUNKS: "chunk_id"}
+
+
+@contextmanager
+def quick_refreshes() -> Iterator[None]:
+    """One model, no worker processes and no second try in this process: what they cost is measured elsewhere."""
+
+    def clean_here(raw: Iterable[RawDocument], rules: CleaningRules) -> Iterator[Document | Rejected]:
+        return (read_html(item, rules) for item in raw)
+
+    def ask_once(*arguments: Any) -> Any:
+        return dataclasses.replace(crawl_rules(*arguments), retries=0)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(refresh, "open_embedder", cache(open_embedder))
+        patched.setattr(cleaning, "clean_documents", clean_here)
+        patched.setattr(refresh, "crawl_rules", ask_once)
+        yield
+
+
+class Refreshed:
+    """How a refresh ended, from its row in the control plane."""
+
+    def __init__(self, row: Any) -> None:
+        self.status, self.version, self.message = str(row.status), row.version, str(row.message or "")
+        self.stages: dict[str, dict[str, Any]] = dict(row.stages)
+
+    @property
+    def cleaned(self) -> int:
+        return int(self.stages["clean"]["in"] - self.stages["clean"]["unchanged"])
+
+    @property
+    def chunked(self) -> int:
+        return int(self.stages["chunk"]["in"] - self.stages["chunk"]["unchanged"])
+
+    @property
+    def embedded(self) -> int:
+        return int(self.stages["embed"]["embedded"])
+
+    @property
+    def worked(self) -> tuple[int, int, int]:
+        """Documents cleaned, documents chunked, texts embedded."""
+        return self.cleaned, self.chunked, self.embedded
+
+    @property
+    def ended(self) -> tuple[str, int | None]:
+        return self.status, self.version
+
+
+class Home:
+    """One control plane and its data."""
+
+    def __init__(self, folder: Path, models_dir: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        if not (folder / "models").exists():
+            (folder / "models").symlink_to(models_dir)
+        self.models_dir = models_dir
+        database = control_url(folder)
+        self.settings = Settings(folder, database, folder / "data", "", ("127.0.0.0/8",), "text")
+        self.db = Database(database)
+
+    def apply(self, site: Site, key: KbKey = KEY, source: dict[str, Any] | None = None, **sections: Any) -> None:
+        web = {"name": "site", "type": "web", "start_urls": [f"{site.url}/"], "delay_s": 0, **(source or {})}
+        spec = {"tenant": key.tenant, "kb": key.kb, "sources": [web], "embedding": {"model": MODEL}, **sections}
+        yaml = json.dumps(spec)  # JSON is YAML
+        catalog.apply_spec(self.db, parse_spec(yaml, "test"), yaml, "tester")
+
+    @contextmanager
+    def begun(self, key: KbKey = KEY, **wishes: bool) -> Iterator[Workspace]:
+        """A run whose candidate is yet to be built."""
+        with open_workspace(self.settings, self.db, key, f"run-{uuid.uuid4().hex[:12]}", **wishes) as kb:
+            for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
+                stage()
+            yield kb
+
+    def refresh(self, key: KbKey = KEY, *, force: bool = False, retry: bool = False) -> Refreshed:
+        """A whole run; one that fails is told by its row as well."""
+        try:
+            with self.begun(key, force=force, retry=retry) as kb:
+                if kb.build_candidate().status == "candidate" or force:
+                    kb.publish()
+        except KbError:
+            pass
+        return self.last(key)
+
+    def last(self, key: KbKey = KEY) -> Refreshed:
+        """The newest refresh."""
+        return Refreshed(latest_refresh(self.db, key))
+
+    def store(self, key: KbKey = KEY) -> KbStore:
+        return KbStore(KbPaths(self.settings.data_dir, key))
+
+    def live(self, key: KbKey = KEY) -> dict[str, Any]:
+        return versions.live_manifest(self.db, key)
+
+    def keys(self, key: KbKey = KEY) -> list[str]:
+        """Paths of the live version's documents."""
+        return sorted("/" + row["key"].split("/", 3)[3] for row in list_documents(self.store(key), self.live(key)))
+
+    def hits(self, query: str, as_of: int | None = None, mode: Mode = "hybrid", k: int = 10) -> list[dict[str, Any]]:
+        return self.ask(query, as_of, mode, k)[1]
+
+    def ask(self, query: str, as_of: int | None, mode: Mode, k: int = 10) -> tuple[int, list[dict[str, Any]]]:
+        """As `kb search` does: the version's number and the hits."""
+        store = self.store()
+        manifest, hits = read_version(
+            self.db, KEY, str(as_of) if as_of else None,
+            lambda manifest: search_kb(self.settings, store, manifest, query, k=k, mode=mode),
+        )  # fmt: skip
+        return manifest["version"], hits_as_json(hits, None)
+
+    def answers(self, as_of: int | None = None, *queries: str) -> str:
+        """What every mode gives for the queries, as one text."""
+        return json.dumps([self.hits(query, as_of, mode) for query in queries for mode in MODES])
+
+    def failures(self) -> dict[str, str]:
+        """Reason by path."""
+        return {"/" + row["key"].split("/", 3)[3]: row["reason"] for row in list_failures(self.db, KEY)}
+
+    def chunk_ids(self, key: KbKey = KEY) -> list[str]:
+        """Of the head, sorted."""
+        return sorted(self.store(key).tables.open(CHUNKS).narrow(["chunk_id"])["chunk_id"])
+
+    def statuses(self) -> dict[int, str]:
+        return {row["version"]: row["status"] for row in versions.list_versions(self.db, KEY)}
+
+    def doubled(self) -> dict[str, int]:
+        """Rows too many of each table's head that has any."""
+        tables = self.store().tables
+        ids = _IDS | dict.fromkeys(tables.names(INDEX_PREFIX), "chunk_id")
+        frames = {name: tables.open(name).narrow([column])[column] for name, column in ids.items()}
+        return {name: len(frame) - frame.n_unique() for name, frame in frames.items() if not frame.is_unique().all()}

@@ -1,0 +1,197 @@
+"""KB files: what is accepted, and what the errors say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kb_pipeline.errors import InvalidKey, InvalidSpec
+from kb_pipeline.model import KbKey
+from kb_pipeline.spec.kb_file import load_spec, parse_spec
+
+VALID = """
+tenant: acme
+kb: handbook
+sources:
+  - name: site
+    type: web
+    start_urls: ["https://docs.example.com/"]
+    sitemap: auto
+    scope: host
+    include: ["/guide/**"]
+    exclude: ["/guide/old/**"]
+    max_pages: 1000
+    max_depth: 5
+    delay_s: 1.0
+    render: never
+chunking: {strategy: by_heading, max_tokens: 256, overlap_tokens: 32, preserve_code: true}
+embedding: {model: multilingual-e5-small, precision: auto}
+schedule: {cron: "0 */2 * * *", timezone: UTC}
+publish: {max_shrink: 0.2, min_recall: 0.8}
+retention: {versions: 5}
+"""
+MINIMAL = "tenant: acme\nkb: docs\nsources: [{name: site, type: web, start_urls: ['https://x.example/']}]\n"
+
+
+def problems_of(yaml: str, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(yaml, "kb.yaml", environ or {})
+    return str(caught.value)
+
+
+def test_the_contracts_example_is_valid() -> None:
+    spec = parse_spec(VALID, "kb.yaml", {})
+    assert str(spec.key) == "acme/handbook"
+    assert spec.sources[0].include == ["/guide/**"]
+    assert spec.schedule is not None
+
+
+def test_everything_but_the_sources_has_a_default() -> None:
+    spec = parse_spec(MINIMAL, "kb.yaml", {})
+    assert spec.embedding.model == "multilingual-e5-small"
+    assert (spec.sources[0].delay_s, spec.sources[0].max_pages, spec.schedule) == (1.0, 1000, None)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (("delay_s: 1.0", "dealy_s: 1.0"), "sources.0.dealy_s: got an unknown field; allowed here: name, type"),
+        (("https://docs", "ftp://docs"), "sources.0.start_urls.0: got 'ftp://docs.example.com/'; allowed are absolute"),
+        (("https://docs", "https://me:pw@docs"), "must not carry a user name or password"),
+        (('cron: "0 */2 * * *"', 'cron: "61 * * * *"'), "schedule.cron: got '61 * * * *'; allowed is a cron"),
+        (("timezone: UTC", "timezone: Mars/Olympus"), "allowed are IANA time zones"),
+        (("tenant: acme", "tenant: acme/x"), "tenant: got 'acme/x'"),
+        (
+            ("max_shrink: 0.2", "max_shrink: 1.5"),
+            "publish.max_shrink: got 1.5; Input should be less than or equal to 1",
+        ),
+        (("overlap_tokens: 32", "overlap_tokens: 200"), "overlap_tokens must be at most half of max_tokens (128)"),
+        (("render: never", "render: maybe"), "sources.0.render: got 'maybe'; Input should be 'never', 'auto' or"),
+        (("render: never", "limits: {body_mb: 0}"), "sources.0.limits.body_mb: got 0; Input should be greater than 0"),
+        (
+            ("render: never", "limits: {pages: 9}"),
+            "sources.0.limits.pages: got an unknown field; allowed here: body",
+        ),
+        (("timezone: UTC", "max_age: 7"), "schedule.max_age: got 7; allowed is a number with a unit"),
+        (("type: web", "type: gopher"), "sources.0.type: got 'gopher'; Input should be 'web'"),
+        (("delay_s: 1.0", "delay_s: .nan"), "sources.0.delay_s: got nan; Input should be a finite number"),
+    ],
+)
+def test_an_error_names_the_field_what_was_given_and_what_is_allowed(edit: tuple[str, str], says: str) -> None:
+    assert says in problems_of(VALID.replace(*edit))
+
+
+def test_every_problem_of_a_file_is_told_at_once() -> None:
+    message = problems_of("tenant: A\nkb: b_c\nsources: []\n")
+    assert message.startswith("kb.yaml: not a valid KB file, nothing was applied")
+    assert [line.strip().split(":")[0] for line in message.splitlines()[1:]] == ["tenant", "kb", "sources"]
+
+
+@pytest.mark.parametrize("yaml", ["", "- a list", "tenant: [", "!!python/object/apply:os.system ['true']", "\0"])
+def test_what_is_no_mapping_is_refused(yaml: str) -> None:
+    assert "(file)" in problems_of(yaml)
+
+
+def test_source_names_are_unique() -> None:
+    source = "{name: site, type: web, start_urls: ['https://x.example/']}"
+    assert "must be unique" in problems_of(f"tenant: acme\nkb: docs\nsources: [{source}, {source}]\n")
+
+
+def test_variables_come_from_the_environment() -> None:
+    yaml = MINIMAL.replace("x.example", "${HOST_NAME}")
+    assert parse_spec(yaml, "kb.yaml", {"HOST_NAME": "y.example"}).sources[0].start_urls == ["https://y.example/"]
+    assert "${HOST_NAME}: got no such variable; set HOST_NAME with: kb secret set acme HOST_NAME" in problems_of(yaml)
+
+
+@pytest.mark.parametrize(
+    ("edit", "where"),
+    [
+        (("tenant: acme", "tenant: ${X}"), "tenant"),
+        (("kb: handbook", "kb: ${X}"), "kb"),
+        (("name: site", "name: ${X}"), "sources.0.name"),
+        (("multilingual-e5-small", "'${X}'"), "embedding.model"),
+        (("timezone: UTC", "timezone: '${X}'"), "schedule.timezone"),
+    ],
+)
+def test_what_is_shown_takes_no_variable(edit: tuple[str, str], where: str) -> None:
+    told = problems_of(VALID.replace(*edit), {"X": "hunter2"})
+    assert f"{where}: got ${{X}}; variables may stand in the fields of a source" in told
+    assert "hunter2" not in told
+
+
+def test_values_of_variables_are_hidden_however_a_url_spells_them() -> None:
+    yaml = MINIMAL.replace("x.example/", "x.example/?t=${TOKEN}&n=${N}")
+    spec = parse_spec(yaml, "kb.yaml", {"TOKEN": "s3cr3t/+ü x", "N": "7"})
+    said = {"at": ["https://x.example/?t=s3cr3t/+ü x&n=7", "?t=s3cr3t%2F%2b%C3%BC%20x", "s3cr3t%2F+%C3%BC+x", 7]}
+    # What is as short as 7 stands everywhere by chance.
+    assert spec.hide(said) == {"at": ["https://x.example/?t=${TOKEN}&n=7", "?t=${TOKEN}", "${TOKEN}", 7]}
+
+
+def test_variables_are_asked_for_of_the_files_tenant_and_only_if_it_names_any(tmp_path: Path) -> None:
+    asked: list[tuple[str, frozenset[str]]] = []
+
+    def variables_of(tenant: str, names: frozenset[str]) -> dict[str, str]:
+        asked.append((tenant, names))
+        return {"HOST_NAME": "y.example"}
+
+    path = tmp_path / "kb.yaml"
+    path.write_text(MINIMAL)
+    load_spec(path, variables_of)
+    path.write_text(MINIMAL.replace("x.example", "${HOST_NAME}"))
+    assert load_spec(path, variables_of)[0].sources[0].start_urls == ["https://y.example/"]
+    assert asked == [("acme", frozenset({"HOST_NAME"}))]
+
+
+def test_no_value_is_shown_when_it_may_be_a_secret() -> None:
+    message = problems_of(MINIMAL.replace("https://x.example/", "${TOKEN}"), {"TOKEN": "hunter2"})
+    assert "hunter2" not in message
+    assert "sources.0.start_urls.0" in message
+
+
+def test_what_is_stored_keeps_references_instead_of_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "kb.yaml"
+    path.write_text(MINIMAL.replace("x.example", "${HOST_NAME}"))
+    _, stored = load_spec(path, lambda *_: {"HOST_NAME": "secret.example"})
+    assert "secret.example" not in stored
+    assert "${HOST_NAME}" in stored
+
+
+def test_golden_queries_are_read_from_the_file_beside_and_stored(tmp_path: Path) -> None:
+    (tmp_path / "golden.yaml").write_text("- {query: how to start, text: make demo}\n")
+    path = tmp_path / "kb.yaml"
+    path.write_text(MINIMAL + "publish: {queries: golden.yaml}\n")
+    spec, stored = load_spec(path)
+    assert spec.publish.queries[0].text == "make demo"
+    assert parse_spec(stored, "stored", {}) == spec
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "../golden.yaml", "/etc/passwd"])
+def test_golden_queries_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "kb" / "kb.yaml"
+    path.parent.mkdir()
+    (tmp_path / "golden.yaml").write_text("[]")
+    path.write_text(MINIMAL + f"publish: {{queries: {name}}}\n")
+    with pytest.raises(InvalidSpec, match=r"publish\.queries"):
+        load_spec(path)
+
+
+def test_an_unreadable_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match="give a readable UTF-8 YAML file"):
+        load_spec(tmp_path / "missing.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"tenant: caf\xe9")
+    with pytest.raises(InvalidSpec, match="UTF-8"):
+        load_spec(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "acme", "acme/", "/docs", "Acme/docs", "acme/docs/x", "../etc", "a b/c", "acme/-x", "a/" + "x" * 64, "a/b\n"],
+)
+def test_keys_that_are_no_slugs_are_refused(text: str) -> None:
+    with pytest.raises(InvalidKey):
+        KbKey.parse(text)
+
+
+def test_a_key_reads_back() -> None:
+    assert str(KbKey.parse("acme/docs-2")) == "acme/docs-2"
