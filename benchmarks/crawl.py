@@ -157,7 +157,7 @@ def _scrapy(url: str) -> tuple[int, float]:
 
 def _crawl(url: str, folder: Path, *, again: bool) -> tuple[int, float]:
     """The crawl as a refresh runs it, with the turns of its host decided in a control plane."""
-    from kb_pipeline.control.coordination.host_limits import SharedTurns
+    from kb_pipeline.control.coordination.host_limits import SharedHostScheduler
     from kb_pipeline.control.db.engine import Database
     from kb_pipeline.fetch.web.crawl.process import crawl
     from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
@@ -166,7 +166,7 @@ def _crawl(url: str, folder: Path, *, again: bool) -> tuple[int, float]:
         source="bench", start_urls=(url,), sitemap="off", scope="host", include=(), exclude=(), max_pages=1_000_000,
         max_depth=100, delay_s=0.0, user_agent="kb-bench/1.0", allowed_networks=("127.0.0.0/8",),
     )  # fmt: skip
-    turns = SharedTurns(Database(f"sqlite:///{folder / 'control.db'}"), "bench", "run")
+    turns = SharedHostScheduler(Database(f"sqlite:///{folder / 'control.db'}"), "bench", "run")
     known = _known(folder / "first") if again else None
     files = CrawlFiles(folder / ("again" if again else "first"), folder / "notes", known)
     summary = crawl(rules, files, lambda done, total: None, turns)

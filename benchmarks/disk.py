@@ -50,7 +50,7 @@ from kb_pipeline.publish.candidate import build_candidate, pin_candidate
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.store.lance_table import PAGES, KbStore
-from kb_pipeline.store.paths import KbPaths, adopt_segments, folder_bytes
+from kb_pipeline.store.paths import KbPaths, commit_segments, folder_bytes
 
 CEILING = 1.5
 """The most that the folder may weigh after 50 refreshes of 1 %, as a multiple of a fresh build's."""
@@ -125,7 +125,7 @@ class Home:
         prefix, places = f"site-{time.time_ns():x}", _places(segments(journal))
         merged = [_page(row, f"{prefix}-{places[row.key][0]}", places[row.key][1]) for row in rows]
         table.upsert("page_id", pa.Table.from_pylist(merged, schema=pages_schema()))
-        adopt_segments(journal, self.store.paths.raw, prefix, {row["segment"] for row in merged})
+        commit_segments(journal, self.store.paths.raw, prefix, {row["segment"] for row in merged})
 
     def refresh(self, run_id: str) -> dict[str, float]:
         """Every stage after the fetch, publishing and tidying; returns the seconds of each."""
@@ -167,7 +167,7 @@ class Home:
         with hold_lease(self.db, self.spec.key, run_id) as lease:
             number = versions.reserve_version(self.db, lease, run_id)
             self.live = pin_candidate(self.store, candidate.manifest, number, self.live)
-            versions.settle_version(self.db, lease, number, "candidate", self.live)
+            versions.record_verdict(self.db, lease, number, "candidate", self.live)
             versions.publish_version(self.db, lease, number)
 
     def _tidy(self, run_id: str) -> None:

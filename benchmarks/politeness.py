@@ -106,12 +106,12 @@ def _judged(arrivals: list[tuple[float, str]], delay_s: float) -> dict[str, Any]
 
 
 def reserve(database_url: str) -> float:
-    """Turns that one crawl can reserve a second, at hosts that it has met."""
-    from kb_pipeline.control.coordination.host_limits import SharedTurns
+    """HostScheduler that one crawl can reserve a second, at hosts that it has met."""
+    from kb_pipeline.control.coordination.host_limits import SharedHostScheduler
     from kb_pipeline.control.db.engine import Database
     from kb_pipeline.host_scheduler import Report
 
-    turns = SharedTurns(Database(database_url), "bench", "reserve")
+    turns = SharedHostScheduler(Database(database_url), "bench", "reserve")
     reports = {f"h{n}.example": Report(1.0, wants=True, heard_ago_s=0.0, answers=1) for n in range(_HOSTS)}
     turns.exchange(reports)
     started = monotonic()
@@ -120,7 +120,7 @@ def reserve(database_url: str) -> float:
 
 
 def _work(tenant: str, run: str, url: str, database_url: str, folder: str) -> None:
-    from kb_pipeline.control.coordination.host_limits import SharedTurns
+    from kb_pipeline.control.coordination.host_limits import SharedHostScheduler
     from kb_pipeline.control.db.engine import Database
     from kb_pipeline.fetch.web.crawl.process import crawl
     from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
@@ -129,7 +129,7 @@ def _work(tenant: str, run: str, url: str, database_url: str, folder: str) -> No
         source="bench", start_urls=(url,), sitemap="off", scope="host", include=(), exclude=(), max_pages=100_000,
         max_depth=100, delay_s=0.0, user_agent=f"{tenant}/1.0", allowed_networks=("127.0.0.0/8",),
     )  # fmt: skip
-    turns = SharedTurns(Database(database_url), tenant, run)
+    turns = SharedHostScheduler(Database(database_url), tenant, run)
     files = CrawlFiles(Path(folder) / "journal", Path(folder) / "notes")
     crawl(rules, files, lambda done, total: None, turns)
 

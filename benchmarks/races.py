@@ -107,7 +107,7 @@ def _is_sound(number: int) -> bool:
 
     key = KbKey.parse(_KEY)
     tables = KbStore(KbPaths(load_settings().data_dir, key)).tables
-    columns = [tables.open(name).narrow([column])[column] for name, column in _IDS.items()]
+    columns = [tables.open(name).read_columns([column])[column] for name, column in _IDS.items()]
     return bool(live_manifest(open_database(), key)["version"] == number and all(c.is_unique().all() for c in columns))
 
 
@@ -126,7 +126,7 @@ def _run_when_told() -> None:
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.errors import KbError
     from kb_pipeline.model import KbKey
-    from kb_pipeline.operations.refresh import open_workspace
+    from kb_pipeline.operations.refresh import open_refresh_run
     from kb_pipeline.settings import load_settings
 
     db, key = open_database(), KbKey.parse(_KEY)
@@ -134,7 +134,7 @@ def _run_when_told() -> None:
         run_id = line.strip()
         try:
             # Whether the new text answers what the old one did is another check's matter.
-            with open_workspace(load_settings(), db, key, run_id, force=True) as kb:
+            with open_refresh_run(load_settings(), db, key, run_id, force=True) as kb:
                 for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
                     stage()
                 kb.build_candidate()

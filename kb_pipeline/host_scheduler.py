@@ -66,7 +66,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Permit:
     """What a crawl may do at a host; without turn_s and free_s it has to wait and to ask again."""
 
     wait_s: float = 0.0
@@ -79,10 +79,10 @@ class Grant:
     """How long the host itself still asks to be left alone (Retry-After, Crawl-delay)."""
 
 
-class Turns(Protocol):
+class HostScheduler(Protocol):
     """The turns of one crawl among all that ask the same hosts."""
 
-    def exchange(self, reports: Mapping[str, Report]) -> dict[str, Grant]:
+    def exchange(self, reports: Mapping[str, Report]) -> dict[str, Permit]:
         """A grant for every host reported on."""
 
     def leave(self) -> None:
@@ -125,7 +125,7 @@ class GuestState(Protocol):
     seen_until: float
 
 
-def decide(host: HostState, guests: Iterable[GuestState], me: GuestState, report: Report, now: float) -> Grant:
+def decide(host: HostState, guests: Iterable[GuestState], me: GuestState, report: Report, now: float) -> Permit:
     """Take note of a report and say what its crawl may do next; changes the states, of which `me` is one of `guests`.
 
     Tenants take turns, and within a tenant its crawls: whoever waits longest since its last turn is next, so that each
@@ -136,15 +136,15 @@ def decide(host: HostState, guests: Iterable[GuestState], me: GuestState, report
     if report.holds:
         if host.holder == me.guest:
             host.held_until = now + TURN_S
-        return Grant(wait_s=HOLDING_S)
+        return Permit(wait_s=HOLDING_S)
     if not report.wants:
-        return Grant(wait_s=PRESENT_S)
+        return Permit(wait_s=PRESENT_S)
     present = [guest for guest in guests if guest.seen_until > now]
     knows_robots = host.crawl_delay_until > now
     gap = max(host.slowdown_s, _crawl_delay(host, now), *(guest.delay_s for guest in present))
     if gap == 0 and knows_robots and host.retry_at <= now and not host.holder:
         me.free_until, me.wants = now + FREE_S, False
-        return Grant(free_s=FREE_S)
+        return Permit(free_s=FREE_S)
     grant = _turn(host, present, me, gap, now)
     me.seen_until += grant.wait_s
     return grant
@@ -187,22 +187,22 @@ def _adapt(host: HostState, me: GuestState, report: Report) -> None:
         host.slowdown_s = 0.0
 
 
-def _turn(host: HostState, present: list[GuestState], me: GuestState, gap: float, now: float) -> Grant:
+def _turn(host: HostState, present: list[GuestState], me: GuestState, gap: float, now: float) -> Permit:
     free_end = max((guest.free_until for guest in present if guest is not me), default=0.0)
     if free_end > now:
         host.last_at = max(host.last_at, free_end)  # until then others may ask without a turn
     asked_s = max(0.0, host.retry_at - now, host.last_at + _crawl_delay(host, now) - now)
     if host.holder:
         least, longest = _LOOK_AGAIN_S
-        return Grant(wait_s=max(least, min(longest, gap / 2)), asked_to_wait_s=asked_s)
+        return Permit(wait_s=max(least, min(longest, gap / 2)), asked_to_wait_s=asked_s)
     ready = max(host.last_at + gap, host.retry_at)
     waiting = _in_order([guest for guest in present if guest.wants])
     # Who is next is decided when the turn begins, since others may come until then; who is alone has it at once.
     if len(waiting) > 1 and (begin := ready + waiting.index(me.guest) * _LATE_S) > now:
-        return Grant(wait_s=begin - now, asked_to_wait_s=asked_s)
+        return Permit(wait_s=begin - now, asked_to_wait_s=asked_s)
     begin = max(now, ready)
     host.holder, host.held_until, me.last_turn_at = me.guest, begin + TURN_S, begin
-    return Grant(wait_s=begin - now, turn_s=TURN_S / 2, asked_to_wait_s=asked_s)
+    return Permit(wait_s=begin - now, turn_s=TURN_S / 2, asked_to_wait_s=asked_s)
 
 
 def _crawl_delay(host: HostState, now: float) -> float:
@@ -248,7 +248,7 @@ class UnsharedTurns:
     def __init__(self) -> None:
         self._states: dict[str, tuple[_Host, _Guest]] = {}
 
-    def exchange(self, reports: Mapping[str, Report]) -> dict[str, Grant]:
+    def exchange(self, reports: Mapping[str, Report]) -> dict[str, Permit]:
         """A grant for every host reported on."""
         now, grants = monotonic(), {}
         for name, report in reports.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kb_pipeline.host_scheduler import FREE_S, TURN_S, Grant, Report, _Guest, _Host, decide
+from kb_pipeline.host_scheduler import FREE_S, TURN_S, Permit, Report, _Guest, _Host, decide
 
 GAP = 0.2
 
@@ -22,7 +22,7 @@ class Host:
         self.state = _Host()
         self.guests = {name: _Guest(name, name.split("-")[0]) for name in guests}
 
-    def ask(self, name: str, now: float, delay_s: float = 0.0, *, wants: bool = True, **report: Any) -> Grant:
+    def ask(self, name: str, now: float, delay_s: float = 0.0, *, wants: bool = True, **report: Any) -> Permit:
         me = self.guests[name]
         return decide(self.state, self.guests.values(), me, Report(delay_s, wants=wants, **report), now)
 

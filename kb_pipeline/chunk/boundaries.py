@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from kb_pipeline.chunk.outline import Outline
-from kb_pipeline.chunk.token_counter import Ruler
+from kb_pipeline.chunk.token_counter import TokenIndex
 
 # Only from the first full stop of a run, and without giving any back: a line of dots would take quadratic time.
 _SENTENCE = re.compile(r"(?<![.!?…])[.!?…]++[\"'”’»)\]*_]*+\s+|[。！？｡]+[」』）]*\s*")
@@ -13,7 +13,7 @@ _LINE = re.compile(r"\r\n?|\n")
 _WORD = re.compile(r"\s+")
 
 
-def best_stop(text: str, outline: Outline, ruler: Ruler, start: int, covered: int, end: int, room: int) -> int:
+def best_stop(text: str, outline: Outline, ruler: TokenIndex, start: int, covered: int, end: int, room: int) -> int:
     """Where to stop a chunk that starts at `start` and may hold `room` units, after `covered` if at all possible."""
     high = ruler.forward(start, room, end)
     if high >= end:
@@ -34,7 +34,7 @@ def best_stop(text: str, outline: Outline, ruler: Ruler, start: int, covered: in
     )
 
 
-def overlap_start(text: str, outline: Outline, ruler: Ruler, start: int, stop: int, overlap: int) -> int:
+def overlap_start(text: str, outline: Outline, ruler: TokenIndex, start: int, stop: int, overlap: int) -> int:
     """Where the chunk after `stop` starts: before it by whole sentences, else words, of up to `overlap` units."""
     if overlap <= 0 or outline.kept_block_at(stop - 1):
         return stop  # code and tables are never repeated
@@ -46,7 +46,7 @@ def overlap_start(text: str, outline: Outline, ruler: Ruler, start: int, stop: i
     return stop
 
 
-def _target(ruler: Ruler, start: int, end: int, room: int, high: int) -> int:
+def _target(ruler: TokenIndex, start: int, end: int, room: int, high: int) -> int:
     """A rest that needs two chunks is halved, so that the last one is no crumb."""
     rest = ruler.units(start, end)
     return ruler.forward(start, rest // 2, end) if rest < 2 * room else high

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from math import ceil
 
-from kb_pipeline.chunk.link_text import words_of
+from kb_pipeline.chunk.link_text import strip_link_targets
 from kb_pipeline.chunk.outline import heading_name
 
 _TITLE_BUDGET = 20
@@ -19,7 +19,7 @@ _LINE_END = re.compile(r"[\r\n]")
 
 def embedding_text(title: str, headings: Sequence[str], text: str) -> str:
     """The chunk's words below one line of context; the same for every model and every chunking."""
-    line, words = context_line(title, headings, text), words_of(text)
+    line, words = context_line(title, headings, text), strip_link_targets(text)
     return f"{line}\n\n{words}" if line else words
 
 

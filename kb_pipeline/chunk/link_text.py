@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _LINK = re.compile(r"!?\[([^\[\]\n]{0,1000})\](\((?:[a-z][a-z0-9+.-]{0,20}:|[/#])[^()\s]{0,2000}\))")
 
 
-def words_of(text: str) -> str:
+def strip_link_targets(text: str) -> str:
     """The text with every link replaced by its label.
 
     In the reference pages of a generated manual targets are half of all tokens. They say nothing that a question

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kb_pipeline.chunk.link_text import words_of
+from kb_pipeline.chunk.link_text import strip_link_targets
 from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import Tokenizer, chunk_document, embedding_text
 from kb_pipeline.model import ReportProgress, StageReport, digest
@@ -56,10 +56,10 @@ def refresh_chunks(
     fingerprint = rules.fingerprint()
     documents = store.tables.open(DOCUMENTS)
     chunks = store.tables.open_or_create(CHUNKS, chunks_schema())
-    wanted = documents.narrow(
+    wanted = documents.read_columns(
         ["document_id", "document_hash"], "outcome = 'document' AND duplicate_of IS NULL", row_ids=True
     )
-    have = chunks.distinct(chunks.narrow(["chunk_id", "document_id", "document_hash", "rules"]), "chunk_id")
+    have = chunks.require_unique(chunks.read_columns(["chunk_id", "document_id", "document_hash", "rules"]), "chunk_id")
     have = have.drop("chunk_id").unique()
     stale, gone = _differences(wanted, have, fingerprint)
     chunks.delete("document_id", gone)
@@ -116,7 +116,7 @@ def chunk_rows(
             "start": chunk.start,
             "end": chunk.end,
             "text": chunk.text,
-            "words": words_of(chunk.text),
+            "words": strip_link_targets(chunk.text),
             "tokens": chunk.tokens,
             "text_hash": text_hash,
             "rules": fingerprint,

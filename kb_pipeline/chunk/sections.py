@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kb_pipeline.chunk.outline import Outline
-from kb_pipeline.chunk.token_counter import Ruler
+from kb_pipeline.chunk.token_counter import TokenIndex
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class _Section:
     has_body: bool
 
 
-def read_sections(outline: Outline, ruler: Ruler, tiny: int, room: int) -> Iterator[tuple[int, int]]:
+def read_sections(outline: Outline, ruler: TokenIndex, tiny: int, room: int) -> Iterator[tuple[int, int]]:
     """Spans that follow each other without gaps; none mixes what stands under different parents.
 
     Args:
@@ -41,7 +41,7 @@ def read_sections(outline: Outline, ruler: Ruler, tiny: int, room: int) -> Itera
         yield group.start, group.end
 
 
-def _sections(outline: Outline, ruler: Ruler) -> Iterator[_Section]:
+def _sections(outline: Outline, ruler: TokenIndex) -> Iterator[_Section]:
     starts = [0, *outline.heading_starts]
     bodies = _have_bodies(outline)
     for index, start in enumerate(starts):

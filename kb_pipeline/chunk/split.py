@@ -11,7 +11,7 @@ from kb_pipeline.chunk.context import context_line, embedding_text
 from kb_pipeline.chunk.outline import Outline, read_outline
 from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.sections import read_sections
-from kb_pipeline.chunk.token_counter import Ruler, Tokenizer
+from kb_pipeline.chunk.token_counter import TokenIndex, Tokenizer
 from kb_pipeline.model import Chunk
 
 __all__ = ["Tokenizer", "chunk_document", "embedding_text"]
@@ -31,7 +31,7 @@ def chunk_document(markdown: str, title: str, rules: ChunkingRules, tokenizer: T
         tokenizer: the one that the rules name.
     """
     outline = read_outline(markdown, keeps_blocks=rules.preserve_code)
-    splitter = _Splitter(markdown, title, rules, tokenizer, outline, Ruler(markdown, tokenizer))
+    splitter = _Splitter(markdown, title, rules, tokenizer, outline, TokenIndex(markdown, tokenizer))
     return [
         Chunk(ordinal, start, end, splitter.headings(start), markdown[start:end], tokens)
         for ordinal, (start, end, tokens) in enumerate(splitter.chunks())
@@ -47,7 +47,7 @@ class _Splitter:
     rules: ChunkingRules
     tokenizer: Tokenizer
     outline: Outline
-    ruler: Ruler
+    ruler: TokenIndex
     _contexts: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 

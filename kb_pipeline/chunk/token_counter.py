@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kb_pipeline.chunk.link_text import targets_of, words_of
+from kb_pipeline.chunk.link_text import strip_link_targets, targets_of
 
 _LONGEST_UNIT = 16
 """Characters. A tokenizer may call a megabyte without spaces one unknown token; a chunk must not."""
@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
         """How many tokens `text` has, without overhead."""
 
 
-class Ruler:
+class TokenIndex:
     """Token positions of one text."""
 
     def __init__(self, text: str, tokenizer: Tokenizer) -> None:
@@ -63,7 +63,7 @@ class Ruler:
         """The exact count of the span's words, taken as a text of its own."""
         has_links = self._links[:, 2].searchsorted(start, "right") < self._links[:, 0].searchsorted(end)
         if has_links or not (self._tokenizer.adds_up and self._is_edge(start) and self._is_edge(end)):
-            return self._tokenizer.count(words_of(self._text[start:end]))
+            return self._tokenizer.count(strip_link_targets(self._text[start:end]))
         low, high = self._tokens.searchsorted((start, end))
         return int(high - low)
 

@@ -1,1 +1,1 @@
-"""Turns raw bytes into readable documents, or says why not."""
+"""HostScheduler raw bytes into readable documents, or says why not."""

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.clean.simhash import ALIKE_BITS
+from kb_pipeline.clean.simhash import MAX_HAMMING_DISTANCE
 from kb_pipeline.clean.worker_pool import clean_documents
 from kb_pipeline.model import (
     Document,
@@ -71,8 +71,8 @@ def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progres
     report, started = StageReport("clean"), time.monotonic()
     documents = store.tables.open_or_create(DOCUMENTS, documents_schema())
     wanted = _wanted(store)
-    have = documents.narrow(["document_id", "raw_sha256", "rules", "outcome"])
-    documents.distinct(have, "document_id")
+    have = documents.read_columns(["document_id", "raw_sha256", "rules", "outcome"])
+    documents.require_unique(have, "document_id")
     stale = _stale(wanted, have, rules.fingerprint())
     good = set(have.filter(pl.col("outcome") == "document")["document_id"])
     gone = have.join(wanted, on="document_id", how="anti")["document_id"].to_list()
@@ -91,13 +91,13 @@ def failed_documents(store: KbStore) -> Iterator[dict[str, Any]]:
 
     columns = ["source", "key", "outcome", "reason", "message"]
     if store.tables.exists(DOCUMENTS):
-        rows = store.tables.open(DOCUMENTS).narrow(columns, "reason IS NOT NULL")
+        rows = store.tables.open(DOCUMENTS).read_columns(columns, "reason IS NOT NULL")
         yield from rows.with_columns(outcome=pl.col("outcome").replace("document", "failed")).iter_rows(named=True)
 
 
 def _wanted(store: KbStore) -> pl.DataFrame:
     columns = ["page_id", "source", "key", "sha256", "segment", "position"]
-    return store.tables.open(PAGES).narrow(columns, "sha256 IS NOT NULL").rename({"page_id": "document_id"})
+    return store.tables.open(PAGES).read_columns(columns, "sha256 IS NOT NULL").rename({"page_id": "document_id"})
 
 
 def _stale(wanted: pl.DataFrame, have: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
@@ -238,7 +238,7 @@ def _mark_duplicates(documents: LanceTable) -> None:
     import polars as pl
 
     columns = ["document_id", "source", "key", "canonical_url", "content_sha256", "sketch", "duplicate_of"]
-    rows = documents.narrow(columns, "outcome = 'document'")
+    rows = documents.read_columns(columns, "outcome = 'document'")
     is_canonical = (pl.col("canonical_url") == pl.col("key")).fill_null(value=False)
     is_named = pl.col("key").is_in(rows["canonical_url"].drop_nulls().unique().implode())
     # The page that calls itself canonical stays, else one that others call so, else the shortest key, else the first by
@@ -262,7 +262,9 @@ def _canonical_twins(rows: pl.DataFrame) -> pl.DataFrame:
     target = rows.filter(pl.col("canonical_url").is_null() | (pl.col("canonical_url") == pl.col("key")))
     pairs = says.join(target, left_on=["source", "canonical_url"], right_on=["source", "key"], suffix="_target")
     differing = (pl.col("sketch") ^ pl.col("sketch_target")).bitwise_count_ones()
-    alike = pairs.filter((differing <= ALIKE_BITS) & (pl.col("content_sha256") != pl.col("content_sha256_target")))
+    alike = pairs.filter(
+        (differing <= MAX_HAMMING_DISTANCE) & (pl.col("content_sha256") != pl.col("content_sha256_target"))
+    )
     # A document that stands for others of the same text names the canonical one for all of them.
     heads = alike.filter(pl.col("first") == pl.col("document_id")).select("first", twin="first_target")
     heads = heads.filter(~pl.col("twin").is_in(heads["first"].implode()))  # whoever stands for others stands itself
@@ -277,7 +279,7 @@ def _some_columns(*names: str) -> pa.Schema:
 
 
 def _count(report: StageReport, documents: LanceTable, entered: int, worked: int) -> None:
-    rows = documents.narrow(["outcome", "reason", "duplicate_of", "language"])
+    rows = documents.read_columns(["outcome", "reason", "duplicate_of", "language"])
     report.entered, report.unchanged = entered, 0
     languages: dict[str, int] = {}
     kept_old = 0

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-ALIKE_BITS = 8
+MAX_HAMMING_DISTANCE = 8
 """Texts that differ in so many bits at most are alike, if one of them says itself that the other is the same."""
 _WORD = re.compile(r"\w+")
 _SHINGLE = 3

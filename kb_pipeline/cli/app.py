@@ -117,12 +117,12 @@ def build(
     session = Session()
     key = _key(kb)
     _ = get_kb(session.db, key).spec  # an unknown KB or a missing variable is said before anything starts
-    wishes = ["force"] * force
+    options = ["force"] * force
     if queue:
-        asked = request_run(session.db, key, wishes, session.settings.actor)
+        asked = request_run(session.db, key, options, session.settings.actor)
         print_json(asked) if as_json else out.print(f"{key}: queued; kb status {key} shows how it goes")
         return
-    result = run_refresh(session.settings, session.db, key, *wishes)
+    result = run_refresh(session.settings, session.db, key, *options)
     if as_json:
         print_json(result)
     else:

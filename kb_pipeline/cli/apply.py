@@ -66,7 +66,7 @@ def _check_model(db: Database, spec: KbSpec) -> None:
 
 def _address_warnings(spec: KbSpec) -> Iterator[str]:
     for source in spec.sources:
-        if any(spec.hide(url) != url for url in (*source.start_urls, *_listed(source.sitemap))):
+        if any(spec.redact(url) != url for url in (*source.start_urls, *_listed(source.sitemap))):
             yield (
                 f"source {source.name}: a variable is part of an address; pages are stored and shown with theirs, so "
                 "whoever reads this KB may see the value"

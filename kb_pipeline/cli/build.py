@@ -31,7 +31,7 @@ _CANCEL_WAIT_S = 60
 EXIT_STATUS = {"ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3, "snoozed": 4}
 
 
-def run_refresh(settings: Settings, db: Database, key: KbKey, *wishes: str) -> dict[str, Any]:
+def run_refresh(settings: Settings, db: Database, key: KbKey, *options: str) -> dict[str, Any]:
     """Refresh a KB through Dagster and wait for it; returns what `kb build` prints.
 
     Wishes are `force` and `retry`.
@@ -47,7 +47,7 @@ def run_refresh(settings: Settings, db: Database, key: KbKey, *wishes: str) -> d
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         child = subprocess.Popen(
-            [*SAFE_PYTHON, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *wishes],
+            [*SAFE_PYTHON, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *options],
             stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | {"KB_HOME": str(settings.home)},
         )  # fmt: skip
         _watch(child, db, key, run_id)

@@ -16,7 +16,7 @@ from kb_pipeline.errors import TenantInactive, UnknownTenant
 from kb_pipeline.processes import be_nice
 
 if TYPE_CHECKING:
-    from kb_pipeline.control.runs.priorities import QueueTerms
+    from kb_pipeline.control.runs.priorities import QueuePolicy
 
 _PARTITION_TAG = "dagster/partition"
 _UNFINISHED = [
@@ -95,7 +95,7 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
         from kb_pipeline.control.runs.priorities import terms_of
         from kb_pipeline.defs.resources import open_database
 
-        terms: QueueTerms = terms_of(open_database(), tenant)
+        terms: QueuePolicy = terms_of(open_database(), tenant)
         priority = {PRIORITY_TAG: str(terms.priority(count_unfinished(self._instance, {"kb/tenant": tenant})))}
         # An operator's own priority stays.
         return {"kb/plan": terms.plan, f"{PLAN_TAGS}{terms.plan}": tenant} | (

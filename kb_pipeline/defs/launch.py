@@ -19,11 +19,11 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Every event is in the instance; on a terminal they would bury the progress display."""
 
 
-def launch(key: KbKey, run_id: str, wishes: Sequence[str]) -> bool:
+def launch(key: KbKey, run_id: str, options: Sequence[str]) -> bool:
     """Execute the job as an ordinary run of this home's instance; returns whether it succeeded."""
     from kb_pipeline.definitions import defs
     from kb_pipeline.defs.instance import open_instance
-    from kb_pipeline.defs.partitions import WISH_TAGS, add_partition, tags_of
+    from kb_pipeline.defs.partitions import OPTION_TAGS, add_partition, tags_of
     from kb_pipeline.defs.reaper import reap
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.settings import load_settings
@@ -34,7 +34,7 @@ def launch(key: KbKey, run_id: str, wishes: Sequence[str]) -> bool:
         result = defs.resolve_job_def("refresh_kb").execute_in_process(
             instance=instance,
             partition_key=str(key),
-            tags=tags_of(str(key)) | {f"{WISH_TAGS}{wish}": "true" for wish in wishes},
+            tags=tags_of(str(key)) | {f"{OPTION_TAGS}{wish}": "true" for wish in options},
             run_id=run_id,
             run_config=_QUIET,
             raise_on_error=False,

@@ -9,11 +9,11 @@ from kb_pipeline.model import KbKey
 
 knowledge_bases = dg.DynamicPartitionsDefinition(name="knowledge_bases")
 
-WISH_TAGS = "kb/"
-FORCE_TAG = f"{WISH_TAGS}force"
+OPTION_TAGS = "kb/"
+FORCE_TAG = f"{OPTION_TAGS}force"
 """A run with this tag set to `true` publishes what a check would hold; also for runs launched in the web UI."""
 
-RETRY_TAG = f"{WISH_TAGS}retry"
+RETRY_TAG = f"{OPTION_TAGS}retry"
 """A run with this tag set to `true` asks for everything that failed, however often and recently it did."""
 
 REQUEST_TAG = "kb/request"

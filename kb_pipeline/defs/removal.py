@@ -22,7 +22,7 @@ from dagster._core.storage.schedules.schema import JobTickTable
 
 from kb_pipeline.defs.partitions import knowledge_bases
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.operations.delete import Leaving
+from kb_pipeline.operations.delete import DeletionTarget
 
 _POLL_S = 0.5
 _SILENT_S = 60.0
@@ -38,7 +38,7 @@ class DagsterHistory:
         self._run_storage: Any = instance.run_storage
         self._schedules: Any = instance.schedule_storage
 
-    def stop(self, leaving: Leaving, wait_s: float) -> None:
+    def stop(self, leaving: DeletionTarget, wait_s: float) -> None:
         """Cancel what is queued; what runs finds at its next step that the tenant or KB is going."""
         until = time.monotonic() + wait_s
         while open_runs := [run for run in self._runs(leaving) if not run.is_finished]:
@@ -49,11 +49,11 @@ class DagsterHistory:
                 return
             time.sleep(_POLL_S)
 
-    def run_ids(self, leaving: Leaving) -> list[str]:
+    def run_ids(self, leaving: DeletionTarget) -> list[str]:
         """Runs over its partitions, however they were started."""
         return sorted({run.run_id for run in self._runs(leaving)})
 
-    def count(self, leaving: Leaving) -> dict[str, int]:
+    def count(self, leaving: DeletionTarget) -> dict[str, int]:
         """Records by kind."""
         return {
             "Dagster runs": len(self.run_ids(leaving)),
@@ -64,7 +64,7 @@ class DagsterHistory:
             "Dagster sensors whose last run was of it": len(list(self._sensors(leaving))),
         }
 
-    def remove(self, leaving: Leaving) -> None:
+    def remove(self, leaving: DeletionTarget) -> None:
         """A run's record goes after all that is found by it."""
         for run_id in self.run_ids(leaving):
             self._remove_run(run_id)
@@ -89,7 +89,7 @@ class DagsterHistory:
             for run_id in with_events - set(self._instance.get_run_ids()):
                 self._remove_shard(run_id)
 
-    def _runs(self, leaving: Leaving) -> Iterator[dg.DagsterRun]:
+    def _runs(self, leaving: DeletionTarget) -> Iterator[dg.DagsterRun]:
         tags = {"kb/tenant": leaving.tenant} | ({"kb/kb": leaving.kb} if leaving.kb else {})
         yield from self._instance.get_runs(dg.RunsFilter(tags=tags))
         # Those that were refused before they could be tagged, or started around the coordinator.
@@ -105,7 +105,7 @@ class DagsterHistory:
         ids = [run.run_id for run in runs]
         yield from self._instance.get_run_records(dg.RunsFilter(run_ids=ids))
 
-    def _partitions(self, leaving: Leaving) -> list[str]:
+    def _partitions(self, leaving: DeletionTarget) -> list[str]:
         keys = self._instance.get_dynamic_partitions(str(knowledge_bases.name))
         return [key for key in keys if leaving.covers(key)]
 
@@ -129,7 +129,7 @@ class DagsterHistory:
         for path in (shard, *(shard.with_name(shard.name + end) for end in ("-wal", "-shm", "-journal"))):
             path.unlink(missing_ok=True)
 
-    def _stray_events(self, leaving: Leaving) -> Iterator[tuple[int, str]]:
+    def _stray_events(self, leaving: DeletionTarget) -> Iterator[tuple[int, str]]:
         """Events of its partitions in the index of all runs: also of runs whose record is gone."""
         table = SqlEventLogStorageTable
         query = table.select().where(table.c.partition.like(f"{leaving.tenant}/%"))
@@ -138,7 +138,7 @@ class DagsterHistory:
                 if leaving.covers(row.partition):
                     yield row.id, row.run_id
 
-    def _naming(self, storage: Any, table: Any, column: str, leaving: Leaving) -> list[Any]:  # noqa: ANN401 - Dagster's
+    def _naming(self, storage: Any, table: Any, column: str, leaving: DeletionTarget) -> list[Any]:  # noqa: ANN401 - Dagster's
         """The rows whose text names a key that goes."""
         text = table.c[column]
         with storage.connect() as connection:
@@ -146,20 +146,20 @@ class DagsterHistory:
         named = _pattern(leaving)
         return [row for row in rows if named.search(row._mapping[column])]
 
-    def _remove_ticks(self, leaving: Leaving) -> None:
+    def _remove_ticks(self, leaving: DeletionTarget) -> None:
         """Whole, also those that name others: a tick is only told of."""
         with self._schedules.connect() as connection:
             for row in self._naming(self._schedules, JobTickTable, "tick_body", leaving):
                 connection.execute(JobTickTable.delete().where(JobTickTable.c.id == row.id))
 
-    def _remove_backfills(self, leaving: Leaving) -> None:
+    def _remove_backfills(self, leaving: DeletionTarget) -> None:
         """Whole, also those over others' partitions: their runs stay."""
         with self._run_storage.connect() as connection:
             for row in self._naming(self._run_storage, BulkActionsTable, "body", leaving):
                 connection.execute(BackfillTagsTable.delete().where(BackfillTagsTable.c.backfill_id == row.key))
                 connection.execute(BulkActionsTable.delete().where(BulkActionsTable.c.id == row.id))
 
-    def _sensors(self, leaving: Leaving) -> Iterator[tuple[Any, SensorInstigatorData]]:
+    def _sensors(self, leaving: DeletionTarget) -> Iterator[tuple[Any, SensorInstigatorData]]:
         named = _pattern(leaving)
         for state in self._instance.all_instigator_state():
             data = state.instigator_data
@@ -177,7 +177,7 @@ class DagsterHistory:
                         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _pattern(leaving: Leaving) -> re.Pattern[str]:
+def _pattern(leaving: DeletionTarget) -> re.Pattern[str]:
     """Its key as a whole, not as a part of another one."""
     tail = f"{re.escape(leaving.kb)}(?![a-z0-9-])" if leaving.kb else "[a-z0-9]"
     return re.compile(f"(?<![a-z0-9-]){re.escape(leaving.tenant)}/{tail}")

@@ -17,7 +17,7 @@ from kb_pipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from kb_pipeline.control.db.engine import Database
-    from kb_pipeline.operations.refresh import Workspace
+    from kb_pipeline.operations.refresh import RefreshRun
 
 _RETRIES = 2
 _WAIT_S = {LeaseHeld: 30, ChildCrashed: 5}
@@ -50,9 +50,9 @@ class Workspaces(dg.ConfigurableResource[Any]):
             yield self
 
     @contextmanager
-    def open(self, context: dg.AssetExecutionContext) -> Iterator[Workspace]:
+    def open(self, context: dg.AssetExecutionContext) -> Iterator[RefreshRun]:
         """Hold the KB's lease for the block; errors become retries or failures of the step."""
-        from kb_pipeline.operations.refresh import open_workspace
+        from kb_pipeline.operations.refresh import open_refresh_run
 
         run = context.run
         refuse_if_ended(context.instance, run.run_id)
@@ -61,8 +61,8 @@ class Workspaces(dg.ConfigurableResource[Any]):
             context.instance.add_run_tags(run.run_id, dict(missing))  # started around the coordinator
         with translated_errors():
             key = KbKey.parse(context.partition_key)
-            wishes = {name: run.tags.get(tag) == "true" for name, tag in (("force", FORCE_TAG), ("retry", RETRY_TAG))}
-            with open_workspace(load_settings(), open_database(), key, run.run_id, **wishes) as workspace:
+            options = {name: run.tags.get(tag) == "true" for name, tag in (("force", FORCE_TAG), ("retry", RETRY_TAG))}
+            with open_refresh_run(load_settings(), open_database(), key, run.run_id, **options) as workspace:
                 yield workspace
                 if not _publishes(run):
                     workspace.end_part(sorted(asset.to_user_string() for asset in run.asset_selection or ()))

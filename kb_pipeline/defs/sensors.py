@@ -10,12 +10,12 @@ import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
 
 from kb_pipeline.control.kbs.catalog import KbRecord, list_kbs, list_unstarted_kbs
-from kb_pipeline.control.runs.priorities import in_turn
+from kb_pipeline.control.runs.priorities import round_robin
 from kb_pipeline.control.runs.refreshes import end_refresh
 from kb_pipeline.control.runs.requests import WaitingRequest, list_waiting, note_runs
 from kb_pipeline.cron import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
-from kb_pipeline.defs.partitions import REQUEST_TAG, WISH_TAGS, knowledge_bases, tags_of
+from kb_pipeline.defs.partitions import OPTION_TAGS, REQUEST_TAG, knowledge_bases, tags_of
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.errors import InvalidKey
 from kb_pipeline.model import KbKey
@@ -42,7 +42,9 @@ def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     if gone:
         changes.append(knowledge_bases.build_delete_request(gone))
     asked = _first_keys_asked(context.instance)
-    first = [_request(kb.key, key) for kb in in_turn(list_unstarted_kbs(db)) if (key := _first_key(kb)) not in asked]
+    first = [
+        _request(kb.key, key) for kb in round_robin(list_unstarted_kbs(db)) if (key := _first_key(kb)) not in asked
+    ]
     skip = None if changes or first else "catalogue and partitions agree"
     return dg.SensorResult(run_requests=first[:_MAX_REQUESTS], dynamic_partitions_requests=changes, skip_reason=skip)
 
@@ -74,7 +76,7 @@ def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.Sensor
     window, present = _Window.read(context.cursor, now), set(_present(context))
     kbs = (kb for kb in list_kbs(open_database(), only_active=True) if str(kb.key) in present and window.has_left(kb))
     due = {kb: tick for kb in kbs if (tick := _newest_tick(kb, window))}
-    asked = in_turn(due)[:_MAX_REQUESTS]
+    asked = round_robin(due)[:_MAX_REQUESTS]
     left = window.without(asked) if len(asked) < len(due) else _Window(window.until, window.until, {})
     requests = [_request(kb.key, f"{kb.key}@{due[kb].isoformat()}") for kb in asked]
     return dg.SensorResult(run_requests=requests, cursor=left.write(), skip_reason=None if requests else "no KB is due")
@@ -115,7 +117,7 @@ class _Window:
         return kb.key.kb > self.done.get(kb.key.tenant, "")
 
     def without(self, asked: list[KbRecord]) -> "_Window":
-        """What is left when these have been asked for, in the order of `in_turn`."""
+        """What is left when these have been asked for, in the order of `round_robin`."""
         return replace(self, done=self.done | {kb.key.tenant: kb.key.kb for kb in asked})
 
     def write(self) -> str:
@@ -151,8 +153,8 @@ def _runs_of(instance: dg.DagsterInstance, requests: list[WaitingRequest]) -> di
 
 
 def _run_for(request: WaitingRequest) -> dg.RunRequest:
-    wishes = {f"{WISH_TAGS}{wish}": "true" for wish in request.wishes}
-    return _request(request.key, f"request/{request.id}", wishes | {REQUEST_TAG: request.id})
+    options = {f"{OPTION_TAGS}{wish}": "true" for wish in request.options}
+    return _request(request.key, f"request/{request.id}", options | {REQUEST_TAG: request.id})
 
 
 @dg.run_failure_sensor(

@@ -9,7 +9,7 @@ from kb_pipeline.embed.protocol import Embedder
 from kb_pipeline.embed.tokenizer import Tokenizer
 
 
-class WholeTexts:
+class MeanPooled:
     """An embedder that sees all of a text.
 
     Chunks are counted with one tokenizer for every model, so that another model needs no other chunks; the price is

@@ -31,7 +31,7 @@ class TokenAccount(Protocol):
         """Their vectors are stored."""
 
 
-class Uncounted:
+class Unmetered:
     """The account of those who may embed everything."""
 
     def begin(self, unit: str, texts: Sequence[str], tokens: Sequence[int]) -> int:
@@ -70,7 +70,7 @@ def refresh_vectors(
     open_model: Callable[[], Embedder],
     text_of: Callable[[str, list[str], str], str],
     progress: ReportProgress,
-    account: TokenAccount = Uncounted(),  # noqa: B008 - has no state
+    account: TokenAccount = Unmetered(),  # noqa: B008 - has no state
 ) -> StageReport:
     """Embed what the cache lacks.
 
@@ -88,8 +88,8 @@ def refresh_vectors(
     report, started = StageReport("embed"), time.monotonic()
     chunks = store.tables.open(CHUNKS)
     cache = vectors_table(store, model)
-    texts = chunks.narrow(["text_hash", "tokens"], row_ids=True).unique("text_hash", maintain_order=True)
-    missing = texts.join(cache.narrow(["text_hash"]), on="text_hash", how="anti")
+    texts = chunks.read_columns(["text_hash", "tokens"], row_ids=True).unique("text_hash", maintain_order=True)
+    missing = texts.join(cache.read_columns(["text_hash"]), on="text_hash", how="anti")
     report.entered = report.passed = texts.height
     report.unchanged = texts.height - missing.height
     if not missing.is_empty():
@@ -138,9 +138,9 @@ def are_stored(store: KbStore, fingerprint: str, texts: Sequence[str]) -> bool:
     name = vectors_name(fingerprint)
     if not store.vectors.exists(name):
         return False
-    return store.vectors.open(name).narrow(["text_hash"], sql_in("text_hash", texts))["text_hash"].n_unique() == len(
-        texts
-    )
+    return store.vectors.open(name).read_columns(["text_hash"], sql_in("text_hash", texts))[
+        "text_hash"
+    ].n_unique() == len(texts)
 
 
 def _texts(

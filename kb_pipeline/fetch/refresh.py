@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from kb_pipeline.errors import SourceFailed
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.fetch_state import merge_outcomes, pages_schema
-from kb_pipeline.fetch.revisit import Recheck, describe_wait, plan
+from kb_pipeline.fetch.revisit import RevisitPolicy, describe_wait, plan
 from kb_pipeline.fetch.web.crawl.journal import PagesUsed, pages_used, segments
 from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS as KNOWN_COLUMNS
-from kb_pipeline.fetch.web.crawl.page_quota import PageAccount, Uncounted
-from kb_pipeline.fetch.web.crawl.process import Crawler, crawl
+from kb_pipeline.fetch.web.crawl.page_quota import PageAccount, Unlimited
+from kb_pipeline.fetch.web.crawl.process import CrawlProcess, crawl
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary
-from kb_pipeline.host_scheduler import Turns
+from kb_pipeline.host_scheduler import HostScheduler
 from kb_pipeline.model import ReportProgress, StageReport
 from kb_pipeline.store.lance_table import PAGES, KbStore, LanceTable
-from kb_pipeline.store.paths import KbPaths, adopt_segments, write_durably, written_beside
+from kb_pipeline.store.paths import KbPaths, atomic_write, commit_segments, write_durably
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,7 +32,7 @@ _OUTCOME_COLUMNS = [
     "key", "url", "outcome", "reason", "message", "status", "redirect_to", "etag", "last_modified", "content_type",
     "sha256", "fetched_at", "depth", "lastmod", "attempts", "consent", "rendered", "shell",
 ]  # fmt: skip
-TurnsOf = Callable[[str], Turns]
+TurnsOf = Callable[[str], HostScheduler]
 """The turns at hosts of the crawl of a source, by its name."""
 _KNOWN_COLUMNS = [
     "source", "key", "depth", "etag", "last_modified", "sha256", "lastmod", "outcome", "reason", "message", "consent",
@@ -49,8 +49,8 @@ def refresh_pages(
     run_id: str,
     progress: ReportProgress,
     turns: TurnsOf,
-    recheck: Recheck = Recheck(),  # noqa: B008 - frozen
-    account: PageAccount = Uncounted(),  # noqa: B008 - has no state
+    recheck: RevisitPolicy = RevisitPolicy(),  # noqa: B008 - frozen
+    account: PageAccount = Unlimited(),  # noqa: B008 - has no state
 ) -> StageReport:
     """Fetch every source and merge what came into `pages`; an interrupted fetch goes on where it was.
 
@@ -59,7 +59,7 @@ def refresh_pages(
     Raises:
         SourceFailed: no source gave anything; the table then keeps what it had.
     """
-    with Crawler(knows_pages=store.has_table(PAGES)) as crawler:
+    with CrawlProcess(knows_pages=store.has_table(PAGES)) as crawler:
         return _Refresh(store, run_id, progress, turns, recheck, account).of(sources, crawler)
 
 
@@ -72,7 +72,7 @@ class _Refresh:
         run_id: str,
         progress: ReportProgress,
         turns: TurnsOf,
-        recheck: Recheck,
+        recheck: RevisitPolicy,
         account: PageAccount,
     ) -> None:
         self._account = account
@@ -81,7 +81,7 @@ class _Refresh:
         self._pages = store.tables.open_or_create(PAGES, pages_schema())
         self._report = StageReport("fetch")
 
-    def of(self, sources: Sequence[CrawlRules], first: Crawler) -> StageReport:
+    def of(self, sources: Sequence[CrawlRules], first: CrawlProcess) -> StageReport:
         started, report = time.monotonic(), self._report
         report.deleted = _drop_other_sources(self._pages, [rules.source for rules in sources])
         empty = []
@@ -131,7 +131,7 @@ def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
         return
     pages = store.tables.open(PAGES)
     columns = [name for name in _FAILURE_COLUMNS if name in pages.schema.names]
-    for row in pages.narrow(columns, "outcome IN ('rejected', 'failed')").iter_rows(named=True):
+    for row in pages.read_columns(columns, "outcome IN ('rejected', 'failed')").iter_rows(named=True):
         row = dict.fromkeys(_FAILURE_COLUMNS) | row
         told = describe_wait(row) if row["outcome"] == "failed" else ""
         yield row | {"message": "; ".join(part for part in (row["message"], told) if part)}
@@ -161,7 +161,7 @@ class Checks:
         asked = given.filter(pl.col("attempts") > 0).select("key", checked_at="fetched_at")
         earlier = self.read().join(given.filter(pl.col("attempts") == 0), on="key", how="semi")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with written_beside(self._path, self._path.with_suffix(".tmp")) as file:
+        with atomic_write(self._path, self._path.with_suffix(".tmp")) as file:
             pl.concat([asked, earlier]).write_parquet(file, compression="zstd")
 
 
@@ -204,7 +204,7 @@ class _Journal:
         self._adopt(self.fetch_id, wanted)
 
     def _adopt(self, fetch_id: str, wanted: Sequence[str]) -> None:
-        adopt_segments(self.path, self._raw, fetch_id, wanted)
+        commit_segments(self.path, self._raw, fetch_id, wanted)
         self.note.unlink(missing_ok=True)
         self.note.with_suffix(".known.parquet").unlink(missing_ok=True)
 
@@ -229,11 +229,11 @@ class _Journal:
         return fetch_id
 
 
-def _write_known(pages: LanceTable, source: str, note: Path, checks: Checks, recheck: Recheck) -> Path | None:
+def _write_known(pages: LanceTable, source: str, note: Path, checks: Checks, recheck: RevisitPolicy) -> Path | None:
     """Every key met so far, for the crawler to ask after those with stored bytes; None when there are none."""
     import polars as pl
 
-    known = pages.distinct(pages.narrow(_KNOWN_COLUMNS).filter(pl.col("source") == source), "key")
+    known = pages.require_unique(pages.read_columns(_KNOWN_COLUMNS).filter(pl.col("source") == source), "key")
     if known["sha256"].null_count() == known.height:
         return None
     path = note.with_suffix(".known.parquet")
@@ -252,7 +252,7 @@ def _merge(pages: LanceTable, outcomes: pl.DataFrame, rules: CrawlRules, run_id:
     """Write the rows that changed; returns how many documents lost their bytes."""
     import polars as pl
 
-    old = pages.narrow(pages_schema().names).filter(pl.col("source") == rules.source)
+    old = pages.read_columns(pages_schema().names).filter(pl.col("source") == rules.source)
     changed = merge_outcomes(old, outcomes, rules.source, run_id, keep_lastmod=rules.trust_lastmod)
     if changed.is_empty():
         return 0
@@ -267,7 +267,7 @@ def _drop_other_sources(pages: LanceTable, sources: Sequence[str]) -> int:
     """A source taken out of the KB file takes its pages with it; returns how many had bytes."""
     import polars as pl
 
-    others = pages.narrow(["source", "sha256"]).filter(~pl.col("source").is_in(list(sources)))
+    others = pages.read_columns(["source", "sha256"]).filter(~pl.col("source").is_in(list(sources)))
     if not others.is_empty():
         pages.delete("source", others["source"].unique().to_list())
     return others["sha256"].count()

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-GIVEN_UP = 8
+MAX_FAILURES = 8
 """Refreshes in a row in which a page failed, after which it is not asked for any more."""
 _HOUR = 3600.0
-_PAUSES_S = (0.0, 0.0, _HOUR, 6 * _HOUR, 24 * _HOUR, 72 * _HOUR, 168 * _HOUR)
+BACKOFF_S = (0.0, 0.0, _HOUR, 6 * _HOUR, 24 * _HOUR, 72 * _HOUR, 168 * _HOUR)
 """The pause after the first, second, ... failure in a row: the next refresh, the one after it, an hour, ..."""
 _QUIET_SHARE = 0.5
 """A page that was not seen to change waits for so much of the time it has been watched."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recheck:
+class RevisitPolicy:
     """How eager a refresh is."""
 
     retry: bool = False
@@ -32,7 +32,7 @@ class Recheck:
     """How long it will probably be until then."""
 
 
-def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: Recheck, now: datetime) -> pl.DataFrame:
+def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: RevisitPolicy, now: datetime) -> pl.DataFrame:
     """Add `waits` to the rows of `pages` and bring them into the order in which they are best asked for.
 
     Args:
@@ -73,21 +73,21 @@ def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: Recheck, now: date
 def describe_wait(row: Mapping[str, Any]) -> str:
     """What to tell of a page that failed, from its `failures` and `tried_at`; empty if the next refresh asks for it."""
     failures = row["failures"] or 0
-    if failures >= GIVEN_UP:
+    if failures >= MAX_FAILURES:
         return f"given up after {failures} refreshes in a row; kb retry asks again"
-    pause_s = _PAUSES_S[max(failures, 1) - 1]
+    pause_s = BACKOFF_S[max(failures, 1) - 1]
     if not pause_s or row["tried_at"] is None:
         return ""
     until = (row["tried_at"] + timedelta(seconds=pause_s)).astimezone(UTC)
     return f"failed in {failures} refreshes in a row; not asked for before {until:%Y-%m-%d %H:%M} UTC, or by kb retry"
 
 
-def _waits_after_failure(recheck: Recheck, now: datetime) -> pl.Expr:
+def _waits_after_failure(recheck: RevisitPolicy, now: datetime) -> pl.Expr:
     import polars as pl
 
     if recheck.retry:
         return pl.lit(value=False)
     failures = pl.col("failures").fill_null(0)
-    pause_s = failures.replace_strict(dict(enumerate(_PAUSES_S, start=1)), default=0.0, return_dtype=pl.Float64)
+    pause_s = failures.replace_strict(dict(enumerate(BACKOFF_S, start=1)), default=0.0, return_dtype=pl.Float64)
     since_s = (now - pl.col("tried_at")).dt.total_milliseconds() / 1000
-    return (pl.col("outcome") == "failed") & ((failures >= GIVEN_UP) | (since_s < pause_s))
+    return (pl.col("outcome") == "failed") & ((failures >= MAX_FAILURES) | (since_s < pause_s))

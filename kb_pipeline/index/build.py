@@ -71,8 +71,8 @@ def index_schema(dimension: int) -> pa.Schema:
 def build_index(store: KbStore, index: LanceTable, vectors: LanceTable, progress: ReportProgress) -> IndexChange:
     """Take out the chunks that are gone, put in the new ones with their vectors, leave no row unindexed."""
     chunks = store.tables.open(CHUNKS)
-    wanted = chunks.narrow(["chunk_id", "document_hash", "text_hash"], row_ids=True)
-    have = index.distinct(index.narrow(["chunk_id", "document_hash"]), "chunk_id")
+    wanted = chunks.read_columns(["chunk_id", "document_hash", "text_hash"], row_ids=True)
+    have = index.require_unique(index.read_columns(["chunk_id", "document_hash"]), "chunk_id")
     new = wanted.join(have, on=["chunk_id", "document_hash"], how="anti")
     gone = have.join(wanted, on=["chunk_id", "document_hash"], how="anti")["chunk_id"].to_list()
     progress(0, new.height)
@@ -100,7 +100,7 @@ def remake_indexes(index: LanceTable) -> None:
 
 def _with_vectors(new: pl.DataFrame, vectors: LanceTable) -> pl.DataFrame:
     """Find each new chunk's row in the cache of vectors."""
-    places = vectors.narrow(["text_hash"], row_ids=True).unique("text_hash").rename({"_rowid": "vector_row"})
+    places = vectors.read_columns(["text_hash"], row_ids=True).unique("text_hash").rename({"_rowid": "vector_row"})
     found = new.join(places, on="text_hash", how="left", maintain_order="left")
     if lacking := found["vector_row"].null_count():
         raise DamagedStore(str(vectors.path), f"{lacking} chunks have no vector; materialize embeddings first")

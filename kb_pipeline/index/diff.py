@@ -81,7 +81,7 @@ def change_feed(store: KbStore, diff: VersionDiff) -> Iterator[dict[str, Any]]:
 
 def _documents(store: KbStore, manifest: Mapping[str, Any]) -> pl.DataFrame:
     columns = ["document_id", "source", "key", "document_hash"]
-    return open_table(store, manifest, "documents").narrow(columns, KEPT, row_ids=True)
+    return open_table(store, manifest, "documents").read_columns(columns, KEPT, row_ids=True)
 
 
 def _document_changes(old: pl.DataFrame, new: pl.DataFrame) -> Changes:
@@ -108,7 +108,7 @@ def _chunk_changes(
 
     columns = ["chunk_id", "document_id", "document_hash", "start", "end"]
     old_table, new_table = open_table(store, before, "chunks"), open_table(store, after, "chunks")
-    old, new = (table.narrow(columns, row_ids=True) for table in (old_table, new_table))
+    old, new = (table.read_columns(columns, row_ids=True) for table in (old_table, new_table))
     both = new.join(old, on="chunk_id", suffix="_old")
     suspects = both.filter(pl.col("document_hash") != pl.col("document_hash_old"))
     rewritten = suspects.filter(pl.Series(_texts_differ(old_table, new_table, suspects), dtype=pl.Boolean))

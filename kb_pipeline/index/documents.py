@@ -10,7 +10,7 @@ from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.index.search import Hit
 from kb_pipeline.model import RawDocument
 from kb_pipeline.store.lance_table import KbStore, LanceTable, sql_in
-from kb_pipeline.store.paths import places_of, read_bodies
+from kb_pipeline.store.paths import locate_bodies, read_bodies
 
 KEPT = "outcome = 'document' AND duplicate_of IS NULL"
 """The rows of `documents` that a reader of a version sees."""
@@ -30,7 +30,7 @@ def open_table(store: KbStore, manifest: Mapping[str, Any], role: str) -> LanceT
 def list_documents(store: KbStore, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every document of the version, as the command line prints it."""
     aliases = _aliases(store, manifest)
-    counts = open_table(store, manifest, "chunks").narrow(["document_id"])["document_id"].value_counts()
+    counts = open_table(store, manifest, "chunks").read_columns(["document_id"])["document_id"].value_counts()
     chunks = dict(counts.iter_rows())
     for batch in open_table(store, manifest, "documents").stream(_LISTED, KEPT):
         for row in batch.to_pylist():
@@ -91,9 +91,11 @@ def _redirected(store: KbStore, manifest: Mapping[str, Any], key: str) -> str:
 
 def _aliases(store: KbStore, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
     """By document, the keys under which it can be found as well: what redirects to it, and what has its text."""
-    pages = open_table(store, manifest, "pages").narrow(["source", "key", "redirect_to"], "outcome = 'redirected'")
+    pages = open_table(store, manifest, "pages").read_columns(
+        ["source", "key", "redirect_to"], "outcome = 'redirected'"
+    )
     leads = {(source, key): target for source, key, target in pages.iter_rows() if target}
-    same = open_table(store, manifest, "documents").narrow(
+    same = open_table(store, manifest, "documents").read_columns(
         ["document_id", "source", "key", "duplicate_of"], "outcome = 'document'"
     )
     stands = {(source, key): twin or document for document, source, key, twin in same.iter_rows()}
@@ -192,7 +194,7 @@ def _place(store: KbStore, manifest: Mapping[str, Any], document: Mapping[str, A
     if page["sha256"] == document["sha256"]:
         return page["segment"], page["position"]
     # The page names newer bytes, which could not be cleaned: those of the document kept lie in an earlier segment.
-    for segment, position, sha256 in places_of(store.paths.raw, document["key"]):
+    for segment, position, sha256 in locate_bodies(store.paths.raw, document["key"]):
         if sha256 == document["sha256"]:
             return segment, position
     raise DamagedStore(str(store.paths.raw), f"no segment holds the bytes {document['sha256']} of {document['key']}")

@@ -106,8 +106,10 @@ def _document_order(store: KbStore, manifest: Mapping[str, Any]) -> pl.DataFrame
     """Where each document and its page stand, in the order to write them."""
     import polars as pl
 
-    documents = open_table(store, manifest, "documents").narrow(["document_id", "source", "key"], KEPT, row_ids=True)
-    pages = open_table(store, manifest, "pages").narrow(["page_id"], row_ids=True)
+    documents = open_table(store, manifest, "documents").read_columns(
+        ["document_id", "source", "key"], KEPT, row_ids=True
+    )
+    pages = open_table(store, manifest, "pages").read_columns(["page_id"], row_ids=True)
     pages = pages.select(pl.col("page_id").alias("document_id"), pl.col("_rowid").alias("page_row"))
     ordered = documents.sort("key", "source").with_row_index("rank").select("document_id", "_rowid", "rank")
     return _complete(ordered.join(pages, on="document_id", how="left", maintain_order="left"), store, "pages")
@@ -118,8 +120,8 @@ def _chunk_order(store: KbStore, manifest: Mapping[str, Any], documents: pl.Data
     import polars as pl
 
     columns = ["chunk_id", "document_id", "ordinal"]
-    chunks = open_table(store, manifest, "chunks").narrow(columns, row_ids=True)
-    index = open_table(store, manifest, "index").narrow(["chunk_id"], row_ids=True)
+    chunks = open_table(store, manifest, "chunks").read_columns(columns, row_ids=True)
+    index = open_table(store, manifest, "index").read_columns(["chunk_id"], row_ids=True)
     index = index.select("chunk_id", pl.col("_rowid").alias("index_row"))
     ranked = chunks.join(documents.select("document_id", "rank"), on="document_id", how="left")
     found = ranked.join(index, on="chunk_id", how="left").sort("rank", "ordinal")

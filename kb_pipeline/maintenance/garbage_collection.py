@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.store.compaction import Piece, most_wasteful
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceFolder, LanceTable
-from kb_pipeline.store.paths import read_segments, written_beside
+from kb_pipeline.store.compaction import DataFile, most_wasteful
+from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceDatabase, LanceTable
+from kb_pipeline.store.paths import atomic_write, read_segments
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,7 +61,7 @@ def clean_tables(store: KbStore, kept: Collection[int], older_than: timedelta) -
     return freed
 
 
-def drop_tables(folder: LanceFolder, prefix: str, kept: Collection[str], grace: timedelta) -> int:
+def drop_tables(folder: LanceDatabase, prefix: str, kept: Collection[str], grace: timedelta) -> int:
     """Remove the tables with that prefix that are not kept and were not written for so long; returns how many."""
     dropped = 0
     for name in folder.names(prefix):
@@ -111,7 +111,7 @@ def compact_raw_segments(store: KbStore, kept: Sequence[Mapping[str, Any]]) -> i
     if not store.tables.exists(PAGES):
         return 0
     pages = store.tables.open(PAGES)
-    rows = pages.narrow(["page_id", "segment", "position"], "segment IS NOT NULL")
+    rows = pages.read_columns(["page_id", "segment", "position"], "segment IS NOT NULL")
     names = _wasteful_segments(store.paths.raw, Counter(rows["segment"].to_list()))
     if not names:
         return 0
@@ -123,7 +123,7 @@ def compact_raw_segments(store: KbStore, kept: Sequence[Mapping[str, Any]]) -> i
     return len(names)
 
 
-def collect_vectors(vectors: LanceFolder, prefix: str, chunks: Iterable[LanceTable]) -> int:
+def collect_vectors(vectors: LanceDatabase, prefix: str, chunks: Iterable[LanceTable]) -> int:
     """Remove the cached vectors of texts that none of the chunk tables has; returns how many."""
     removed = 0
     for name, unused in unused_vectors(vectors, prefix, chunks).items():
@@ -136,12 +136,12 @@ def collect_vectors(vectors: LanceFolder, prefix: str, chunks: Iterable[LanceTab
     return removed
 
 
-def unused_vectors(vectors: LanceFolder, prefix: str, chunks: Iterable[LanceTable]) -> dict[str, list[str]]:
+def unused_vectors(vectors: LanceDatabase, prefix: str, chunks: Iterable[LanceTable]) -> dict[str, list[str]]:
     """By cache table, the hashes of the texts that none of the chunk tables has."""
     # The cache is read first: a text that comes meanwhile is in its KB's chunks before it is embedded.
-    unused = {name: vectors.open(name).narrow(["text_hash"]).unique() for name in vectors.names(prefix)}
+    unused = {name: vectors.open(name).read_columns(["text_hash"]).unique() for name in vectors.names(prefix)}
     for table in chunks:
-        used = table.narrow(["text_hash"]).unique()
+        used = table.read_columns(["text_hash"]).unique()
         unused = {name: hashes.join(used, on="text_hash", how="anti") for name, hashes in unused.items()}
     return {name: sorted(hashes["text_hash"]) for name, hashes in unused.items()}
 
@@ -165,7 +165,7 @@ def table_states(store: KbStore, kept: Iterable[Mapping[str, Any]], role: str, n
 def _named_segments(store: KbStore, kept: Sequence[Mapping[str, Any]]) -> set[str]:
     named: set[str] = set()
     for pages in table_states(store, kept, "pages", PAGES):
-        named.update(pages.narrow(["segment"], "segment IS NOT NULL")["segment"].unique().to_list())
+        named.update(pages.read_columns(["segment"], "segment IS NOT NULL")["segment"].unique().to_list())
     return named
 
 
@@ -173,7 +173,7 @@ def _kept_bodies(store: KbStore, kept: Sequence[Mapping[str, Any]]) -> set[tuple
     """Key and hash of bytes that a document was made from though its page names newer ones."""
     bodies: set[tuple[str, str]] = set()
     for documents in table_states(store, kept, "documents", DOCUMENTS):
-        bodies.update(documents.narrow(["key", "raw_sha256"], _KEPT_OLD).rows())
+        bodies.update(documents.read_columns(["key", "raw_sha256"], _KEPT_OLD).rows())
     return bodies
 
 
@@ -193,7 +193,7 @@ def _wasteful_segments(raw: Path, live: Mapping[str, int]) -> list[str]:
     pieces = []
     for number, name in enumerate(names):
         stored, bodies = (raw / name).stat().st_size, max(1, _bodies(raw / name))
-        pieces.append(Piece(number, live[name], stored, stored * min(live[name], bodies) // bodies))
+        pieces.append(DataFile(number, live[name], stored, stored * min(live[name], bodies) // bodies))
     return [names[number] for number in sorted(most_wasteful(pieces, _SEGMENT_BYTES))]
 
 
@@ -243,7 +243,7 @@ class _Segments:
         if not self.rows:
             return
         path = self.raw / f"{self.prefix}-{self.written:06}.parquet"
-        with written_beside(path, path.with_suffix(_UNFINISHED)) as file:
+        with atomic_write(path, path.with_suffix(_UNFINISHED)) as file:
             pq.write_table(pa.Table.from_batches(self.rows, self.schema).combine_chunks(), file, compression="zstd")
         self.written, self.stored = self.written + 1, 0
         self.rows.clear()

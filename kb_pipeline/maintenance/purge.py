@@ -55,11 +55,11 @@ def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Ma
     same, stood_for = set[str](), set[str]()
     others = f"NOT ({sql_in('document_id', document_ids)})"
     for table in table_states(store, manifests, "documents", DOCUMENTS):
-        ours = table.narrow(["raw_sha256", "content_sha256"], sql_in("document_id", document_ids))
+        ours = table.read_columns(["raw_sha256", "content_sha256"], sql_in("document_id", document_ids))
         for column in ours.columns:
             if values := ours[column].drop_nulls().unique().to_list():
-                same.update(table.narrow(["key"], f"{sql_in(column, values)} AND {others}")["key"])
-        stood_for.update(table.narrow(["key"], f"{sql_in('duplicate_of', document_ids)} AND {others}")["key"])
+                same.update(table.read_columns(["key"], f"{sql_in(column, values)} AND {others}")["key"])
+        stood_for.update(table.read_columns(["key"], f"{sql_in('duplicate_of', document_ids)} AND {others}")["key"])
     return Twins(sorted(same), sorted(stood_for))
 
 
@@ -68,9 +68,9 @@ def find_documents(store: KbStore, key: str, manifests: Sequence[Mapping[str, An
     found: set[str] = set()
     where = sql_in("key", [key])
     for table in table_states(store, manifests, "pages", PAGES):
-        found.update(table.narrow(["page_id"], f"{where} AND {_NOT_A_REFUSAL}")["page_id"])
+        found.update(table.read_columns(["page_id"], f"{where} AND {_NOT_A_REFUSAL}")["page_id"])
     for table in table_states(store, manifests, "documents", DOCUMENTS):
-        found.update(table.narrow(["document_id"], where)["document_id"])
+        found.update(table.read_columns(["document_id"], where)["document_id"])
     return sorted(found)
 
 
@@ -85,7 +85,7 @@ def purge_tables(
     """Make the head and every version kept again without the documents.
 
     The versions' tags still name what was there before: the caller records the new manifests first, then calls
-    `settle_purge`. Killed in between, doing all of it again comes to the same end.
+    `finish_purge`. Killed in between, doing all of it again comes to the same end.
 
     Args:
         store: the KB.
@@ -116,7 +116,7 @@ def purge_tables(
     return purge
 
 
-def settle_purge(store: KbStore, purge: Purge) -> int:
+def finish_purge(store: KbStore, purge: Purge) -> int:
     """Move the versions' tags to what was made again and remove everything older; returns the bytes freed."""
     names = _names(store, purge.manifests)
     for name in names:
@@ -149,7 +149,7 @@ def rows_left(
             beneath += table.rows_beneath()
         yield f"table {name}, head and versions kept", rows
         yield f"table {name}, deleted rows in its files", beneath
-        yield f"table {name}, earlier versions", store.tables.open(name).spare_versions()
+        yield f"table {name}, earlier versions", store.tables.open(name).untagged_versions()
 
 
 def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
@@ -160,7 +160,7 @@ def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
         return
     pages, documents = store.tables.open(PAGES), store.tables.open(DOCUMENTS)
     where = f"{sql_in('page_id', document_ids)} AND reason = '{ERASED}'"
-    rows = pages.narrow(["page_id", "source", "key"], where).to_dicts()
+    rows = pages.read_columns(["page_id", "source", "key"], where).to_dicts()
     if not rows:
         return
     why = {"outcome": "failed", "reason": LIFTED, "message": "its erasure was lifted; the next refresh fetches it"}
@@ -188,7 +188,7 @@ def _depths(store: KbStore, page_ids: Sequence[str], heads: Mapping[str, int]) -
     """How far from a start page each was found: what it links to is as far as it was."""
     if PAGES not in heads:
         return {}
-    rows = store.tables.open(PAGES, heads[PAGES]).narrow(["page_id", "depth"], sql_in("page_id", page_ids))
+    rows = store.tables.open(PAGES, heads[PAGES]).read_columns(["page_id", "depth"], sql_in("page_id", page_ids))
     return {page_id: depth or 0 for page_id, depth in rows.iter_rows()}
 
 

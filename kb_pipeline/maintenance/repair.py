@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceFolder
-from kb_pipeline.store.paths import set_damaged_aside
+from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceDatabase
+from kb_pipeline.store.paths import quarantine_damaged
 
 DAMAGED = "damaged"
 """In the place of a SHA-256 in `pages`: the bytes cannot be read and are to be fetched again."""
@@ -57,14 +57,14 @@ def reset_heads(store: KbStore, live: Mapping[str, Any] | None, gates: Sequence[
     return done
 
 
-def _heal(store: KbStore, folder: LanceFolder, names: Sequence[str], good: Mapping[str, int]) -> list[str]:
-    healed = (folder.heal(name, good.get(name), store.paths.quarantine) for name in names if folder.exists(name))
+def _heal(store: KbStore, folder: LanceDatabase, names: Sequence[str], good: Mapping[str, int]) -> list[str]:
+    healed = (folder.repair(name, good.get(name), store.paths.quarantine) for name in names if folder.exists(name))
     return [what for what in healed if what is not None]
 
 
 def _repair_raw(store: KbStore) -> list[str]:
     """Set unreadable segments aside; their pages forget their validators and are fetched again."""
-    damaged = set_damaged_aside(store.paths.raw, store.paths.quarantine)
+    damaged = quarantine_damaged(store.paths.raw, store.paths.quarantine)
     if not damaged:
         return []
     pages = store.tables.open(PAGES)

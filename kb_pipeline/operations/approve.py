@@ -13,7 +13,7 @@ from kb_pipeline.control.kbs.versions import status_of
 from kb_pipeline.control.runs.refreshes import begin_refresh, end_refresh
 from kb_pipeline.errors import UsageError
 from kb_pipeline.model import KbKey
-from kb_pipeline.operations.refresh import Workspace
+from kb_pipeline.operations.refresh import RefreshRun
 from kb_pipeline.settings import Settings
 
 
@@ -34,7 +34,7 @@ def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -
     with hold_lease(db, key, owner) as lease:
         flags, _ = begin_refresh(db, key, owner, read_flags(db, key))
         try:
-            Workspace(settings, db, lease, owner, flags).publish_held(number)
+            RefreshRun(settings, db, lease, owner, flags).publish_held(number)
         except BaseException as error:
             end_refresh(db, key, owner, "failed", message=str(error))
             raise

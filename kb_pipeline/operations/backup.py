@@ -32,7 +32,7 @@ from kb_pipeline.errors import DamagedStore, KbError, UsageError
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.lance_table import KbStore, LanceFolder
+from kb_pipeline.store.lance_table import KbStore, LanceDatabase
 from kb_pipeline.store.paths import KbPaths, fsync_path, fsync_tree, staging_folder
 
 FORMAT = 1
@@ -196,12 +196,12 @@ def _link_kb(store: KbStore, to: KbPaths, manifests: Sequence[Mapping[str, Any]]
 def _link_vectors(paths: KbPaths, to: KbPaths) -> None:
     """The embedding cache as it is: it has the texts of every version, and has more by and by."""
     if paths.vectors.exists():
-        folder = LanceFolder(paths.vectors)
+        folder = LanceDatabase(paths.vectors)
         for name in folder.names(VECTORS_PREFIX):
             _link_table(folder, to.vectors, name, None)
 
 
-def _link_table(folder: LanceFolder, to: Path, name: str, version: int | None) -> None:
+def _link_table(folder: LanceDatabase, to: Path, name: str, version: int | None) -> None:
     table = folder.open(name, version)
     for file in table.files():
         _link(table.path / file, to / table.path.name / file)

@@ -27,9 +27,9 @@ from kb_pipeline.control.coordination.leases import (
     seize_lease,
 )
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import DELETED_KBS, Base, HostGuest, Kb, OfKb, OfTenant, Refresh, RetiredKey, Tenant
+from kb_pipeline.control.db.models import DELETED_KBS, Base, HostClient, Kb, OfKb, OfTenant, Refresh, RetiredKey, Tenant
 from kb_pipeline.control.kbs.catalog import list_kbs
-from kb_pipeline.control.metering.ledger import PageLedger, keep_of_deleted, settle_batches
+from kb_pipeline.control.metering.ledger import PageLedger, keep_of_deleted, reconcile_usage
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import UNFINISHED
 from kb_pipeline.embed.refresh import VECTORS_PREFIX
@@ -61,14 +61,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
+class DeletionTarget:
     """What is removed: a tenant, or one KB of it."""
 
     tenant: str
     kb: str | None = None
 
     @classmethod
-    def parse(cls, key: str) -> Leaving:
+    def parse(cls, key: str) -> DeletionTarget:
         """As written in a receipt."""
         tenant, _, kb = key.partition("/")
         return cls(tenant, kb or None)
@@ -86,16 +86,16 @@ class Leaving:
 class RunHistory(Protocol):
     """What is kept of runs outside of the control plane."""
 
-    def stop(self, leaving: Leaving, wait_s: float) -> None:
+    def stop(self, leaving: DeletionTarget, wait_s: float) -> None:
         """End what waits in a queue, and wait so long for what runs."""
 
-    def run_ids(self, leaving: Leaving) -> list[str]:
+    def run_ids(self, leaving: DeletionTarget) -> list[str]:
         """The runs that are known."""
 
-    def count(self, leaving: Leaving) -> dict[str, int]:
+    def count(self, leaving: DeletionTarget) -> dict[str, int]:
         """How many there are of each kind of record that names what leaves."""
 
-    def remove(self, leaving: Leaving) -> None:
+    def remove(self, leaving: DeletionTarget) -> None:
         """Remove all of these records; killed half-way, the next call goes on."""
 
 
@@ -111,7 +111,7 @@ def delete_tenant(settings: Settings, db: Database, history: RunHistory, tenant:
         LeaseHeld: another call is at it.
         DamagedStore: something of it was found after the removal.
     """
-    leaving = Leaving(tenant)
+    leaving = DeletionTarget(tenant)
     with db.read(tenant) as session:
         row = session.get(Tenant, tenant)
     if row is None:
@@ -130,7 +130,7 @@ def delete_kb(settings: Settings, db: Database, history: RunHistory, key: KbKey)
         LeaseHeld: another call is at it.
         DamagedStore: something of it was found after the removal.
     """
-    leaving = Leaving(key.tenant, key.kb)
+    leaving = DeletionTarget(key.tenant, key.kb)
     with db.read(key.tenant) as session:
         is_known = session.get(Kb, (key.tenant, key.kb)) is not None
     if not is_known:
@@ -147,7 +147,7 @@ def remove_due(settings: Settings, db: Database, history: RunHistory) -> list[di
         The receipts. What another call is at, or fails, is left to the next time and logged.
     """
     receipts = []
-    for leaving in [*_due(db), *_strays(settings, db, history)]:
+    for leaving in [*_due(db), *_find_orphans(settings, db, history)]:
         try:
             receipts.append(_Removal(settings, db, history, leaving).run())
         except LeaseHeld:
@@ -157,16 +157,18 @@ def remove_due(settings: Settings, db: Database, history: RunHistory) -> list[di
     return receipts
 
 
-def _due(db: Database) -> list[Leaving]:
+def _due(db: Database) -> list[DeletionTarget]:
     with db.read_all() as session:
         rows = session.scalars(select(Tenant).where(Tenant.status.in_(["deleting", "removing"])))
         now = datetime.now(UTC)
-        due = [Leaving(row.tenant) for row in rows if row.status == "removing" or (row.delete_at or now) <= now]
+        due = [DeletionTarget(row.tenant) for row in rows if row.status == "removing" or (row.delete_at or now) <= now]
         begun = [row.key for row in session.scalars(select(RetiredKey)) if row.receipt.get("status") == UNFINISHED]
-    return due + [Leaving.parse(key) for key in begun if "/" in key and Leaving(key.partition("/")[0]) not in due]
+    return due + [
+        DeletionTarget.parse(key) for key in begun if "/" in key and DeletionTarget(key.partition("/")[0]) not in due
+    ]
 
 
-def _strays(settings: Settings, db: Database, history: RunHistory) -> Iterator[Leaving]:
+def _find_orphans(settings: Settings, db: Database, history: RunHistory) -> Iterator[DeletionTarget]:
     """What came back of a key that is retired and not in use: of a process that slept through its own removal."""
     with db.read_all() as session:
         retired = {row.key for row in session.scalars(select(RetiredKey)) if row.receipt.get("status") != UNFINISHED}
@@ -174,7 +176,7 @@ def _strays(settings: Settings, db: Database, history: RunHistory) -> Iterator[L
         kept |= {f"{tenant}/{kb}" for tenant, kb in session.execute(select(Kb.tenant, Kb.kb))}
     with_files = set(tenants_with_files(settings.data_dir))
     for key in sorted(retired - kept):
-        leaving = Leaving.parse(key)
+        leaving = DeletionTarget.parse(key)
         if leaving.kb and leaving.tenant not in kept:
             continue  # its tenant's removal covers it
         has_files = leaving.tenant in with_files and bool(files_beneath(_folder(settings, leaving)))
@@ -182,7 +184,7 @@ def _strays(settings: Settings, db: Database, history: RunHistory) -> Iterator[L
             yield leaving
 
 
-def _kept_receipt(db: Database, leaving: Leaving, unknown: Exception) -> dict[str, Any]:
+def _kept_receipt(db: Database, leaving: DeletionTarget, unknown: Exception) -> dict[str, Any]:
     with db.read_all() as session:
         row = session.get(RetiredKey, leaving.key)
     if row is None:
@@ -193,7 +195,7 @@ def _kept_receipt(db: Database, leaving: Leaving, unknown: Exception) -> dict[st
 class _Removal:
     """One removal, place by place: what tells where to look (the rows) goes last."""
 
-    def __init__(self, settings: Settings, db: Database, history: RunHistory, leaving: Leaving) -> None:
+    def __init__(self, settings: Settings, db: Database, history: RunHistory, leaving: DeletionTarget) -> None:
         self._settings, self._db, self._history, self._leaving = settings, db, history, leaving
         self._owner = f"{_OWNER}{uuid.uuid4().hex[:12]}"
         self._receipt: dict[str, Any] = {}
@@ -301,7 +303,7 @@ class _Removal:
         """What only this KB had; other KBs of the tenant may have the same text: its vector is then theirs."""
         for name, unused in self._unused_vectors().items():
             cache = KbStore(self._paths(lease.key), lambda: check_lease(self._db, lease)).vectors.open(name)
-            removed = cache.forget("text_hash", unused)
+            removed = cache.purge_rows("text_hash", unused)
             self._receipt["places"].append({"place": f"embedding cache {name}", "removed": removed})
 
     def _unused_vectors(self) -> dict[str, list[str]]:
@@ -344,7 +346,7 @@ class _Removal:
         store = KbStore(self._paths(lease.key), lambda: check_lease(self._db, lease))
         try:
             PageLedger(self._db, lease).count_unfinished(store)
-            settle_batches(self._db, lease, store)
+            reconcile_usage(self._db, lease, store)
         except DamagedStore:
             logger.warning("%s: what killed runs have used cannot be told any more", lease.key, exc_info=True)
 
@@ -354,7 +356,7 @@ class _Removal:
         for model in _models():
             if _has_rows(model, self._leaving):
                 session.execute(delete(model).where(*_mine(model, self._leaving)))
-        for guest in session.scalars(select(HostGuest).where(HostGuest.tenant == self._leaving.tenant)):
+        for guest in session.scalars(select(HostClient).where(HostClient.tenant == self._leaving.tenant)):
             if not self._leaving.kb or guest.guest.partition(" ")[0] in self._runs:  # a run and its source
                 session.delete(guest)
         session.flush()
@@ -409,16 +411,16 @@ def _models() -> list[Any]:
     return sorted(models, key=lambda model: model.__tablename__)
 
 
-def _has_rows(model: Any, leaving: Leaving) -> bool:  # noqa: ANN401 - a model
+def _has_rows(model: Any, leaving: DeletionTarget) -> bool:  # noqa: ANN401 - a model
     return leaving.kb is None or hasattr(model, "kb")  # of a flag too, whose KB may be none
 
 
-def _mine(model: Any, leaving: Leaving) -> list[ColumnElement[bool]]:  # noqa: ANN401 - a model
+def _mine(model: Any, leaving: DeletionTarget) -> list[ColumnElement[bool]]:  # noqa: ANN401 - a model
     mine = [model.tenant == leaving.tenant]
     return [*mine, model.kb == leaving.kb] if leaving.kb else mine
 
 
-def _rows(session: Session, leaving: Leaving) -> dict[str, int]:
+def _rows(session: Session, leaving: DeletionTarget) -> dict[str, int]:
     """Rows by table, where there are any."""
     counts = {
         model.__tablename__: session.scalar(select(func.count()).select_from(model).where(*_mine(model, leaving))) or 0
@@ -428,7 +430,7 @@ def _rows(session: Session, leaving: Leaving) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _folder(settings: Settings, leaving: Leaving) -> Path:
+def _folder(settings: Settings, leaving: DeletionTarget) -> Path:
     if leaving.kb:
         return KbPaths(settings.data_dir, KbKey(leaving.tenant, leaving.kb)).root
     return tenant_folder(settings.data_dir, leaving.tenant)

@@ -11,7 +11,7 @@ from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import erasures, versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
-from kb_pipeline.control.metering.ledger import PageLedger, settle_batches
+from kb_pipeline.control.metering.ledger import PageLedger, reconcile_usage
 from kb_pipeline.embed.refresh import VECTORS_PREFIX
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.failpoints import failpoint
@@ -21,16 +21,16 @@ from kb_pipeline.maintenance.purge import (
     ERASED,
     ask_again,
     find_documents,
+    finish_purge,
     purge_tables,
     rows_left,
-    settle_purge,
     twins_of,
 )
 from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.operations.housekeeping import READER_GRACE, manifests_in_use
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import KbStore, LanceTable
-from kb_pipeline.store.paths import KbPaths, blank_rows, remove_leftovers, segments_with_key
+from kb_pipeline.store.paths import KbPaths, redact_rows, remove_leftovers, segments_with_key
 
 _NOT_REACHED = (
     "backups and snapshots of this home or of its disks",
@@ -112,7 +112,7 @@ class _Erasing:
         """Do all of it; the receipt says `unfinished` until everything has been looked through once more."""
         # What goes now is the proof of what killed runs have fetched and embedded.
         PageLedger(self._db, self._lease).count_unfinished(self._store)
-        settle_batches(self._db, self._lease, self._store)
+        reconcile_usage(self._db, self._lease, self._store)
         kept = versions.kept_manifests(self._db, self._key)
         resumed = self._is_resumed(kept)
         receipt = self._receipt(kept)
@@ -173,7 +173,7 @@ class _Erasing:
         """What waits for approval is made again by the next refresh; what was pruned gets no grace."""
         given_up = versions.pending_versions(self._db, self._key)
         for number, _, manifest in given_up:
-            versions.settle_version(self._db, self._lease, number, "superseded", manifest)
+            versions.record_verdict(self._db, self._lease, number, "superseded", manifest)
         kept = {manifest["version"] for manifest in versions.kept_manifests(self._db, self._key)}
         clean_tables(self._store, kept, timedelta(0))
         numbers = sorted(number for number, _, _ in given_up)
@@ -184,7 +184,7 @@ class _Erasing:
         failpoint("erase.purged")
         failures = erasures.record_purge(self._db, self._lease, purge.manifests, self._doc_key)
         failpoint("erase.recorded")
-        freed = settle_purge(self._store, purge)
+        freed = finish_purge(self._store, purge)
         for name, rows in purge.rows.items():
             self._add(f"table {name}", rows, "rows, over all versions kept")
         self._add("files of earlier table versions", freed, "bytes")
@@ -208,7 +208,7 @@ class _Erasing:
     def _blank_raw(self) -> None:
         raw = self._store.paths.raw
         segments = segments_with_key(raw, self._doc_key)
-        rows = sum(blank_rows(raw / name, positions) for name, positions in segments.items())
+        rows = sum(redact_rows(raw / name, positions) for name, positions in segments.items())
         self._add("raw segments", rows, "bodies", segments=sorted(segments))
 
     def _forget_vectors(self, kept: Sequence[Mapping[str, Any]]) -> None:
@@ -218,7 +218,7 @@ class _Erasing:
         chunks are gone, as they are when a killed erasure goes on.
         """
         for name, unused in self._unused_vectors(kept).items():
-            removed = self._store.vectors.open(name).forget("text_hash", unused)
+            removed = self._store.vectors.open(name).purge_rows("text_hash", unused)
             self._add(f"embedding cache {name}", removed, "vectors of texts that no document of the tenant has")
 
     def _unused_vectors(self, kept: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

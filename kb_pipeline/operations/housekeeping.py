@@ -13,7 +13,7 @@ from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
-from kb_pipeline.control.metering.ledger import settle_batches
+from kb_pipeline.control.metering.ledger import reconcile_usage
 from kb_pipeline.control.runs.requests import forget_old_requests
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
@@ -145,7 +145,7 @@ def tidy_vectors(
         leases = [stack.enter_context(_lease(db, key, run_id)) for key in sorted(keys)]
         stores = [_store(settings, db, lease) for lease in leases]
         for lease, store in zip(leases, stores, strict=True):
-            settle_batches(db, lease, store)  # the cache is the proof of what killed runs have embedded
+            reconcile_usage(db, lease, store)  # the cache is the proof of what killed runs have embedded
         kept = [manifests_in_use(db, store, store.key, grace) for store in stores]
         tables = (
             table

@@ -18,7 +18,7 @@ from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import embedding_text
 from kb_pipeline.clean.refresh import failed_documents, refresh_documents
 from kb_pipeline.clean.rules import CleaningRules, library_versions
-from kb_pipeline.control.coordination.host_limits import SharedTurns
+from kb_pipeline.control.coordination.host_limits import SharedHostScheduler
 from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.flags.provider import read_flags
@@ -26,11 +26,11 @@ from kb_pipeline.control.flags.registry import CLEAN_FOCUS, JOIN_SECTIONS
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.kbs.erasures import erased_ids
 from kb_pipeline.control.metering import daily_quotas, limits
-from kb_pipeline.control.metering.ledger import PageLedger, TokenLedger, settle_batches
+from kb_pipeline.control.metering.ledger import PageLedger, TokenLedger, reconcile_usage
 from kb_pipeline.control.runs import failures, refreshes
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.embed import open_embedder
-from kb_pipeline.embed.long_texts import WholeTexts
+from kb_pipeline.embed.long_texts import MeanPooled
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.protocol import Embedder
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
@@ -46,7 +46,7 @@ from kb_pipeline.errors import (
 )
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
-from kb_pipeline.fetch.revisit import Recheck
+from kb_pipeline.fetch.revisit import RevisitPolicy
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.maintenance.garbage_collection import tidy_tables
 from kb_pipeline.maintenance.repair import repair_heads, reset_heads
@@ -82,7 +82,7 @@ _SAMPLE_COLUMNS = {
 """Nothing that documents say, titles neither: what is shown goes into Dagster's event log, which no erasure reaches."""
 
 
-class Workspace:
+class RefreshRun:
     """A KB opened for writing by one run, which holds its lease."""
 
     def __init__(
@@ -154,7 +154,7 @@ class Workspace:
 
         With `force`, checks that are a matter of judgement warn instead of holding it.
         """
-        candidate = self._mended("index", self._build_candidate)
+        candidate = self._with_repair("index", self._build_candidate)
         self._finish(candidate.report)
         again = self._held_already(candidate)
         self._supersede_pending(besides=again)
@@ -197,11 +197,11 @@ class Workspace:
     def sample(self, table: str) -> list[dict[str, Any]]:
         """A few rows of a stage table, for the eye."""
         rows = self.store.tables.open(table).head(_SAMPLE_COLUMNS[table], _SAMPLE_ROWS)
-        return [self.spec.hide(row) for row in rows]
+        return [self.spec.redact(row) for row in rows]
 
     def links(self) -> dict[str, str]:
         """Where each source starts, by its name."""
-        return {source.name: self.spec.hide(source.start_urls[0]) for source in self.spec.sources}
+        return {source.name: self.spec.redact(source.start_urls[0]) for source in self.spec.sources}
 
     def size_of(self, part: str) -> int:
         """Bytes on disk of the KB's raw segments or Lance tables."""
@@ -224,16 +224,16 @@ class Workspace:
         found += [f"damaged data was set aside and made again: {what}" for what in repaired]
         return found + language_warnings(self.spec.embedding.model, stages.get("clean", {}).get("languages", {}))
 
-    def _refresh_pages(self, rules: list[CrawlRules], recheck: Recheck, progress: ReportProgress) -> StageReport:
+    def _refresh_pages(self, rules: list[CrawlRules], recheck: RevisitPolicy, progress: ReportProgress) -> StageReport:
         return refresh_pages(self.store, rules, self.run_id, progress, self._turns, recheck, self._pages)
 
     def _refresh_vectors(self, progress: ReportProgress) -> StageReport:
-        settle_batches(self.db, self.lease, self.store)
+        reconcile_usage(self.db, self.lease, self.store)
         ledger = TokenLedger(self.db, self.lease, self._model)
         return refresh_vectors(self.store, self._model, self._open_embedder, embedding_text, progress, ledger)
 
-    def _turns(self, source: str) -> SharedTurns:
-        return SharedTurns(self.db, self.key.tenant, f"{self.run_id} {source}")
+    def _turns(self, source: str) -> SharedHostScheduler:
+        return SharedHostScheduler(self.db, self.key.tenant, f"{self.run_id} {source}")
 
     @cached_property
     def _model(self) -> EmbeddingModel:
@@ -262,7 +262,7 @@ class Workspace:
         embedding = self.spec.embedding
         fingerprint = model_fingerprint(embedding.model)
         embedder = _opened(embedding.model, embedding.precision, self.settings.models_dir, fingerprint)
-        return WholeTexts(embedder, open_tokenizer(embedding.model))
+        return MeanPooled(embedder, open_tokenizer(embedding.model))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query."""
@@ -295,7 +295,7 @@ class Workspace:
             self.store, self.spec, self._model, vectors_table(self.store, self._model), live, self,
             self._recipe, self.run_id, progress, versions.rolled_back_manifests(self.db, self.key),
         )  # fmt: skip
-        gates = (replace(g, message=self.spec.hide(g.message)) for g in candidate.gates)  # they name pages
+        gates = (replace(g, message=self.spec.redact(g.message)) for g in candidate.gates)  # they name pages
         return replace(candidate, gates=tuple(gates))
 
     def _held_already(self, candidate: Candidate) -> int | None:
@@ -310,7 +310,7 @@ class Workspace:
         """What was built before and not published is overtaken by what the sources say now."""
         for number, _, manifest in versions.pending_versions(self.db, self.key):
             if number != besides:
-                versions.settle_version(self.db, self.lease, number, "superseded", manifest)
+                versions.record_verdict(self.db, self.lease, number, "superseded", manifest)
 
     def _move_pointer(self, number: int, expected: str, actor: str | None = None) -> None:
         verify_version(self.store, versions.get_manifest(self.db, self.key, number))
@@ -330,7 +330,7 @@ class Workspace:
         if status != "failed":
             manifest = pin_candidate(self.store, manifest, number, self._live())
         failpoint("settle.before")
-        versions.settle_version(self.db, self.lease, number, status, manifest)
+        versions.record_verdict(self.db, self.lease, number, status, manifest)
         if status == "failed":
             live, failed = self._live(), [gate.name for gate in candidate.gates if not gate.passed]
             self._repaired += reset_heads(self.store, live, failed) + repair_heads(self.store, live)
@@ -346,11 +346,11 @@ class Workspace:
             self._end("failed", number, problem)
 
     def _stage(self, name: str, work: Callable[[ReportProgress], StageReport]) -> StageReport:
-        report = self._mended(name, work)
+        report = self._with_repair(name, work)
         self._finish(report)
         return report
 
-    def _mended(self, name: str, work: Callable[[ReportProgress], _Result]) -> _Result:
+    def _with_repair(self, name: str, work: Callable[[ReportProgress], _Result]) -> _Result:
         """Do a stage's work; when what is stored cannot be read, mend it, catch up and do it again."""
         progress = refreshes.StageProgress(self.db, self.key, self.run_id, name)
         self._units[name] = f"{self.run_id}/{name}/{time.time_ns():x}"
@@ -372,7 +372,7 @@ class Workspace:
         check_lease(self.db, self.lease)
         if self._repaired:
             report.extra["repaired"] = list(self._repaired)
-        report.extra = self.spec.hide(report.extra)
+        report.extra = self.spec.redact(report.extra)
         refreshes.finish_stage(self.db, self.key, self.run_id, report, self._units[report.stage])
 
     def _keep_failures(self, stage: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -381,7 +381,7 @@ class Workspace:
                 row["source"],
                 row["key"],
                 row["reason"],
-                self.spec.hide(row["message"] or ""),
+                self.spec.redact(row["message"] or ""),
                 row["outcome"] == "failed",
                 row.get("failures"),
                 row.get("tried_at"),
@@ -435,9 +435,9 @@ def _opened(model: str, precision: str, models_dir: Path, fingerprint: str) -> E
 
 
 @contextmanager
-def open_workspace(
+def open_refresh_run(
     settings: Settings, db: Database, key: KbKey, run_id: str, *, force: bool = False, retry: bool = False
-) -> Iterator[Workspace]:
+) -> Iterator[RefreshRun]:
     """Hold the KB's lease and note the refresh; an exception ends the refresh as failed, with its message.
 
     With `force`, checks that are a matter of judgement do not hold a version; with `retry`, what failed is asked for
@@ -455,7 +455,7 @@ def open_workspace(
         flags, begins = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
         spec: KbSpec | None = None
         try:
-            workspace = Workspace(settings, db, lease, run_id, flags, force=force, retry=retry)
+            workspace = RefreshRun(settings, db, lease, run_id, flags, force=force, retry=retry)
             spec = workspace.spec
             if begins:
                 workspace.check_quotas()
@@ -479,5 +479,5 @@ def open_workspace(
 def _hide_values(spec: KbSpec | None, error: BaseException | None) -> None:
     """Take what variables gave out of what an error and its causes say: Dagster keeps all of it in its event log."""
     while spec is not None and error is not None:
-        error.args = tuple(spec.hide(said) for said in error.args)
+        error.args = tuple(spec.redact(said) for said in error.args)
         error = error.__cause__ or error.__context__

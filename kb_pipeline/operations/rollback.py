@@ -40,4 +40,4 @@ def _open_tables(store: KbStore, manifest: dict[str, Any]) -> None:
     """Before readers are sent there: every table of the version is there and its keys can be read."""
     keys = {"pages": "page_id", "documents": "document_id", "chunks": "chunk_id", "index": "chunk_id"}
     for role, pin in manifest["tables"].items():
-        store.tables.open(pin["name"], pin["version"]).narrow([keys[role]])
+        store.tables.open(pin["name"], pin["version"]).read_columns([keys[role]])

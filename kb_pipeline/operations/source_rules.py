@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from kb_pipeline.cron import next_tick
 from kb_pipeline.embed.models import describe_model
 from kb_pipeline.errors import InvalidSpec, Problem
-from kb_pipeline.fetch.revisit import Recheck
+from kb_pipeline.fetch.revisit import RevisitPolicy
 from kb_pipeline.fetch.web.crawl.find_browser import find_browser
 from kb_pipeline.fetch.web.crawl.scope import glob_problem
-from kb_pipeline.fetch.web.rules import CrawlRules, Limits
+from kb_pipeline.fetch.web.rules import CrawlLimits, CrawlRules
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec, Schedule, WebSource
 
@@ -35,7 +35,7 @@ def crawl_rules(source: WebSource, settings: Settings, erased: tuple[str, ...] =
         render=source.render,
         browser=find_browser(settings.browser) if source.render != "never" else "",
         max_body_bytes=round(source.limits.body_mb * (1 << 20)),
-        limits=Limits(**source.limits.model_dump(exclude={"body_mb"})),
+        limits=CrawlLimits(**source.limits.model_dump(exclude={"body_mb"})),
     )
 
 
@@ -43,7 +43,7 @@ def check_spec(spec: KbSpec, file: str) -> None:
     """Check what needs more than the file: the model and the path globs; raises UnknownModel or InvalidSpec."""
     describe_model(spec.embedding.model)
     problems = [
-        Problem(f"sources.{source.name}.{field}", repr(spec.hide(glob)), problem)
+        Problem(f"sources.{source.name}.{field}", repr(spec.redact(glob)), problem)
         for source in spec.sources
         for field in ("include", "exclude")
         for glob in getattr(source, field)
@@ -53,10 +53,10 @@ def check_spec(spec: KbSpec, file: str) -> None:
         raise InvalidSpec(file, problems)
 
 
-def recheck_rules(schedule: Schedule | None, *, retry: bool) -> Recheck:
+def recheck_rules(schedule: Schedule | None, *, retry: bool) -> RevisitPolicy:
     """When pages that are known are asked for again; with `retry`, what failed is asked for now."""
     if schedule is None or not schedule.adaptive:
-        return Recheck(retry)
+        return RevisitPolicy(retry)
     now = datetime.now(UTC)
     until_next = next_tick(schedule.cron, schedule.timezone, now) - now
-    return Recheck(retry, schedule.max_age, until_next.total_seconds())
+    return RevisitPolicy(retry, schedule.max_age, until_next.total_seconds())

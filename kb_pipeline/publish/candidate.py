@@ -218,8 +218,10 @@ def _manifest(
 
 def describe_content(store: KbStore, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a manifest that follow from the rows of its tables: counts, languages, the hash of it all."""
-    documents = open_table(store, manifest, "documents").narrow(["document_id", "document_hash", "language"], KEPT)
-    chunks = open_table(store, manifest, "index").narrow(["chunk_id", "document_hash"])
+    documents = open_table(store, manifest, "documents").read_columns(
+        ["document_id", "document_hash", "language"], KEPT
+    )
+    chunks = open_table(store, manifest, "index").read_columns(["chunk_id", "document_hash"])
     return {
         "counts": {"documents": documents.height, "chunks": chunks.height},
         "languages": dict(documents["language"].value_counts(sort=True).iter_rows()),

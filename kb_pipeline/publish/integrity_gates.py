@@ -199,7 +199,7 @@ def vectors_match(index: LanceTable, embed: Callable[[list[dict[str, Any]]], NDA
     """A vector beside the wrong text is valid by every other measure, and nothing is found by meaning any more."""
     import numpy as np
 
-    row_ids = index.narrow(["chunk_id"], row_ids=True)["_rowid"]
+    row_ids = index.read_columns(["chunk_id"], row_ids=True)["_rowid"]
     sample = row_ids.gather_every(max(1, len(row_ids) // _SAMPLE))[:_SAMPLE].to_list()
     rows = [row for part in index.take(sample, ["title", "headings", "text", "vector"]) for row in part.to_pylist()]
     if not rows:

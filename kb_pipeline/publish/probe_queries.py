@@ -108,7 +108,7 @@ def known_items(
     """
     import polars as pl
 
-    documents = open_table(store, manifest, "documents").narrow(["document_id", "key", "title"], KEPT)
+    documents = open_table(store, manifest, "documents").read_columns(["document_id", "key", "title"], KEPT)
     titles = Counter(_folded(title) for title in documents["title"])
     wanted = documents.filter(pl.col("document_id").is_in(list(among))).sort("document_id").head(count)
     openings, background = _texts(open_table(store, manifest, "chunks"), wanted["document_id"])
@@ -192,7 +192,7 @@ def _texts(chunks: LanceTable, document_ids: pl.Series) -> tuple[dict[str, list[
     """The first chunks of those documents, and a sample of all chunks."""
     import polars as pl
 
-    rows = chunks.narrow(["document_id", "ordinal"], row_ids=True).sort("document_id", "ordinal")
+    rows = chunks.read_columns(["document_id", "ordinal"], row_ids=True).sort("document_id", "ordinal")
     opening = rows.filter(pl.col("document_id").is_in(document_ids.to_list()) & (pl.col("ordinal") < _OPENING_CHUNKS))
     background = rows.gather_every(max(1, rows.height // _BACKGROUND_CHUNKS)).head(_BACKGROUND_CHUNKS)
     openings: dict[str, list[str]] = {}

@@ -69,7 +69,7 @@ def _not_asked() -> Iterator[Gate]:
 
 
 def _documents(store: KbStore, manifest: Mapping[str, Any]) -> pl.DataFrame:
-    return open_table(store, manifest, "documents").narrow(["document_id", "key", "document_hash"], KEPT)
+    return open_table(store, manifest, "documents").read_columns(["document_id", "key", "document_hash"], KEPT)
 
 
 def _not_shrunk(
@@ -108,7 +108,7 @@ def _covered(chunks: LanceTable) -> pl.DataFrame:
     """How many characters of each document its chunks cover: the same however it was chunked, overlaps or not."""
     import polars as pl
 
-    spans = chunks.narrow(["document_id", "start", "end"]).sort("document_id", "start")
+    spans = chunks.read_columns(["document_id", "start", "end"]).sort("document_id", "start")
     reached = pl.col("end").cum_max().shift(1).over("document_id").fill_null(0)
     fresh = (pl.col("end") - pl.max_horizontal("start", reached)).clip(0)
     return spans.select("document_id", covered=fresh.cast(pl.Int64)).group_by("document_id").sum()

@@ -239,16 +239,16 @@ class KbSpec(Strict):
         """`tenant/kb`."""
         return KbKey(self.tenant, self.kb)
 
-    def hide(self, said: Any) -> Any:  # noqa: ANN401 - JSON, of which the strings are looked at
+    def redact(self, said: Any) -> Any:  # noqa: ANN401 - JSON, of which the strings are looked at
         """The same with `${NAME}` where a string has a value that a variable gave, also as URLs spell it.
 
         For whatever is logged, recorded or shown of a run and is not itself what the value made: pages lie under
         their addresses, whatever these hold.
         """
         if isinstance(said, dict):
-            return {self.hide(key): self.hide(value) for key, value in said.items()}
+            return {self.redact(key): self.redact(value) for key, value in said.items()}
         if isinstance(said, (list, tuple)):
-            return [self.hide(item) for item in said]
+            return [self.redact(item) for item in said]
         if isinstance(said, str):
             for name, value in sorted(self._given.items(), key=lambda item: -len(item[1])):
                 if len(value) >= _LEAST_HIDDEN:

@@ -32,7 +32,7 @@ Bytes = Annotated[int, BeforeValidator(_read_size), Field(ge=0, le=_MOST)]
 """Written as `20 GB`."""
 
 
-class Limits(Strict):
+class PlanLimits(Strict):
     """How much a tenant of the plan may use; what is not given is unlimited."""
 
     concurrent_runs: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -57,12 +57,12 @@ class PlanSpec(Strict):
     """One plan: its limits, and what its tenants' embedding costs."""
 
     plan: Slug
-    limits: Limits = Limits()
+    limits: PlanLimits = PlanLimits()
     prices: dict[str, Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]] = {}  # noqa: RUF012 - pydantic copies it
     """Of a million tokens, by model, in whatever currency the operator counts."""
 
 
-_PLAN = FileKind("plan", PlanSpec, {"limits": Limits}, ("plan", "limits"))
+_PLAN = FileKind("plan", PlanSpec, {"limits": PlanLimits}, ("plan", "limits"))
 
 
 def load_plan(path: Path) -> PlanSpec:

@@ -26,7 +26,7 @@ REWRITTEN_SHARE = 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class DataFile:
     """An immutable file that holds rows, some of which may be garbage by now."""
 
     number: int
@@ -38,7 +38,7 @@ class Piece:
     """The live rows' share of them."""
 
 
-def most_wasteful(pieces: Iterable[Piece], least_bytes: int, share: float = REWRITTEN_SHARE) -> set[int]:
+def most_wasteful(pieces: Iterable[DataFile], least_bytes: int, share: float = REWRITTEN_SHARE) -> set[int]:
     """The numbers of the pieces to rewrite now so that garbage stays below its limit, the worst first.
 
     Args:
@@ -62,7 +62,7 @@ def most_wasteful(pieces: Iterable[Piece], least_bytes: int, share: float = REWR
     return chosen
 
 
-def pieces_to_rewrite(pieces: Sequence[Piece], share: float = REWRITTEN_SHARE) -> tuple[set[int], int]:
+def pieces_to_rewrite(pieces: Sequence[DataFile], share: float = REWRITTEN_SHARE) -> tuple[set[int], int]:
     """Which files of a table to rewrite now, and how many rows a file shall have.
 
     Args:
@@ -81,9 +81,9 @@ def pieces_to_rewrite(pieces: Sequence[Piece], share: float = REWRITTEN_SHARE) -
     return chosen, max(1, rows * whole // max(1, stored))
 
 
-def _small_neighbours(pieces: Sequence[Piece], whole: int) -> Iterator[list[Piece]]:
+def _small_neighbours(pieces: Sequence[DataFile], whole: int) -> Iterator[list[DataFile]]:
     """Runs of small files that are a whole piece together, or many."""
-    group: list[Piece] = []
+    group: list[DataFile] = []
     for piece in pieces:
         is_small = piece.live < whole // 2
         if is_small:

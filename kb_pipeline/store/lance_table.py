@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.store.compaction import REWRITTEN_SHARE, Piece, pieces_to_rewrite, rows_a_piece
-from kb_pipeline.store.paths import KbPaths, set_aside
+from kb_pipeline.store.compaction import REWRITTEN_SHARE, DataFile, pieces_to_rewrite, rows_a_piece
+from kb_pipeline.store.paths import KbPaths, move_to_quarantine
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +57,7 @@ def sql_in(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({quoted})"
 
 
-class _Hollow(ModuleType):
+class _StubModule(ModuleType):
     """Stands for a module of classes that are imported and never used."""
 
     def __getattr__(self, name: str) -> type:
@@ -76,7 +76,7 @@ def _import_lancedb() -> Any:  # noqa: ANN401 - a module
         if "lancedb" in sys.modules:
             return sys.modules["lancedb"]
         for name in ("lance_namespace_urllib3_client", "lance_namespace_urllib3_client.models", "lancedb.namespace"):
-            sys.modules.setdefault(name, _Hollow(name))
+            sys.modules.setdefault(name, _StubModule(name))
         checks, unchecked = sys.modules.pop("overrides", None), ModuleType("overrides")
         vars(unchecked).update(override=lambda method: method, EnforceOverrides=object)
         sys.modules["overrides"] = unchecked
@@ -142,7 +142,7 @@ class LanceTable:
         """Rows that satisfy the filter."""
         return int(self._table.count_rows(where))
 
-    def narrow(self, columns: Sequence[str], where: str | None = None, *, row_ids: bool = False) -> pl.DataFrame:
+    def read_columns(self, columns: Sequence[str], where: str | None = None, *, row_ids: bool = False) -> pl.DataFrame:
         """A few small columns of every row, for computing differences."""
         import polars as pl
 
@@ -151,7 +151,7 @@ class LanceTable:
             frame = pl.from_arrow((query.where(where) if where else query).to_arrow())
         return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
-    def distinct(self, frame: pl.DataFrame, key: str) -> pl.DataFrame:
+    def require_unique(self, frame: pl.DataFrame, key: str) -> pl.DataFrame:
         """The rows read, if no key occurs twice among them; raises DamagedStore.
 
         A writer that was stopped in the middle of a commit, lost its lease and woke up may have added what its heir
@@ -250,7 +250,7 @@ class LanceTable:
             with self._commit("set"):
                 self._table.update(where=sql_in(column, among[start : start + _ID_BATCH]), values=values)
 
-    def forget(self, column: str, values: Sequence[str]) -> int:
+    def purge_rows(self, column: str, values: Sequence[str]) -> int:
         """Remove rows for good, from the files beneath as well and without leaving older versions; returns how many."""
         before = self.count()
         self.delete(column, values)
@@ -281,7 +281,7 @@ class LanceTable:
         fragments = lance.dataset(str(self.path), version=self.version).get_fragments()
         return sum(fragment.num_deletions for fragment in fragments)
 
-    def spare_versions(self) -> int:
+    def untagged_versions(self) -> int:
         """Versions on disk that are neither the head nor tagged."""
         dataset = self._dataset()
         return len({each["version"] for each in dataset.versions()} - {dataset.version} - set(self.tags().values()))
@@ -293,7 +293,7 @@ class LanceTable:
             for batch in self.stream(self.schema.names):
                 batch.validate(full=True)
             if key is not None:
-                self.distinct(self.narrow([key]), key)
+                self.require_unique(self.read_columns([key]), key)
         except (OSError, RuntimeError, ValueError, DamagedStore):
             return False
         return True
@@ -464,11 +464,11 @@ class LanceTable:
             return list((query.where(where, prefilter=True) if where else query).to_list())
 
 
-def _piece(fragment: Any) -> Piece:  # noqa: ANN401 - lance's own types say little
+def _piece(fragment: Any) -> DataFile:  # noqa: ANN401 - lance's own types say little
     stored = sum(file.file_size_bytes or 0 for file in fragment.files)
     deleted = fragment.deletion_file.num_deleted_rows if fragment.deletion_file else 0
     live = stored * (fragment.physical_rows - deleted) // max(1, fragment.physical_rows)
-    return Piece(fragment.id, fragment.physical_rows - deleted, stored, live)
+    return DataFile(fragment.id, fragment.physical_rows - deleted, stored, live)
 
 
 def _is_conflict(error: Exception) -> bool:
@@ -476,7 +476,7 @@ def _is_conflict(error: Exception) -> bool:
     return "conflict" in str(error).lower()
 
 
-class LanceFolder:
+class LanceDatabase:
     """A LanceDB database: the tables of one KB, or of one tenant's embedding cache."""
 
     def __init__(self, path: Path, may_write: Callable[[], None] = _anyone_may_write) -> None:
@@ -507,7 +507,7 @@ class LanceFolder:
             table.add_columns(lacking)
         return table
 
-    def heal(self, name: str, good: int | None, quarantine: Path) -> str | None:
+    def repair(self, name: str, good: int | None, quarantine: Path) -> str | None:
         """Make the head of a table readable; says what was done, None when nothing was wrong.
 
         Args:
@@ -537,7 +537,7 @@ class LanceFolder:
             except DamagedStore:
                 manifests = (self.path / f"{name}.lance" / "_versions").glob("*.manifest")
                 newest = min(manifests, key=lambda path: path.name, default=None)  # see _NEWEST_MANIFEST
-                set_aside(newest or self.path / f"{name}.lance", quarantine)
+                move_to_quarantine(newest or self.path / f"{name}.lance", quarantine)
                 moved += 1
                 if newest is None:
                     return moved
@@ -588,23 +588,23 @@ class KbStore:
 
     def __init__(self, paths: KbPaths, may_write: Callable[[], None] = _anyone_may_write) -> None:
         self.paths, self.key, self._may_write = paths, paths.key, may_write
-        self._folder: LanceFolder | None = None
-        self._vectors: LanceFolder | None = None
+        self._folder: LanceDatabase | None = None
+        self._vectors: LanceDatabase | None = None
 
     def has_table(self, name: str) -> bool:
         """Whether the KB has that table; answered without loading LanceDB."""
         return (self.paths.lance / f"{name}.lance").exists()
 
     @property
-    def tables(self) -> LanceFolder:
+    def tables(self) -> LanceDatabase:
         """The KB's own tables."""
         if self._folder is None:
-            self._folder = LanceFolder(self.paths.lance, self._may_write)
+            self._folder = LanceDatabase(self.paths.lance, self._may_write)
         return self._folder
 
     @property
-    def vectors(self) -> LanceFolder:
+    def vectors(self) -> LanceDatabase:
         """The tenant's embedding cache, one table a model."""
         if self._vectors is None:
-            self._vectors = LanceFolder(self.paths.vectors, self._may_write)
+            self._vectors = LanceDatabase(self.paths.vectors, self._may_write)
         return self._vectors

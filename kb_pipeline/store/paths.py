@@ -146,12 +146,12 @@ def folder_bytes(root: Path) -> int:
 def write_durably(path: Path, content: bytes) -> None:
     """Write a small file so that a crash leaves the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path, path.with_name(f".{path.name}.{os.getpid()}.tmp")) as file:
+    with atomic_write(path, path.with_name(f".{path.name}.{os.getpid()}.tmp")) as file:
         file.write(content)
 
 
 @contextmanager
-def written_beside(path: Path, beside: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, beside: Path) -> Iterator[IO[bytes]]:
     """A file to write that appears under its name whole and on disk, or not at all; a crash leaves at most `beside`."""
     with beside.open("wb") as file:
         yield file
@@ -161,7 +161,7 @@ def written_beside(path: Path, beside: Path) -> Iterator[IO[bytes]]:
     fsync_path(path.parent)
 
 
-def adopt_segments(journal: Path, raw: Path, prefix: str, wanted: Collection[str]) -> None:
+def commit_segments(journal: Path, raw: Path, prefix: str, wanted: Collection[str]) -> None:
     """Move the wanted segments of a finished fetch among the raw ones as `prefix-name`, and drop the others.
 
     Doing it again after a crash half-way moves what is left.
@@ -195,12 +195,12 @@ def read_segments(
 def segments_with_key(raw: Path, key: str) -> dict[str, list[int]]:
     """The raw segments that hold bytes of a key, each with the positions of its rows."""
     found: dict[str, list[int]] = {}
-    for name, position, _ in places_of(raw, key):
+    for name, position, _ in locate_bodies(raw, key):
         found.setdefault(name, []).append(position)
     return found
 
 
-def places_of(raw: Path, key: str) -> Iterator[tuple[str, int, str]]:
+def locate_bodies(raw: Path, key: str) -> Iterator[tuple[str, int, str]]:
     """Segment, position and SHA-256 of everything with bytes that was ever fetched for a key and is still there."""
     for name in sorted(path.name for path in raw.glob("*.parquet")):
         position = 0
@@ -211,7 +211,7 @@ def places_of(raw: Path, key: str) -> Iterator[tuple[str, int, str]]:
                 position += 1
 
 
-def blank_rows(segment: Path, positions: Collection[int]) -> int:
+def redact_rows(segment: Path, positions: Collection[int]) -> int:
     """Rewrite a raw segment without what those rows hold; the others stay where they are. Returns how many.
 
     The one exception to segments being immutable: erasing. A crash leaves the old file or the new one.
@@ -220,7 +220,7 @@ def blank_rows(segment: Path, positions: Collection[int]) -> int:
     import pyarrow.parquet as pq
 
     base, blank = 0, set(positions)
-    with pq.ParquetFile(segment) as old, written_beside(segment, segment.with_suffix(".tmp")) as new:
+    with pq.ParquetFile(segment) as old, atomic_write(segment, segment.with_suffix(".tmp")) as new:
         schema = old.schema_arrow
         nothing = pa.Table.from_pylist([_blank_row(schema)], schema=schema)
         with pq.ParquetWriter(new, schema, compression="zstd") as writer:
@@ -261,7 +261,7 @@ def remove_leftovers(paths: KbPaths) -> dict[str, list[str]]:
     return {place: [str(path.relative_to(paths.root)) for path in files] for place, files in found.items()}
 
 
-def set_damaged_aside(raw: Path, quarantine: Path) -> list[str]:
+def quarantine_damaged(raw: Path, quarantine: Path) -> list[str]:
     """Move the raw segments that cannot be read whole into the quarantine; returns their names."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -273,12 +273,12 @@ def set_damaged_aside(raw: Path, quarantine: Path) -> list[str]:
                 for batch in file.iter_batches(batch_size=64):
                     batch.validate(full=True)
         except (OSError, pa.ArrowException):
-            set_aside(path, quarantine)
+            move_to_quarantine(path, quarantine)
             damaged.append(path.name)
     return damaged
 
 
-def set_aside(path: Path, quarantine: Path) -> None:
+def move_to_quarantine(path: Path, quarantine: Path) -> None:
     """Move a damaged file or folder into the quarantine, under a name of its own."""
     quarantine.mkdir(parents=True, exist_ok=True)
     path.replace(quarantine / f"{time.time_ns():x}-{path.parent.parent.stem}-{path.name}")

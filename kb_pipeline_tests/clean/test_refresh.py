@@ -10,7 +10,7 @@ import pytest
 
 from kb_pipeline.clean.refresh import failed_documents, refresh_documents
 from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.clean.simhash import ALIKE_BITS, sketch
+from kb_pipeline.clean.simhash import MAX_HAMMING_DISTANCE, sketch
 from kb_pipeline.fetch.refresh import refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.host_scheduler import UnsharedTurns
@@ -38,7 +38,9 @@ class Stages:
         return refresh_documents(self.store, rules or CleaningRules(), "run", lambda done, total: None)
 
     def documents(self) -> dict[str, tuple[str | None, str | None]]:
-        rows = self.store.tables.open(DOCUMENTS).narrow(["key", "markdown", "duplicate_of"], "outcome = 'document'")
+        rows = self.store.tables.open(DOCUMENTS).read_columns(
+            ["key", "markdown", "duplicate_of"], "outcome = 'document'"
+        )
         return {key.removeprefix(self.site.url): (text, twin) for key, text, twin in rows.iter_rows()}
 
 
@@ -139,7 +141,7 @@ def test_of_equal_pages_the_one_that_the_others_call_canonical_stays(stages: Sta
 def test_translations_that_a_page_names_are_kept(stages: Stages) -> None:
     _says_canonical(stages.site, "/", "/", TEXT)
     stages.refresh()
-    rows = stages.store.tables.open(DOCUMENTS).narrow(["key", "translations"], "translations IS NOT NULL")
+    rows = stages.store.tables.open(DOCUMENTS).read_columns(["key", "translations"], "translations IS NOT NULL")
     assert {key: json.loads(names) for key, names in rows.iter_rows()} == {
         stages.site.url + "/": {"de": stages.site.url + "/de/"}
     }
@@ -147,7 +149,7 @@ def test_translations_that_a_page_names_are_kept(stages: Stages) -> None:
 
 def test_sketches_of_nearly_equal_texts_are_alike_and_of_others_are_not() -> None:
     other = TEXT.replace("cellar", "attic").replace("frost", "summer")
-    assert (sketch(TEXT) ^ sketch(TEXT + " One more sentence.")).bit_count() <= ALIKE_BITS
-    assert (sketch(TEXT) ^ sketch(other)).bit_count() > 2 * ALIKE_BITS
+    assert (sketch(TEXT) ^ sketch(TEXT + " One more sentence.")).bit_count() <= MAX_HAMMING_DISTANCE
+    assert (sketch(TEXT) ^ sketch(other)).bit_count() > 2 * MAX_HAMMING_DISTANCE
     assert sketch("") == 0
     assert sketch("word") == sketch("Word!")

@@ -36,7 +36,7 @@ def publish(db: Database, key: KbKey, run_id: str) -> int:
     lease = leases.acquire_lease(db, key, run_id)
     number = versions.reserve_version(db, lease, run_id)
     manifest = {"version": number, "counts": {"documents": number, "chunks": number}, "model": {"name": "m"}}
-    versions.settle_version(db, lease, number, "candidate", manifest)
+    versions.record_verdict(db, lease, number, "candidate", manifest)
     versions.publish_version(db, lease, number)
     leases.release_lease(db, lease)
     return number
@@ -67,7 +67,7 @@ def race(db: Database, key: KbKey, runs: list[str]) -> tuple[list[str], list[str
             refused.append(run_id)
             return
         number = versions.reserve_version(db, lease, run_id)
-        versions.settle_version(db, lease, number, "candidate", {"version": number, "counts": {}})
+        versions.record_verdict(db, lease, number, "candidate", {"version": number, "counts": {}})
         tried.wait()
         versions.publish_version(db, lease, number)
         published.append(run_id)
@@ -199,7 +199,7 @@ def test_a_version_that_did_not_pass_cannot_be_published(db: Database, status: s
     apply(db, ACME)
     lease = leases.acquire_lease(db, ACME, "run-1")
     number = versions.reserve_version(db, lease, "run-1")
-    versions.settle_version(db, lease, number, status, {"version": number})
+    versions.record_verdict(db, lease, number, status, {"version": number})
     with pytest.raises(GateFailed, match=f"version 1 is {status}"):
         versions.publish_version(db, lease, number)
     with pytest.raises(NoLiveVersion):

@@ -108,7 +108,7 @@ class Orchard:
     def cached_vectors(self) -> int:
         """Distinct texts whose vectors are on disk."""
         model = EmbeddingModel(MODEL, model_fingerprint(MODEL), describe_model(MODEL).dimension)
-        return vectors_table(self.store, model).narrow(["text_hash"])["text_hash"].n_unique()
+        return vectors_table(self.store, model).read_columns(["text_hash"])["text_hash"].n_unique()
 
 
 def _environment(file: Path) -> list[bytes]:

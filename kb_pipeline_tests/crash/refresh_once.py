@@ -8,14 +8,14 @@ import sys
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.runs.refreshes import get_refresh
 from kb_pipeline.model import KbKey
-from kb_pipeline.operations.refresh import open_workspace
+from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.settings import load_settings
 
 
 def main() -> None:
     settings, key, run_id = load_settings(), KbKey.parse(sys.argv[1]), sys.argv[2]
     db = Database(settings.database_url)
-    with open_workspace(settings, db, key, run_id) as kb:
+    with open_refresh_run(settings, db, key, run_id) as kb:
         for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
             stage()
         if kb.build_candidate().status == "candidate":

@@ -39,7 +39,7 @@ class Truth:
         """Remember the texts that there are now: the next run's may be others."""
         tables = self._orchard.store.tables
         if tables.exists(CHUNKS):
-            self._tokens |= dict(tables.open(CHUNKS).narrow(["text_hash", "tokens"]).iter_rows())
+            self._tokens |= dict(tables.open(CHUNKS).read_columns(["text_hash", "tokens"]).iter_rows())
 
     @property
     def pages(self) -> int:
@@ -52,7 +52,7 @@ class Truth:
     @property
     def tokens(self) -> int:
         cache = self._orchard.store.vectors.open(vectors_name(model_fingerprint(MODEL)))
-        return sum(self._tokens[text] for text in cache.narrow(["text_hash"])["text_hash"])
+        return sum(self._tokens[text] for text in cache.read_columns(["text_hash"])["text_hash"])
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from dagster._core.utils import make_new_run_id
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from kb_pipeline.control.db.models import Plan
-from kb_pipeline.control.runs.priorities import QueueTerms
+from kb_pipeline.control.runs.priorities import QueuePolicy
 from kb_pipeline.control.tenancy.tenants import create_tenant, set_plan, set_status
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.instance import open_instance
@@ -118,7 +118,7 @@ def test_room_for_one_run_stays_free_for_another_tenant_whatever_a_plan_allows(i
 
 @pytest.mark.parametrize(("host", "allowed"), [(4, 3), (2, 1), (1, 1), (-1, 8)])
 def test_a_plan_is_cut_to_the_room_that_there_is(host: int, allowed: int) -> None:
-    assert QueueTerms("gold", 8, 1).runs_at_once(host) == allowed
+    assert QueuePolicy("gold", 8, 1).runs_at_once(host) == allowed
 
 
 def run_in_a_process(run_id: str) -> int:

@@ -19,7 +19,7 @@ from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.defs.partitions import add_partition, knowledge_bases, tags_of
 from kb_pipeline.defs.removal import DagsterHistory
 from kb_pipeline.model import KbKey
-from kb_pipeline.operations.delete import Leaving
+from kb_pipeline.operations.delete import DeletionTarget
 from kb_pipeline.settings import Settings, load_settings
 from kb_pipeline_tests.control.test_control import apply
 
@@ -102,7 +102,7 @@ def places_with(settings: Settings, word: str) -> set[str]:
 def test_nothing_of_a_deleted_tenant_is_left_and_everything_of_the_other_one(
     instance: dg.DagsterInstance, settings: Settings
 ) -> None:
-    history, leaving, other = DagsterHistory(instance), Leaving("acme"), Leaving("bacme")
+    history, leaving, other = DagsterHistory(instance), DeletionTarget("acme"), DeletionTarget("bacme")
     theirs = history.count(other)
     assert history.count(leaving) | {"Dagster events of its partitions": 0} == {
         "Dagster runs": 2, "Dagster events of its partitions": 0, "Dagster partitions": 2, "Dagster ticks": 2,
@@ -124,7 +124,7 @@ def test_events_that_a_late_process_wrote_of_a_run_that_is_gone_go_too(
 ) -> None:
     if settings.is_postgres:
         pytest.skip("there events are rows of one table, found by their partition")
-    (run_id,) = DagsterHistory(instance).run_ids(Leaving("bacme"))
+    (run_id,) = DagsterHistory(instance).run_ids(DeletionTarget("bacme"))
     late = settings.dagster_dir / "history/runs/late.db"
     late.write_bytes((late.parent / f"{run_id}.db").read_bytes())
     DagsterHistory(instance).remove_orphans()
@@ -144,10 +144,10 @@ def _text_of(settings: Settings, name: str) -> str:
 
 
 def test_one_kb_goes_and_one_whose_name_begins_so_stays(instance: dg.DagsterInstance) -> None:
-    history, kept = DagsterHistory(instance), Leaving("acme", "docs-2")
+    history, kept = DagsterHistory(instance), DeletionTarget("acme", "docs-2")
     before = history.count(kept)
-    history.remove(Leaving("acme", "docs"))
-    assert set(history.count(Leaving("acme", "docs")).values()) == {0}
+    history.remove(DeletionTarget("acme", "docs"))
+    assert set(history.count(DeletionTarget("acme", "docs")).values()) == {0}
     assert history.count(kept) == before
     assert before["Dagster runs"] == before["Dagster ticks"] == before["Dagster partitions"] == 1
 
@@ -159,7 +159,7 @@ def test_the_nightly_job_removes_what_is_due(instance: dg.DagsterInstance, setti
     schedule_deletion(db, "acme", timedelta(0), "tester")
     assert defs.resolve_job_def("housekeeping").execute_in_process(instance=instance).success
     assert [tenant.tenant for tenant in list_tenants(db)] == ["bacme"]
-    assert set(DagsterHistory(instance).count(Leaving("acme")).values()) == {0}
+    assert set(DagsterHistory(instance).count(DeletionTarget("acme")).values()) == {0}
     db.dispose()
 
 
@@ -169,7 +169,7 @@ def test_what_waits_in_the_queue_is_cancelled(instance: dg.DagsterInstance) -> N
         status=dg.DagsterRunStatus.NOT_STARTED,
         tags=tags_of(str(ACME)),
     )
-    DagsterHistory(instance).stop(Leaving("acme"), 0.1)
+    DagsterHistory(instance).stop(DeletionTarget("acme"), 0.1)
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     assert found.status == dg.DagsterRunStatus.CANCELED

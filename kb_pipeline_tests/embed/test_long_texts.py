@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kb_pipeline.embed import open_embedder
-from kb_pipeline.embed.long_texts import WholeTexts
+from kb_pipeline.embed.long_texts import MeanPooled
 from kb_pipeline.embed.tokenizer import open_tokenizer
 
 MODELS = ["all-MiniLM-L6-v2", "multilingual-e5-small"]
@@ -30,7 +30,7 @@ def test_every_window_fits_and_together_they_are_the_text(model: str, text: str)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_text_that_fits_has_the_vector_of_the_model_itself(model: str, models_dir: Path) -> None:
     plain = open_embedder(model, "fp32", models_dir)
-    whole = WholeTexts(plain, open_tokenizer(model))
+    whole = MeanPooled(plain, open_tokenizer(model))
     texts = [FILLER, "", ENDING]
     assert np.array_equal(whole.embed_passages(texts), plain.embed_passages(texts))
     assert np.array_equal(whole.embed_query(ENDING), plain.embed_query(ENDING))
@@ -38,7 +38,7 @@ def test_a_text_that_fits_has_the_vector_of_the_model_itself(model: str, models_
 
 def test_the_end_of_a_long_text_counts_beside_texts_that_fit(models_dir: Path) -> None:
     plain = open_embedder("all-MiniLM-L6-v2", "fp32", models_dir)
-    whole = WholeTexts(plain, open_tokenizer(plain.name))
+    whole = MeanPooled(plain, open_tokenizer(plain.name))
     long = FILLER * 20 + ENDING * 12
     query = whole.embed_query("Why does a volcano erupt?")
     before, at_the_end, after = whole.embed_passages([FILLER, long, ENDING]) @ query

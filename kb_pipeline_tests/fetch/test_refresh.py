@@ -14,7 +14,7 @@ import pytest
 
 from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages, unfinished
-from kb_pipeline.fetch.revisit import GIVEN_UP, Recheck
+from kb_pipeline.fetch.revisit import MAX_FAILURES, RevisitPolicy
 from kb_pipeline.fetch.web.crawl.journal import PagesUsed
 from kb_pipeline.host_scheduler import UnsharedTurns
 from kb_pipeline.model import KbKey, StageReport, document_id
@@ -33,14 +33,14 @@ class Stage:
         self.rules = rules_for(site.url + "/", sitemap="auto", retries=0)
         self.store = KbStore(KbPaths(folder, KbKey("acme", "docs")))
 
-    def refresh(self, recheck: Recheck = Recheck(), **changes: Any) -> StageReport:  # noqa: B008 - frozen
+    def refresh(self, recheck: RevisitPolicy = RevisitPolicy(), **changes: Any) -> StageReport:  # noqa: B008 - frozen
         rules = replace(self.rules, **changes)
         return refresh_pages(
             self.store, [rules], "run", lambda done, total: None, lambda source: UnsharedTurns(), recheck
         )
 
     def row(self, path: str) -> dict[str, Any]:
-        rows = self.store.tables.open(PAGES).narrow(pages_schema().names).rows(named=True)
+        rows = self.store.tables.open(PAGES).read_columns(pages_schema().names).rows(named=True)
         return next(row for row in rows if row["key"] == self.site.url + path)
 
     def written(self) -> tuple[int, list[str]]:
@@ -149,8 +149,8 @@ def _failed(stage: Stage) -> dict[str, str]:
 
 def test_a_page_that_keeps_failing_is_given_up_and_asked_for_again_on_request(stage: Stage) -> None:
     stage.site.pages["/b"] = Page(status=500)
-    for failures in range(1, GIVEN_UP + 1):
-        report = stage.refresh(Recheck(retry=True))
+    for failures in range(1, MAX_FAILURES + 1):
+        report = stage.refresh(RevisitPolicy(retry=True))
         assert (stage.row("/b")["failures"], report.failed["http_500"]) == (failures, 1)
     asked, before = stage.site.count("/b"), stage.written()
     report = stage.refresh()
@@ -158,7 +158,7 @@ def test_a_page_that_keeps_failing_is_given_up_and_asked_for_again_on_request(st
     assert stage.written() == before
     assert _failed(stage)["/b"].endswith("given up after 8 refreshes in a row; kb retry asks again")
     stage.site.link("/b")
-    stage.refresh(Recheck(retry=True))
+    stage.refresh(RevisitPolicy(retry=True))
     row = stage.row("/b")
     assert (row["outcome"], row["failures"], row["tried_at"]) == ("fetched", None, None)
     assert "/b" not in _failed(stage)
@@ -203,7 +203,7 @@ def test_changes_are_counted_from_the_first_bytes_on(stage: Stage) -> None:
 
 
 def test_an_adaptive_refresh_leaves_quiet_pages_alone_for_a_while(stage: Stage) -> None:
-    adaptive = Recheck(max_age_s=86_400, next_refresh_s=1)
+    adaptive = RevisitPolicy(max_age_s=86_400, next_refresh_s=1)
     for _ in range(3):
         stage.refresh(adaptive)
     asked, before = stage.site.count("/a"), stage.written()
@@ -214,12 +214,12 @@ def test_an_adaptive_refresh_leaves_quiet_pages_alone_for_a_while(stage: Stage) 
     assert all((report.unchanged, report.failed.total()) == (3, 0) for report in reports)
     assert stage.written() == before
     asked = stage.site.count("/a")
-    stage.refresh(Recheck(max_age_s=0.001))
+    stage.refresh(RevisitPolicy(max_age_s=0.001))
     assert stage.site.count("/a") == asked + 1, "nothing is older than max_age"
 
 
 def test_a_new_lastmod_has_a_quiet_page_asked_for_at_once(stage: Stage) -> None:
-    adaptive = Recheck(max_age_s=86_400, next_refresh_s=1)
+    adaptive = RevisitPolicy(max_age_s=86_400, next_refresh_s=1)
     _sitemap(stage.site, lambda earlier: "2026-01-02" if earlier < 6 else "2026-02-03")
     for _ in range(6):
         stage.refresh(adaptive, trust_lastmod=True)
@@ -277,7 +277,7 @@ def test_a_fetch_that_is_killed_while_its_segments_move_is_over(stage: Stage, mo
     stage.site.link("/b", "/a", "/new")
     stage.site.link("/new")
     stage.refresh()
-    rows = stage.store.tables.open(PAGES).narrow(["key", "sha256", "segment", "position"], "sha256 IS NOT NULL")
+    rows = stage.store.tables.open(PAGES).read_columns(["key", "sha256", "segment", "position"], "sha256 IS NOT NULL")
     assert rows.height == 4
     for row in rows.iter_rows(named=True):
         segment = pq.read_table(stage.store.paths.raw / row["segment"], columns=["key", "sha256"])

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from kb_pipeline.fetch.revisit import GIVEN_UP, Recheck, describe_wait, plan
+from kb_pipeline.fetch.revisit import MAX_FAILURES, RevisitPolicy, describe_wait, plan
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -19,7 +19,9 @@ SCHEMA: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _planned(recheck: Recheck, *rows: dict[str, Any], checked: dict[str, datetime] | None = None) -> dict[str, bool]:
+def _planned(
+    recheck: RevisitPolicy, *rows: dict[str, Any], checked: dict[str, datetime] | None = None
+) -> dict[str, bool]:
     frame = pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
     times = pl.DataFrame(
         {"key": list(checked or {}), "checked_at": list((checked or {}).values())},
@@ -38,19 +40,19 @@ def _failed(failures: int | None, hours_ago: float) -> dict[str, Any]:
     ("failures", "hours_ago", "waits"),
     [
         (None, 0, False), (1, 0, False), (2, 0, False), (3, 0.5, True), (3, 1.5, False), (4, 5, True), (4, 7, False),
-        (5, 23, True), (6, 71, True), (7, 167, True), (7, 169, False), (GIVEN_UP, 10_000, True), (99, 10_000, True),
+        (5, 23, True), (6, 71, True), (7, 167, True), (7, 169, False), (MAX_FAILURES, 10_000, True), (99, 10_000, True),
     ],
 )  # fmt: skip
 def test_a_page_that_keeps_failing_is_asked_for_ever_less_often(failures: int, hours_ago: float, waits: bool) -> None:
     row = _failed(failures, hours_ago)
-    assert _planned(Recheck(), row) == {row["key"]: waits}
-    assert _planned(Recheck(retry=True), row) == {row["key"]: False}
+    assert _planned(RevisitPolicy(), row) == {row["key"]: waits}
+    assert _planned(RevisitPolicy(retry=True), row) == {row["key"]: False}
 
 
 def test_what_is_told_of_a_page_that_waits() -> None:
     assert describe_wait(_failed(1, 0)) == ""
     assert "not asked for before 2026-11-25 13:00 UTC" in describe_wait(_failed(3, 0))
-    assert describe_wait(_failed(GIVEN_UP, 0)) == "given up after 8 refreshes in a row; kb retry asks again"
+    assert describe_wait(_failed(MAX_FAILURES, 0)) == "given up after 8 refreshes in a row; kb retry asks again"
     assert describe_wait({"failures": None, "tried_at": None}) == ""
 
 
@@ -68,11 +70,11 @@ def _kept(key: str, days: float, changes: int = 0) -> dict[str, Any]:
 def test_quiet_pages_wait_for_half_of_the_time_they_have_been_watched() -> None:
     rows = [_kept("new", 0.1), _kept("quiet", 20), _kept("lively", 20, changes=19), _kept("unknown", 20)]
     checked = {"new": NOW - 0.1 * DAY, "quiet": NOW - 5 * DAY, "lively": NOW - 5 * DAY}
-    adaptive = Recheck(max_age_s=30 * 86_400)
+    adaptive = RevisitPolicy(max_age_s=30 * 86_400)
     assert _planned(adaptive, *rows, checked=checked) == {
         "lively": False, "new": False, "quiet": True, "unknown": False,
     }  # fmt: skip
-    assert not any(_planned(Recheck(), *rows, checked=checked).values()), "only where the schedule is adaptive"
+    assert not any(_planned(RevisitPolicy(), *rows, checked=checked).values()), "only where the schedule is adaptive"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_quiet_pages_wait_for_half_of_the_time_they_have_been_watched() -> None:
 def test_no_page_is_older_than_its_most_when_the_next_refresh_comes(
     max_age_days: float, next_days: float, waits: bool
 ) -> None:
-    recheck = Recheck(max_age_s=max_age_days * 86_400, next_refresh_s=next_days * 86_400)
+    recheck = RevisitPolicy(max_age_s=max_age_days * 86_400, next_refresh_s=next_days * 86_400)
     assert _planned(recheck, _kept("quiet", 100), checked={"quiet": NOW - 5 * DAY}) == {"quiet": waits}
 
 
@@ -93,7 +95,7 @@ def test_a_page_that_is_never_seen_to_change_is_asked_for_ever_less_often_up_to_
         row = {**_kept("quiet", 0), "first_at": first}
         frame = pl.DataFrame([dict.fromkeys(SCHEMA) | row], schema=SCHEMA)
         times = pl.DataFrame({"key": ["quiet"], "checked_at": [checked]})
-        recheck = Recheck(max_age_s=3 * 86_400, next_refresh_s=7200)
+        recheck = RevisitPolicy(max_age_s=3 * 86_400, next_refresh_s=7200)
         if not plan(frame, times, recheck, now)["waits"][0]:
             asked.append((now - checked).total_seconds() / 3600)
             checked = now
@@ -105,13 +107,13 @@ def test_a_page_that_is_never_seen_to_change_is_asked_for_ever_less_often_up_to_
 
 def test_what_changes_often_is_asked_for_first_then_what_is_near() -> None:
     rows = [_kept("old", 100), {**_kept("deep", 10), "depth": 3}, _kept("near", 10), _kept("lively", 100, changes=50)]
-    assert list(_planned(Recheck(), *rows)) == ["lively", "near", "deep", "old"]
+    assert list(_planned(RevisitPolicy(), *rows)) == ["lively", "near", "deep", "old"]
 
 
 def test_pages_that_a_quota_left_out_come_first_and_each_to_its_turn() -> None:
     left_out = {"outcome": "failed", "reason": "quota"}
     rows = [{**left_out, "key": key} for key in ("yesterday", "never", "long-ago")]
     checked = {"yesterday": NOW - DAY, "long-ago": NOW - 9 * DAY, "lively": NOW - 20 * DAY}
-    planned = _planned(Recheck(), {**_kept("lively", 30), "changes": 9}, *rows, checked=checked)
+    planned = _planned(RevisitPolicy(), {**_kept("lively", 30), "changes": 9}, *rows, checked=checked)
     assert list(planned) == ["never", "long-ago", "yesterday", "lively"]
     assert not any(planned.values())

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kb_pipeline.chunk.link_text import words_of
+from kb_pipeline.chunk.link_text import strip_link_targets
 from kb_pipeline.chunk.refresh import chunks_schema
 from kb_pipeline.clean.refresh import documents_schema
 from kb_pipeline.fetch.fetch_state import pages_schema
@@ -89,7 +89,7 @@ class Orchard(Fruit):
     def _chunks(self, base: dict[str, Any], paragraphs: Sequence[str]) -> list[dict[str, Any]]:
         rows, start = [], 0
         for ordinal, text in enumerate(paragraphs):
-            words, end = words_of(text), start + len(text)
+            words, end = strip_link_targets(text), start + len(text)
             self.put_vector(words, vector_of(words))
             chunk_id = digest("chunk", base["document_id"], f"{start}:{end}", digest(words))
             place = {"chunk_id": chunk_id, "headings": [], "ordinal": ordinal, "start": start, "end": end}

@@ -35,9 +35,11 @@ Held = dict[str, dict[str, dict[str, Any]]]
 
 def held_by(orchard: Orchard, manifest: dict[str, Any]) -> Held:
     """What an outside index would hold of a version."""
-    documents = open_table(orchard.store, manifest, "documents").narrow(["document_id", "source", "key", "title"], KEPT)
+    documents = open_table(orchard.store, manifest, "documents").read_columns(
+        ["document_id", "source", "key", "title"], KEPT
+    )
     columns = ["chunk_id", "document_id", "key", "start", "end", "text"]
-    chunks = open_table(orchard.store, manifest, "chunks").narrow(columns)
+    chunks = open_table(orchard.store, manifest, "chunks").read_columns(columns)
     return {
         "document": {row["document_id"]: row for row in documents.to_dicts()},
         "chunk": {row["chunk_id"]: row for row in chunks.to_dicts()},

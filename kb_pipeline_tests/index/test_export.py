@@ -75,7 +75,7 @@ def test_chunks_stand_in_the_order_of_the_text_beside_their_vectors(orchard: Orc
     vectors = rows["vector"].to_numpy()
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert np.array_equal(vectors, np.stack([vector_of(text) for text in rows["words"]]))
-    index = open_table(orchard.store, orchard.manifests[0], "index").narrow(["chunk_id", "vector"])
+    index = open_table(orchard.store, orchard.manifests[0], "index").read_columns(["chunk_id", "vector"])
     assert rows.select("chunk_id", "vector").sort("chunk_id").equals(index.sort("chunk_id"))
     markdown = dict(pl.read_parquet(tmp_path / "out/documents.parquet").select("key", "markdown").iter_rows())
     assert all(markdown[row["key"]][row["start"] : row["end"]] == row["text"] for row in rows.iter_rows(named=True))

@@ -118,7 +118,7 @@ class Meadow:
 
     def raw_bytes(self, manifest: dict[str, Any]) -> dict[str, bytes]:
         pin = manifest["tables"]["pages"]
-        rows = self.store.tables.open(pin["name"], pin["version"]).narrow(["segment", "position", "key"])
+        rows = self.store.tables.open(pin["name"], pin["version"]).read_columns(["segment", "position", "key"])
         wanted: dict[str, list[int]] = {}
         for segment, position, _ in rows.iter_rows():
             wanted.setdefault(segment, []).append(position)
@@ -291,7 +291,7 @@ def test_a_crash_while_raw_bytes_are_rewritten_loses_nothing(
     meadow.publish()
     meadow.tidy(1)
     assert meadow.raw_bytes(meadow.manifests[-1]) == before
-    named = {row[0] for row in meadow.store.tables.open(PAGES).narrow(["segment"]).unique().iter_rows()}
+    named = {row[0] for row in meadow.store.tables.open(PAGES).read_columns(["segment"]).unique().iter_rows()}
     assert {path.name for path in meadow.store.paths.raw.iterdir()} == named
 
 
@@ -327,7 +327,7 @@ def test_only_vectors_that_no_kb_and_no_kept_version_uses_are_removed(meadow: Me
         yield from garbage_collection.chunk_tables(other.store, [])
 
     assert garbage_collection.collect_vectors(meadow.store.vectors, VECTORS_PREFIX, tables()) == 65
-    left = set(vectors_table(meadow.store, MODEL).narrow(["text_hash"])["text_hash"])
+    left = set(vectors_table(meadow.store, MODEL).read_columns(["text_hash"])["text_hash"])
     texts = [*texts_of(range(65, 130), 0).values(), *texts_of(range(65), 1).values(), *texts_of(range(65), 2).values()]
     assert left == {digest(text) for text in [*texts, "only theirs"]}
 

@@ -30,7 +30,7 @@ def fresh(orchard: Orchard) -> KbStore:
 
 
 def keys(store: KbStore, table: str = DOCUMENTS) -> set[str]:
-    return set(store.tables.open(table).narrow(["key"])["key"])
+    return set(store.tables.open(table).read_columns(["key"])["key"])
 
 
 def newest(orchard: Orchard, table: str, folder: str, pattern: str) -> Path:

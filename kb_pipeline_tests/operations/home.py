@@ -27,7 +27,7 @@ from kb_pipeline.index.documents import list_documents
 from kb_pipeline.index.search import Mode
 from kb_pipeline.model import Document, KbKey, RawDocument, Rejected
 from kb_pipeline.operations import refresh
-from kb_pipeline.operations.refresh import Workspace, open_workspace
+from kb_pipeline.operations.refresh import RefreshRun, open_refresh_run
 from kb_pipeline.operations.search import read_version
 from kb_pipeline.operations.source_rules import crawl_rules
 from kb_pipeline.settings import Settings
@@ -108,9 +108,9 @@ class Home:
         catalog.apply_spec(self.db, parse_spec(yaml, "test"), yaml, "tester")
 
     @contextmanager
-    def begun(self, key: KbKey = KEY, **wishes: bool) -> Iterator[Workspace]:
+    def begun(self, key: KbKey = KEY, **options: bool) -> Iterator[RefreshRun]:
         """A run whose candidate is yet to be built."""
-        with open_workspace(self.settings, self.db, key, f"run-{uuid.uuid4().hex[:12]}", **wishes) as kb:
+        with open_refresh_run(self.settings, self.db, key, f"run-{uuid.uuid4().hex[:12]}", **options) as kb:
             for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
                 stage()
             yield kb
@@ -161,7 +161,7 @@ class Home:
 
     def chunk_ids(self, key: KbKey = KEY) -> list[str]:
         """Of the head, sorted."""
-        return sorted(self.store(key).tables.open(CHUNKS).narrow(["chunk_id"])["chunk_id"])
+        return sorted(self.store(key).tables.open(CHUNKS).read_columns(["chunk_id"])["chunk_id"])
 
     def statuses(self) -> dict[int, str]:
         return {row["version"]: row["status"] for row in versions.list_versions(self.db, KEY)}
@@ -170,5 +170,5 @@ class Home:
         """Rows too many of each table's head that has any."""
         tables = self.store().tables
         ids = _IDS | dict.fromkeys(tables.names(INDEX_PREFIX), "chunk_id")
-        frames = {name: tables.open(name).narrow([column])[column] for name, column in ids.items()}
+        frames = {name: tables.open(name).read_columns([column])[column] for name, column in ids.items()}
         return {name: len(frame) - frame.n_unique() for name, frame in frames.items() if not frame.is_unique().all()}

@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 from kb_pipeline.control.db.dump import dump_tables, load_tables
 from kb_pipeline.control.db.engine import Database, open_engine
-from kb_pipeline.control.db.models import Base, HostClock, Kb, Lease, Plan, Refresh
+from kb_pipeline.control.db.models import Base, HostState, Kb, Lease, Plan, Refresh
 from kb_pipeline.control.db.schema_revision import HEAD
 from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.control.tenancy import audit
@@ -97,7 +97,7 @@ def test_every_table_comes_back_also_on_the_other_kind_of_database(
         session.add_all([row(model, tenant) for model in MODELS for tenant in ("acme", "globex")])
         session.add_all(
             [
-                HostClock(host="x.example"),
+                HostState(host="x.example"),
                 Plan(name="gold", limits={"documents": 3}, updated_at=row(Kb, "a").created_at),
             ]
         )

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from kb_pipeline.control.coordination import leases
 from kb_pipeline.control.coordination.leases import acquire_lease, release_lease
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import HostGuest, Kb, Lease, RetiredKey, Tenant
+from kb_pipeline.control.db.models import HostClient, Kb, Lease, RetiredKey, Tenant
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.metering import daily_quotas
 from kb_pipeline.control.metering.ledger import PageLedger
@@ -37,8 +37,8 @@ from kb_pipeline.errors import (
 from kb_pipeline.fetch.web.crawl.journal import PagesUsed
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations import delete as operations_delete
-from kb_pipeline.operations.delete import Leaving, delete_kb, delete_tenant, remove_due
-from kb_pipeline.operations.refresh import open_workspace
+from kb_pipeline.operations.delete import DeletionTarget, delete_kb, delete_tenant, remove_due
+from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline_tests.control.db.test_isolation import MODELS, row
@@ -53,16 +53,16 @@ CANARY = "zanzibarite"
 class NoHistory:
     """Of a home on which Dagster never ran."""
 
-    def stop(self, leaving: Leaving, wait_s: float) -> None:
+    def stop(self, leaving: DeletionTarget, wait_s: float) -> None:
         pass
 
-    def run_ids(self, leaving: Leaving) -> list[str]:
+    def run_ids(self, leaving: DeletionTarget) -> list[str]:
         return []
 
-    def count(self, leaving: Leaving) -> dict[str, int]:
+    def count(self, leaving: DeletionTarget) -> dict[str, int]:
         return {}
 
-    def remove(self, leaving: Leaving) -> None:
+    def remove(self, leaving: DeletionTarget) -> None:
         pass
 
 
@@ -84,7 +84,7 @@ def fill(db: Database) -> None:
     with db.write_all() as session:
         session.add_all([row(model, tenant) for model in MODELS for tenant in ("acme", "globex")])
         for guest in ("acme", "globex"):
-            session.add(HostGuest(host="site.example", guest=f"run-{guest} site", tenant=guest))
+            session.add(HostClient(host="site.example", guest=f"run-{guest} site", tenant=guest))
         for tenant in session.scalars(select(Tenant)):
             tenant.status = "active"
         for lease in session.scalars(select(Lease)):
@@ -101,7 +101,7 @@ def rows_of(db: Database, tenant: str) -> dict[str, int]:
     with db.read_all() as session:
         return {
             model.__tablename__: len(session.scalars(select(model).where(model.tenant == tenant)).all())
-            for model in (*MODELS, HostGuest)
+            for model in (*MODELS, HostClient)
         }
 
 
@@ -242,7 +242,7 @@ def test_what_is_half_removed_is_neither_resumed_nor_made_anew(
     db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(NoHistory):
-        def remove(self, leaving: Leaving) -> None:
+        def remove(self, leaving: DeletionTarget) -> None:
             raise OSError("disk on fire")
 
     apply(db, DOCS)
@@ -261,7 +261,7 @@ def test_what_is_half_removed_is_neither_resumed_nor_made_anew(
     for refused in attempts:
         with pytest.raises(RemovalBegun, match="cannot be taken back"):
             refused()
-    with pytest.raises(UnknownKb), open_workspace(settings, db, THEIRS, "run"):
+    with pytest.raises(UnknownKb), open_refresh_run(settings, db, THEIRS, "run"):
         pass
     assert [receipt["key"] for receipt in remove_due(settings, db, NoHistory())] == ["acme", "globex/docs"]
 

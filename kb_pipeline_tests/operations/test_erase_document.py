@@ -319,10 +319,10 @@ def test_texts_that_another_kb_of_the_tenant_has_keep_their_vectors(home: Home, 
     home.apply(site, OTHER_KB)
     assert home.refresh(OTHER_KB).status == "ready"
     theirs = home.store(OTHER_KB)
-    used = set(theirs.tables.open("chunks").narrow(["text_hash"])["text_hash"])
+    used = set(theirs.tables.open("chunks").read_columns(["text_hash"])["text_hash"])
     erase(home, site)
     (name,) = theirs.vectors.names("model_")
-    assert used <= set(theirs.vectors.open(name).narrow(["text_hash"])["text_hash"])
+    assert used <= set(theirs.vectors.open(name).read_columns(["text_hash"])["text_hash"])
     assert home.refresh(OTHER_KB).ended == ("unchanged", 1)
     assert "/secret" in shown(home, OTHER_KB)
     gone = erase(home, site, key=OTHER_KB)

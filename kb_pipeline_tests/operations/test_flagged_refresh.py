@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kb_pipeline.control.flags.overrides import EVERYBODY, Scope, set_variant
-from kb_pipeline.operations.refresh import open_workspace
+from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.operations.replay import replay_document
 from kb_pipeline.store.lance_table import DOCUMENTS
 from kb_pipeline_tests.databases import copy_home
@@ -69,7 +69,7 @@ def home(first: Path, tmp_path: Path, models_dir: Path, site: Site) -> Home:
 
 
 def article(home: Home) -> str:
-    rows = home.store().tables.open(DOCUMENTS).narrow(["key", "markdown"]).iter_rows(named=True)
+    rows = home.store().tables.open(DOCUMENTS).read_columns(["key", "markdown"]).iter_rows(named=True)
     (found,) = (str(row["markdown"]) for row in rows if row["key"].endswith("/pears"))
     return found
 
@@ -122,10 +122,10 @@ def test_sections_apart_are_chunked_anew_and_nothing_is_cleaned(home: Home, site
 
 
 def test_a_flag_that_is_turned_amid_a_run_waits_for_the_next_one(home: Home, site: Site) -> None:
-    with open_workspace(home.settings, home.db, KEY, "one-run") as kb:
+    with open_refresh_run(home.settings, home.db, KEY, "one-run") as kb:
         kb.fetch()
     set_variant(home.db, "clean-focus", "recall", EVERYBODY, "ann")
-    with open_workspace(home.settings, home.db, KEY, "one-run") as kb:
+    with open_refresh_run(home.settings, home.db, KEY, "one-run") as kb:
         kb.clean()
         kb.end_part(["documents"])
     assert home.last().cleaned == 0

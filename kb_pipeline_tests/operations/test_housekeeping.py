@@ -50,7 +50,7 @@ class PublishedMeadow:
         write_durably(path, json.dumps(manifest).encode())
         lease = leases.acquire_lease(self.db, self.key, "run")
         number = versions.reserve_version(self.db, lease, "run")
-        versions.settle_version(self.db, lease, number, "candidate" if status == "published" else status, manifest)
+        versions.record_verdict(self.db, lease, number, "candidate" if status == "published" else status, manifest)
         if status == "published":
             versions.publish_version(self.db, lease, number)
         return number
@@ -97,7 +97,7 @@ def test_a_pruned_version_gets_no_new_reader_but_those_it_has_may_go_on(kb: Publ
         versions.manifest_as_of(kb.db, kb.key, "1")
     kb.tidy()
     assert kb.is_readable(1)
-    assert set(opened.narrow(["text"])["text"]) == set(texts_of(range(8), 1).values())
+    assert set(opened.read_columns(["text"])["text"]) == set(texts_of(range(8), 1).values())
     pruned_at = datetime.fromisoformat(versions.get_manifest(kb.db, kb.key, 1)["pruned_at"])
     assert timedelta(0) <= datetime.now(UTC) - pruned_at < timedelta(minutes=1)
     assert kb.tidy(grace=NOW) > 0

@@ -327,7 +327,7 @@ def test_a_redirect_to_a_login_keeps_the_document_and_hides_no_change(home: Home
     refreshed = home.refresh()
     assert refreshed.ended == ("ready", 2), refreshed.message
     assert set(home.keys()) == {"/", "/login", *(f"/{fruit}" for fruit in FRUITS)}
-    pages = home.store().tables.open("pages").narrow(["key", "last_modified"])
+    pages = home.store().tables.open("pages").read_columns(["key", "last_modified"])
     kept = {key: at for key, at in pages.iter_rows() if key.endswith(FRUITS)}
     assert set(kept.values()) == {None}, "what the redirect says of itself is nothing about the page"
     site.redirects, site.headers = {}, dict
@@ -381,7 +381,7 @@ def test_two_homes_build_the_same_version_of_the_same_site(home: Home, site: Sit
     other.apply(site)
     assert other.refresh().ended == ("ready", 1)
     documents = [
-        set(each.store().tables.open(DOCUMENTS).narrow(["document_id"])["document_id"]) for each in (home, other)
+        set(each.store().tables.open(DOCUMENTS).read_columns(["document_id"])["document_id"]) for each in (home, other)
     ]
     assert documents[0] == documents[1]
     assert home.chunk_ids() == other.chunk_ids()

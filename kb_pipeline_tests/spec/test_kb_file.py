@@ -125,7 +125,7 @@ def test_values_of_variables_are_hidden_however_a_url_spells_them() -> None:
     spec = parse_spec(yaml, "kb.yaml", {"TOKEN": "s3cr3t/+ü x", "N": "7"})
     said = {"at": ["https://x.example/?t=s3cr3t/+ü x&n=7", "?t=s3cr3t%2F%2b%C3%BC%20x", "s3cr3t%2F+%C3%BC+x", 7]}
     # What is as short as 7 stands everywhere by chance.
-    assert spec.hide(said) == {"at": ["https://x.example/?t=${TOKEN}&n=7", "?t=${TOKEN}", "${TOKEN}", 7]}
+    assert spec.redact(said) == {"at": ["https://x.example/?t=${TOKEN}&n=7", "?t=${TOKEN}", "${TOKEN}", 7]}
 
 
 def test_variables_are_asked_for_of_the_files_tenant_and_only_if_it_names_any(tmp_path: Path) -> None:

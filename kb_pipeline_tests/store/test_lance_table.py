@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from kb_pipeline.errors import DamagedStore, LeaseLost
-from kb_pipeline.store.compaction import Piece, pieces_to_rewrite
-from kb_pipeline.store.lance_table import LanceFolder, LanceTable, sql_in
+from kb_pipeline.store.compaction import DataFile, pieces_to_rewrite
+from kb_pipeline.store.lance_table import LanceDatabase, LanceTable, sql_in
 
 SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("group", pa.string()), pa.field("n", pa.int64())])
 
@@ -23,13 +23,13 @@ def rows(*ids: str, group: str = "a") -> pa.Table:
 
 @pytest.fixture
 def table(tmp_path: Path) -> LanceTable:
-    return LanceFolder(tmp_path).open_or_create("t", SCHEMA)
+    return LanceDatabase(tmp_path).open_or_create("t", SCHEMA)
 
 
 def test_rows_are_taken_in_the_order_asked_for(table: LanceTable) -> None:
     for start in range(0, 400, 100):
         table.append(rows(*(f"{n:04}" for n in range(start, start + 100))).to_batches())
-    frame = table.narrow(["id"], row_ids=True)
+    frame = table.read_columns(["id"], row_ids=True)
     wanted = random.Random(7).sample(frame.rows(), 150)
     taken = [i for part in table.take([row_id for _, row_id in wanted], ["id"], 64) for i in part["id"].to_pylist()]
     assert taken == [i for i, _ in wanted]
@@ -43,7 +43,7 @@ def test_a_filter_quotes_what_it_is_given() -> None:
 def test_hostile_values_delete_only_themselves(table: LanceTable, value: str) -> None:
     table.append(rows(value, "other").to_batches())
     table.delete("id", [value])
-    assert table.narrow(["id"])["id"].to_list() == ["other"]
+    assert table.read_columns(["id"])["id"].to_list() == ["other"]
 
 
 def test_replacing_a_group_is_one_commit_and_touches_no_other_group(table: LanceTable) -> None:
@@ -52,13 +52,13 @@ def test_replacing_a_group_is_one_commit_and_touches_no_other_group(table: Lance
     before = table.version
     table.replace_group("id", rows("a2", "a3"), "group", ["a"])
     assert table.version == before + 1
-    assert sorted(table.narrow(["id"])["id"].to_list()) == ["a2", "a3", "b1"]
+    assert sorted(table.read_columns(["id"])["id"].to_list()) == ["a2", "a3", "b1"]
 
 
 def test_a_part_of_the_columns_updates_and_inserts_nothing(table: LanceTable) -> None:
     table.append(rows("a", "b").to_batches())
     table.upsert("id", pa.table({"id": ["b", "new"], "n": pa.array([7, 7], pa.int64())}))
-    assert sorted(table.narrow(["id", "group", "n"]).rows()) == [("a", "a", 1), ("b", "a", 7)]
+    assert sorted(table.read_columns(["id", "group", "n"]).rows()) == [("a", "a", 1), ("b", "a", 7)]
 
 
 def test_a_table_that_cannot_be_opened_says_which(tmp_path: Path, table: LanceTable) -> None:
@@ -66,12 +66,12 @@ def test_a_table_that_cannot_be_opened_says_which(tmp_path: Path, table: LanceTa
     for manifest in table.path.glob("_versions/*"):
         manifest.write_bytes(b"")
     with pytest.raises(DamagedStore, match="table t in"):
-        LanceFolder(tmp_path).open("t")
+        LanceDatabase(tmp_path).open("t")
 
 
 def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
     old = pa.schema([pa.field("id", pa.string(), nullable=False)])
-    folder = LanceFolder(tmp_path)
+    folder = LanceDatabase(tmp_path)
     folder.open_or_create("things", old).append(pa.table({"id": ["a"]}, schema=old).to_batches())
     grown = folder.open_or_create("things", pa.schema([*old, ("seen", pa.timestamp("us", tz="UTC"))]))
     assert grown.head(["id", "seen"], 5) == [{"id": "a", "seen": None}]
@@ -80,33 +80,33 @@ def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(tmp_path: 
 
 def test_a_restored_table_has_the_rows_of_that_version_again(tmp_path: Path) -> None:
     schema = pa.schema([pa.field("id", pa.string(), nullable=False)])
-    table = LanceFolder(tmp_path).open_or_create("things", schema)
+    table = LanceDatabase(tmp_path).open_or_create("things", schema)
     table.append(pa.table({"id": ["a", "b"]}, schema=schema).to_batches())
     before = table.version
     table.delete("id", ["a"])
     table.restore(before)
     assert sorted(row["id"] for row in table.head(["id"], 5)) == ["a", "b"]
-    assert LanceFolder(tmp_path).open("things").count() == 2
+    assert LanceDatabase(tmp_path).open("things").count() == 2
 
 
 def test_a_writer_that_may_not_write_any_more_changes_nothing(tmp_path: Path) -> None:
     schema = pa.schema([pa.field("id", pa.string(), nullable=False)])
-    LanceFolder(tmp_path).open_or_create("things", schema)
+    LanceDatabase(tmp_path).open_or_create("things", schema)
 
     def refuse() -> None:
         raise LeaseLost("acme/docs", "run-1")
 
-    late = LanceFolder(tmp_path, refuse).open("things")
+    late = LanceDatabase(tmp_path, refuse).open("things")
     with pytest.raises(LeaseLost):
         late.append(pa.table({"id": ["a"]}, schema=schema).to_batches())
-    assert LanceFolder(tmp_path).open("things").count() == 0
+    assert LanceDatabase(tmp_path).open("things").count() == 0
 
 
 def test_a_table_added_at_once_lies_in_files_that_can_be_rewritten_alone(tmp_path: Path) -> None:
-    table = LanceFolder(tmp_path).open_or_create("index_x", SCHEMA)
+    table = LanceDatabase(tmp_path).open_or_create("index_x", SCHEMA)
     table.append_many(rows(*(f"{n:05}" for n in range(6400))).to_batches(), 6400)
     assert len(list(table.path.glob("data/*.lance"))) == 32
-    assert (table.count(), len(table.narrow(["id"]).unique())) == (6400, 6400)
+    assert (table.count(), len(table.read_columns(["id"]).unique())) == (6400, 6400)
 
 
 def test_optimizing_a_table_that_wastes_nothing_writes_nothing(table: LanceTable) -> None:
@@ -122,11 +122,11 @@ def test_optimizing_merges_small_commits_and_keeps_every_row(table: LanceTable) 
         table.append(rows(f"{n:02}").to_batches())
     table.optimize()
     assert len(table._dataset().get_fragments()) == 1
-    assert sorted(table.narrow(["id"])["id"]) == [f"{n:02}" for n in range(12)]
+    assert sorted(table.read_columns(["id"])["id"]) == [f"{n:02}" for n in range(12)]
 
 
-def piece(number: int, live: int, stored: int = 1_000_000) -> Piece:
-    return Piece(number, 100, stored, live)
+def piece(number: int, live: int, stored: int = 1_000_000) -> DataFile:
+    return DataFile(number, 100, stored, live)
 
 
 def test_garbage_below_its_limit_is_left_alone() -> None:
@@ -141,7 +141,7 @@ def test_the_most_wasteful_files_are_rewritten_first_and_only_a_few_at_once() ->
 
 
 def test_a_single_large_file_is_rewritten_in_pieces_once_it_wastes_too_much() -> None:
-    chosen, rows_per_piece = pieces_to_rewrite([Piece(0, 64_000, 100_000_000, 80_000_000)])
+    chosen, rows_per_piece = pieces_to_rewrite([DataFile(0, 64_000, 100_000_000, 80_000_000)])
     assert (chosen, rows_per_piece) == ({0}, 2000)
 
 
@@ -156,11 +156,11 @@ def test_small_files_are_merged_only_with_their_neighbours_and_only_when_many() 
 
 
 def test_writers_of_the_same_table_at_once_lose_no_row_and_never_fail(tmp_path: Path) -> None:
-    LanceFolder(tmp_path).open_or_create("t", SCHEMA)
+    LanceDatabase(tmp_path).open_or_create("t", SCHEMA)
     barrier = threading.Barrier(4)
 
     def write(writer: int) -> None:
-        table = LanceFolder(tmp_path).open("t")
+        table = LanceDatabase(tmp_path).open("t")
         barrier.wait()
         for n in range(12):
             table.append(rows(f"{writer}-{n}").to_batches())
@@ -169,19 +169,19 @@ def test_writers_of_the_same_table_at_once_lose_no_row_and_never_fail(tmp_path: 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(write, writer) for writer in range(4)]:
             done.result()
-    ids = LanceFolder(tmp_path).open("t").narrow(["id"])["id"].to_list()
+    ids = LanceDatabase(tmp_path).open("t").read_columns(["id"])["id"].to_list()
     assert sorted(ids) == sorted(f"{writer}-{n}" for writer in range(4) for n in range(12))
 
 
 def test_two_who_rewrite_the_same_files_at_once_both_go_on(table: LanceTable, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(8):
         table.append(rows(f"{n}").to_batches())
-    other = LanceFolder(table.path.parent).open("t")
+    other = LanceDatabase(table.path.parent).open("t")
     stale = table._dataset()
     monkeypatch.setattr(table, "_dataset", lambda: stale)
     other.optimize()
     table.optimize()
-    assert sorted(table.narrow(["id"])["id"]) == [f"{n}" for n in range(8)]
+    assert sorted(table.read_columns(["id"])["id"]) == [f"{n}" for n in range(8)]
 
 
 def test_other_errors_of_optimizing_are_not_hidden(table: LanceTable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_other_errors_of_optimizing_are_not_hidden(table: LanceTable, monkeypatc
 def test_a_dropped_table_is_gone_even_if_removing_its_files_was_cut_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = LanceFolder(tmp_path)
+    folder = LanceDatabase(tmp_path)
     folder.open_or_create("index_a", SCHEMA).append(rows("a").to_batches())
     folder.open_or_create("index_b", SCHEMA)
     monkeypatch.setattr("kb_pipeline.store.lance_table.shutil.rmtree", lambda *args, **options: None)

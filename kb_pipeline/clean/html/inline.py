@@ -23,7 +23,7 @@ _LINKABLE = frozenset({"http", "https", "mailto", "ftp"})
 
 
 class InlineWriter:
-    """Turns inline elements into Markdown and counts the links it writes."""
+    """HostScheduler inline elements into Markdown and counts the links it writes."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url

@@ -14,7 +14,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from kb_pipeline.control.db.engine import Database, clock
+from kb_pipeline.control.db.engine import Database, database_now
 from kb_pipeline.control.db.models import Lease
 from kb_pipeline.errors import LeaseHeld, LeaseLost
 from kb_pipeline.model import KbKey
@@ -79,14 +79,14 @@ def seize_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
             session.add(row)
         if row.owner != owner:
             row.owner, row.token = owner, row.token + 1
-        row.expires_at = clock(session) + LEASE_S
+        row.expires_at = database_now(session) + LEASE_S
         return HeldLease(key, owner, row.token)
 
 
 def _acquire(db: Database, key: KbKey, owner: str) -> HeldLease:
     with db.write(key.tenant) as session:
         row = session.get(Lease, (key.tenant, key.kb), with_for_update=True)
-        now = clock(session)
+        now = database_now(session)
         if row is None:
             row = Lease(tenant=key.tenant, kb=key.kb, owner="", token=0, expires_at=0.0)
             session.add(row)
@@ -102,7 +102,7 @@ def current_lease(db: Database, key: KbKey) -> Lease | None:
     """The lease that is in force, or None."""
     with db.read(key.tenant) as session:
         row = session.get(Lease, (key.tenant, key.kb))
-        return row if row is not None and row.expires_at > clock(session) else None
+        return row if row is not None and row.expires_at > database_now(session) else None
 
 
 def release_lease(db: Database, lease: HeldLease) -> None:
@@ -131,7 +131,7 @@ def check_lease(db: Database, lease: HeldLease) -> None:
     writes beside its heir.
     """
     with db.read(lease.key.tenant) as session:
-        row, now = session.get(Lease, (lease.key.tenant, lease.key.kb)), clock(session)
+        row, now = session.get(Lease, (lease.key.tenant, lease.key.kb)), database_now(session)
     is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
     if row is None or not is_ours or row.expires_at <= now:
         raise LeaseLost(lease.key, lease.owner)
@@ -151,4 +151,4 @@ def _keep(db: Database, lease: HeldLease, seconds: float | None) -> None:
         row = session.get(Lease, (lease.key.tenant, lease.key.kb), with_for_update=True)
         is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
         if row is not None and is_ours and row.expires_at > _RELEASED:
-            row.expires_at = _RELEASED if seconds is None else clock(session) + seconds
+            row.expires_at = _RELEASED if seconds is None else database_now(session) + seconds

@@ -90,14 +90,14 @@ class Database:
         self._hasty.dispose()
 
 
-def wait_for_others(session: Session, name: str) -> None:
+def advisory_lock(session: Session, name: str) -> None:
     """One transaction at a time gets beyond this with one name; on SQLite the writer is alone anyway."""
     connection = session.connection()
     if connection.dialect.name != "sqlite":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
 
 
-def clock(session: Session) -> float:
+def database_now(session: Session) -> float:
     """Unix time by the one clock that all writers of the database share."""
     connection = session.connection()
     if connection.dialect.name == "sqlite":

@@ -252,7 +252,7 @@ class RunRequest(OfKb, Base):
 
     __tablename__ = "run_requests"
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    wishes: Mapped[str] = mapped_column(String(64), default="")
+    options: Mapped[str] = mapped_column(String(64), default="")
     """Comma-separated: force, retry."""
     requested_by: Mapped[str] = mapped_column(String(200))
     requested_at: Mapped[datetime]
@@ -323,7 +323,7 @@ class Failure(OfKb, Base):
     last_seen: Mapped[datetime]
 
 
-class HostClock(Base):
+class HostState(Base):
     """What every run of this installation knows of a host; see fetch.web.turns. Times are Unix times."""
 
     __tablename__ = "host_clocks"
@@ -341,7 +341,7 @@ class HostClock(Base):
     crawl_delay_until: Mapped[float] = mapped_column(Float, default=0.0)
 
 
-class HostGuest(Base):
+class HostClient(Base):
     """A crawl that asks a host, and when its turns were."""
 
     __tablename__ = "host_guests"

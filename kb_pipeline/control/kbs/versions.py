@@ -38,7 +38,7 @@ def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
     return number
 
 
-def settle_version(db: Database, lease: HeldLease, number: int, status: str, manifest: dict[str, Any]) -> None:
+def record_verdict(db: Database, lease: HeldLease, number: int, status: str, manifest: dict[str, Any]) -> None:
     """Record what a candidate turned out to be: candidate, held or failed. Raises LeaseLost."""
     with db.write(lease.key.tenant) as session:
         verify_lease(session, lease)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from kb_pipeline.control.db.engine import clock, wait_for_others
+from kb_pipeline.control.db.engine import advisory_lock, database_now
 from kb_pipeline.control.db.models import Bucket
 from kb_pipeline.model import KbKey
 
@@ -21,7 +21,7 @@ PAGES, TOKENS = "pages_per_day", "embedding_tokens_per_day"
 
 def take(session: Session, key: KbKey, quota: str, wanted: int, limit: int | None) -> int:
     """Within a transaction of the tenant's: take so much of a quota, or what is left of it; returns how much."""
-    wait_for_others(session, f"kb {quota} {key.tenant}")
+    advisory_lock(session, f"kb {quota} {key.tenant}")
     taken = wanted if limit is None else max(0, min(wanted, limit - taken_today(session, quota)))
     mine = _of(session, key.tenant, key.kb, quota)
     mine.taken += taken
@@ -31,7 +31,7 @@ def take(session: Session, key: KbKey, quota: str, wanted: int, limit: int | Non
 
 def settle(session: Session, key: KbKey, quota: str, used: int) -> None:
     """Within a transaction: a KB has taken what it has used today, and nothing in advance."""
-    wait_for_others(session, f"kb {quota} {key.tenant}")
+    advisory_lock(session, f"kb {quota} {key.tenant}")
     _of(session, key.tenant, key.kb, quota).taken = used
     session.flush()
 
@@ -70,4 +70,4 @@ def _of(session: Session, tenant: str, kb: str, quota: str) -> Bucket:
 
 
 def _now(session: Session) -> datetime:
-    return datetime.fromtimestamp(clock(session), UTC)
+    return datetime.fromtimestamp(database_now(session), UTC)

@@ -104,7 +104,7 @@ class TokenLedger:
             session.get_one(Usage, (self._key.tenant, self._key.kb, f"embed/{unit}")).pending = None
 
 
-def settle_batches(db: Database, lease: HeldLease, store: KbStore) -> None:
+def reconcile_usage(db: Database, lease: HeldLease, store: KbStore) -> None:
     """Find out of each batch that a killed run left whether its vectors are stored: then it counts, else it never was.
 
     Raises:

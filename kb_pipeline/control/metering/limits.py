@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from kb_pipeline.control.db.engine import Database, clock
+from kb_pipeline.control.db.engine import Database, database_now
 from kb_pipeline.control.db.models import Kb, Lease, Version
 from kb_pipeline.control.metering import daily_quotas
-from kb_pipeline.control.tenancy.plans import Limits, limits_of, limits_of_anybody, limits_within
+from kb_pipeline.control.tenancy.plans import PlanLimits, limits_of, limits_of_anybody, limits_within
 from kb_pipeline.cron import shortest_gap
 from kb_pipeline.errors import QuotaExceeded
 from kb_pipeline.model import KbKey
@@ -23,7 +23,7 @@ from kb_pipeline.store.paths import KbPaths, folder_bytes
 DAILY = (daily_quotas.PAGES, daily_quotas.TOKENS)
 
 
-def check_spec(limits: Limits, spec: KbSpec) -> None:
+def check_spec(limits: PlanLimits, spec: KbSpec) -> None:
     """Whether a plan allows what a KB file asks for; raises QuotaExceeded."""
     tenant, model = spec.tenant, spec.embedding.model
     if limits.models is not None and model not in limits.models:
@@ -58,7 +58,7 @@ def check_run(settings: Settings, db: Database, spec: KbSpec) -> None:
                 raise QuotaExceeded(tenant, limits.plan, quota, taken, allowed, daily_quotas.renews_at(session))
 
 
-def _check_stock(settings: Settings, db: Database, key: KbKey, limits: Limits) -> None:
+def _check_stock(settings: Settings, db: Database, key: KbKey, limits: PlanLimits) -> None:
     # What is too big may only be refreshed if its file was changed: to be made smaller, maybe. It is counted again.
     count = 0 if _has_newer_file(db, key) else None
     for name in ("documents", "chunks"):
@@ -118,7 +118,7 @@ def list_quotas(settings: Settings, db: Database, tenant: str) -> Iterator[dict[
         renews_at = daily_quotas.renews_at(session).isoformat()
         used = {quota: daily_quotas.taken_today(session, quota) for quota in DAILY}
         used |= {name: sum(_live_counts(session, name).values()) for name in ("documents", "chunks")}
-        held = select(func.count()).select_from(Lease).where(Lease.expires_at > clock(session))
+        held = select(func.count()).select_from(Lease).where(Lease.expires_at > database_now(session))
         used |= {"storage": _storage(settings, tenant), "concurrent_runs": session.scalar(held) or 0}
     for name in (*DAILY, "documents", "chunks", "storage", "concurrent_runs"):
         allowed = getattr(limits, name)

@@ -19,7 +19,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import OperationalError
 
 from kb_pipeline.control.coordination.leases import revoke_leases
-from kb_pipeline.control.db.engine import Database, clock
+from kb_pipeline.control.db.engine import Database, database_now
 from kb_pipeline.control.db.models import Heartbeat
 from kb_pipeline.control.runs.refreshes import end_interrupted
 from kb_pipeline.processes import is_running, name_process, this_machine
@@ -98,12 +98,12 @@ def take_from_dead(db: Database, run_id: str) -> bool:
 def database_time(db: Database) -> float:
     """Unix time by the one clock that all machines share."""
     with db.read_all() as session:
-        return clock(session)
+        return database_now(session)
 
 
 def _begin(db: Database, run_id: str) -> None:
     with db.write_all() as session:
-        now = clock(session)
+        now = database_now(session)
         process = name_process(os.getpid())
         session.merge(Heartbeat(run_id=run_id, machine=this_machine(), process=process, beat_at=now))
 
@@ -114,7 +114,7 @@ def _beat(db: Database, run_id: str, stop: threading.Event, every_s: float) -> N
         is_last = stop.wait(every_s)
         try:
             with db.write_all(durably=False) as session:
-                now = clock(session)
+                now = database_now(session)
                 # Never anew: a worker that was given up stays so.
                 session.execute(update(Heartbeat).where(Heartbeat.run_id == run_id).values(beat_at=now))
         except OperationalError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.catalog import KbRecord
-from kb_pipeline.control.tenancy.plans import Limits, limits_of_anybody, list_limits
+from kb_pipeline.control.tenancy.plans import PlanLimits, limits_of_anybody, list_limits
 
 _RUNS_AT_ONCE = 2
 """Of a plan that does not say."""
@@ -17,7 +17,7 @@ _NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class QueueTerms:
+class QueuePolicy:
     """What a plan says about the runs of its tenants."""
 
     plan: str
@@ -42,17 +42,17 @@ def niceness(others: int) -> int:
     return _NICENESS if others else 0
 
 
-def terms_of(db: Database, tenant: str) -> QueueTerms:
+def terms_of(db: Database, tenant: str) -> QueuePolicy:
     """By the plan of a tenant; by the default one for a tenant that is not known (yet)."""
     return _terms(limits_of_anybody(db, tenant))
 
 
-def list_terms(db: Database) -> list[QueueTerms]:
+def list_terms(db: Database) -> list[QueuePolicy]:
     """Of every plan, the default one included."""
     return [_terms(limits) for limits in list_limits(db)]
 
 
-def in_turn(kbs: Iterable[KbRecord]) -> list[KbRecord]:
+def round_robin(kbs: Iterable[KbRecord]) -> list[KbRecord]:
     """One KB of each tenant, then a second one of each, and so on, a tenant's own by name.
 
     Where there is no room for all, all tenants have some.
@@ -65,5 +65,5 @@ def in_turn(kbs: Iterable[KbRecord]) -> list[KbRecord]:
     return [kb for _, kb in sorted(turns, key=lambda turn: turn[0])]
 
 
-def _terms(limits: Limits) -> QueueTerms:
-    return QueueTerms(limits.plan, limits.concurrent_runs or _RUNS_AT_ONCE, limits.priority)
+def _terms(limits: PlanLimits) -> QueuePolicy:
+    return QueuePolicy(limits.plan, limits.concurrent_runs or _RUNS_AT_ONCE, limits.priority)

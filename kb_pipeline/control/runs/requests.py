@@ -26,10 +26,10 @@ class WaitingRequest:
 
     key: KbKey
     id: str
-    wishes: tuple[str, ...]
+    options: tuple[str, ...]
 
 
-def request_run(db: Database, key: KbKey, wishes: Iterable[str], actor: str) -> dict[str, Any]:
+def request_run(db: Database, key: KbKey, options: Iterable[str], actor: str) -> dict[str, Any]:
     """Ask for a refresh; while one with the same wishes waits, that is the one.
 
     Returns:
@@ -40,15 +40,15 @@ def request_run(db: Database, key: KbKey, wishes: Iterable[str], actor: str) -> 
         UnknownKb: there is no such KB.
     """
     require_active(db, key.tenant)
-    wished = ",".join(sorted(wishes))
+    wished = ",".join(sorted(options))
     with db.write(key.tenant) as session:
         if session.get(Kb, (key.tenant, key.kb), with_for_update=True) is None:  # whoever asks at the same time waits
             raise UnknownKb(key)
-        waiting = _of_kb(key).where(RunRequest.run_id.is_(None), RunRequest.wishes == wished)
+        waiting = _of_kb(key).where(RunRequest.run_id.is_(None), RunRequest.options == wished)
         row = session.scalars(waiting).first()
         if row is None:
             row = RunRequest(
-                tenant=key.tenant, kb=key.kb, id=uuid.uuid4().hex, wishes=wished, requested_by=actor[:200],
+                tenant=key.tenant, kb=key.kb, id=uuid.uuid4().hex, options=wished, requested_by=actor[:200],
                 requested_at=datetime.now(UTC),
             )  # fmt: skip
             session.add(row)
@@ -92,7 +92,7 @@ def _of_kb(key: KbKey) -> Any:  # noqa: ANN401 - SQLAlchemy's generic select
 
 
 def _wishes(row: RunRequest) -> tuple[str, ...]:
-    return tuple(filter(None, row.wishes.split(",")))
+    return tuple(filter(None, row.options.split(",")))
 
 
 def _described(row: RunRequest) -> dict[str, Any]:

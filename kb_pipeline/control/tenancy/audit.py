@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from kb_pipeline.control.db.engine import Database, wait_for_others
+from kb_pipeline.control.db.engine import Database, advisory_lock
 from kb_pipeline.control.db.models import AuditEntry
 
 INSTALLATION = ""
@@ -57,7 +57,7 @@ def record(
         before: what the change replaces; None when it is new. Never a secret.
         after: what it is now; None when it is gone.
     """
-    wait_for_others(session, f"kb audit {tenant}")
+    advisory_lock(session, f"kb audit {tenant}")
     newest = select(AuditEntry).where(AuditEntry.tenant == tenant).order_by(AuditEntry.number.desc()).limit(1)
     last = session.scalars(newest).first()
     entry = AuditEntry(

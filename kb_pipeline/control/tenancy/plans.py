@@ -22,7 +22,7 @@ Action = Literal["created", "updated", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PlanLimits:
     """What the tenants of a plan may use; None is unlimited."""
 
     plan: str = DEFAULT_PLAN
@@ -92,13 +92,13 @@ def require_plan(session: Session, name: str) -> None:
         raise UnknownPlan(name)
 
 
-def limits_of(db: Database, tenant: str) -> Limits:
+def limits_of(db: Database, tenant: str) -> PlanLimits:
     """What a tenant may use; raises UnknownTenant."""
     with db.read(tenant) as session:
         return limits_within(session, tenant)
 
 
-def limits_of_anybody(db: Database, tenant: str) -> Limits:
+def limits_of_anybody(db: Database, tenant: str) -> PlanLimits:
     """What a tenant may use, who may be yet to be made."""
     try:
         return limits_of(db, tenant)
@@ -106,24 +106,24 @@ def limits_of_anybody(db: Database, tenant: str) -> Limits:
         return next(limits for limits in list_limits(db) if limits.plan == DEFAULT_PLAN)
 
 
-def list_limits(db: Database) -> list[Limits]:
+def list_limits(db: Database) -> list[PlanLimits]:
     """Of every plan, the default one included, by name."""
     with db.read_all() as session:
         found = {row.name: _limits(row) for row in session.scalars(select(Plan))}
-    return [limits for _, limits in sorted(({DEFAULT_PLAN: Limits()} | found).items())]
+    return [limits for _, limits in sorted(({DEFAULT_PLAN: PlanLimits()} | found).items())]
 
 
-def limits_within(session: Session, tenant: str) -> Limits:
+def limits_within(session: Session, tenant: str) -> PlanLimits:
     """The same, within a transaction of the tenant's."""
     owner = session.get(Tenant, tenant)
     if owner is None:
         raise UnknownTenant(tenant)
     row = session.get(Plan, owner.plan)
-    return Limits(owner.plan) if row is None else _limits(row)
+    return PlanLimits(owner.plan) if row is None else _limits(row)
 
 
-def _limits(row: Plan) -> Limits:
+def _limits(row: Plan) -> PlanLimits:
     given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in row.limits.items()}
     if "shortest_interval" in given:
         given["shortest_interval_s"] = given.pop("shortest_interval")
-    return Limits(row.name, prices=row.prices, **given)
+    return PlanLimits(row.name, prices=row.prices, **given)

@@ -14,7 +14,7 @@ AUTO, OFF = "auto", "off"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CrawlLimits:
     """How much of a site is too much; what goes beyond has a reason code of its own."""
 
     links_per_page: int = 10_000
@@ -68,7 +68,7 @@ class CrawlRules:
     """Longest time for the scripts of one page, with all that they fetch."""
     browser: str = ""
     """The executable of Chromium, where pages are rendered."""
-    limits: Limits = Limits()
+    limits: CrawlLimits = CrawlLimits()
     erased: tuple[str, ...] = ()
     """Ids (model.document_id) of documents that must never be fetched again."""
 
@@ -80,7 +80,7 @@ class CrawlRules:
     def from_json(cls, fields: Mapping[str, Any]) -> CrawlRules:
         """The inverse of as_json."""
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-        return cls(**{**given, "limits": Limits(**given["limits"])})
+        return cls(**{**given, "limits": CrawlLimits(**given["limits"])})
 
     def fingerprint(self) -> str:
         """Changes when any rule does."""

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.orm import Session, aliased
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import SHARED, Base, HostGuest, Kb, OfTenant, UtcDateTime, Version
+from kb_pipeline.control.db.models import SHARED, Base, HostClient, Kb, OfTenant, UtcDateTime, Version
 from kb_pipeline.errors import OutOfTenant
 
 TENANTS = ("acme", "globex")
@@ -57,7 +57,7 @@ def test_every_table_that_names_a_tenant_is_a_tenants() -> None:
     assert len(MODELS) >= 10
     named = {mapper.class_ for mapper in Base.registry.mappers if "tenant" in mapper.columns}
     # Whoever asks a host has to be told apart from the others who do: that is the operator's knowledge.
-    assert named - set(MODELS) == {HostGuest}
+    assert named - set(MODELS) == {HostClient}
 
 
 def test_nothing_of_another_tenant_is_read(both: Database) -> None:

@@ -84,7 +84,7 @@ def test_there_is_no_way_back_to_the_live_version_or_to_none(
 def test_only_a_version_whose_data_is_kept_can_become_live_again(published: Database, status: str) -> None:
     lease = leases.acquire_lease(published, ACME, "run-5")
     number = versions.reserve_version(published, lease, "run-5")
-    versions.settle_version(published, lease, number, status, {"version": number})
+    versions.record_verdict(published, lease, number, status, {"version": number})
     with pytest.raises(UnknownVersion):
         versions.roll_back(published, lease, number, "tester")
 
@@ -101,7 +101,7 @@ def test_a_late_writer_rolls_nothing_back(published: Database) -> None:
 def test_a_held_version_is_published_only_where_it_is_asked_for_as_such(published: Database) -> None:
     lease = leases.acquire_lease(published, ACME, "run-5")
     number = versions.reserve_version(published, lease, "run-5")
-    versions.settle_version(published, lease, number, "held", {"version": number})
+    versions.record_verdict(published, lease, number, "held", {"version": number})
     versions.publish_version(published, lease, number, "held")
     assert versions.live_manifest(published, ACME)["version"] == number
 

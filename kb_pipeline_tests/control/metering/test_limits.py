@@ -22,7 +22,7 @@ from kb_pipeline.control.tenancy.tenants import create_tenant
 from kb_pipeline.errors import InvalidKey, LeaseLost, QuotaExceeded, UsageError
 from kb_pipeline.fetch.web.crawl.journal import PagesUsed
 from kb_pipeline.model import EmbeddingModel, KbKey
-from kb_pipeline.operations.refresh import open_workspace
+from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.spec.plan_file import PlanSpec
 from kb_pipeline_tests.operations.home import KEY, MODEL, Home, quick_refreshes
 from kb_pipeline_tests.site import Site
@@ -210,7 +210,7 @@ def test_texts_beyond_the_quota_of_tokens_are_embedded_the_next_day(home: Home, 
         if last.status != "snoozed":
             break
     assert last.ended == ("ready", 1)
-    whole = int(home.store().tables.open("chunks").narrow(["tokens"])["tokens"].sum())
+    whole = int(home.store().tables.open("chunks").read_columns(["tokens"])["tokens"].sum())
     assert used(home, "embed", "tokens") == whole
     assert used(home, "embed", "cost") == pytest.approx(whole * 0.5 / 1_000_000, abs=1e-5)
 
@@ -240,7 +240,7 @@ def test_what_a_plan_does_not_allow_is_refused_at_the_start(home: Home, site: Si
     ):
         limit(home.db, **given)
         before = site.asked.total()
-        with pytest.raises(QuotaExceeded) as refused, open_workspace(home.settings, home.db, KEY, "run"):
+        with pytest.raises(QuotaExceeded) as refused, open_refresh_run(home.settings, home.db, KEY, "run"):
             pass
         assert told in str(refused.value)
         assert (home.last().status, site.asked.total()) == ("failed", before)

@@ -28,7 +28,7 @@ def test_who_asks_again_while_a_request_waits_has_asked_already(db: Database) ->
     assert forced["request"] != first["request"]
     asked = [first["request"], forced["request"]]
     assert [each["request"] for each in describe_kb(db, KEY)["requested"]] == asked
-    assert [(each.id, each.wishes) for each in list_waiting(db, 10)] == [(asked[0], ()), (asked[1], ("force",))]
+    assert [(each.id, each.options) for each in list_waiting(db, 10)] == [(asked[0], ()), (asked[1], ("force",))]
     assert [each.id for each in list_waiting(db, 1)] == asked[:1]
 
 

@@ -30,7 +30,7 @@ def apply(db: Database, key: KbKey, delay_s: int, actor: str = "ann") -> None:
 def publish(db: Database, key: KbKey, run_id: str) -> None:
     lease = leases.acquire_lease(db, key, run_id)
     number = versions.reserve_version(db, lease, run_id)
-    versions.settle_version(db, lease, number, "candidate", {"version": number, "counts": {}})
+    versions.record_verdict(db, lease, number, "candidate", {"version": number, "counts": {}})
     versions.publish_version(db, lease, number)
     leases.release_lease(db, lease)
 

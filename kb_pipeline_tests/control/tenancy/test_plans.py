@@ -8,7 +8,7 @@ import pytest
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.tenancy import audit
-from kb_pipeline.control.tenancy.plans import Limits, apply_plans, limits_of, list_plans, show_plan
+from kb_pipeline.control.tenancy.plans import PlanLimits, apply_plans, limits_of, list_plans, show_plan
 from kb_pipeline.control.tenancy.tenants import create_tenant, get_tenant, set_plan
 from kb_pipeline.errors import InvalidSpec, UnknownPlan, UnknownTenant
 from kb_pipeline.spec.plan_file import PlanSpec, load_plan
@@ -36,7 +36,7 @@ def test_a_plan_is_what_its_file_says_and_nothing_else_is_limited(db: Database, 
     assert apply_plans(db, [gold], "tester") == [("gold", "created")]
     assert apply_plans(db, [gold], "tester") == [("gold", "unchanged")]
     create_tenant(db, "acme", "gold", "tester")
-    assert limits_of(db, "acme") == Limits(
+    assert limits_of(db, "acme") == PlanLimits(
         "gold", concurrent_runs=3, pages_per_day=1000, storage=20_000_000_000, priority=5,
         models=("all-MiniLM-L6-v2",), shortest_interval_s=3600.0, prices={"all-MiniLM-L6-v2": 0.02},
     )  # fmt: skip
@@ -45,9 +45,9 @@ def test_a_plan_is_what_its_file_says_and_nothing_else_is_limited(db: Database, 
 
 def test_the_default_plan_is_unlimited_until_a_file_says_otherwise(db: Database, tmp_path: Path) -> None:
     create_tenant(db, "acme", "default", "tester")
-    assert limits_of(db, "acme") == Limits()
+    assert limits_of(db, "acme") == PlanLimits()
     apply_plans(db, [plan_of(tmp_path, "{plan: default, limits: {documents: 10}}")], "tester")
-    assert limits_of(db, "acme") == Limits(documents=10)
+    assert limits_of(db, "acme") == PlanLimits(documents=10)
 
 
 def test_a_plan_that_does_not_exist_is_given_to_nobody(db: Database) -> None:

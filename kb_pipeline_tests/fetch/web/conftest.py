@@ -14,7 +14,7 @@ import pytest
 from kb_pipeline.fetch.web.crawl.journal import read_outcomes, read_rows
 from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS
 from kb_pipeline.fetch.web.crawl.process import crawl
-from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, Limits
+from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlLimits, CrawlRules, CrawlSummary
 from kb_pipeline.host_scheduler import UnsharedTurns
 from kb_pipeline_tests.fetch.web.site import Site, running_site
 
@@ -101,9 +101,9 @@ class Crawler:
         return Crawled(self.journal, summary)
 
     @staticmethod
-    def limits(**changes: int) -> Limits:
+    def limits(**changes: int) -> CrawlLimits:
         """The limits of a crawl, some of them changed."""
-        return Limits(**changes)
+        return CrawlLimits(**changes)
 
     def forget(self) -> None:
         """Begin anew with the next crawl; what is remembered of the sites stays."""

@@ -32,7 +32,7 @@ class Hit:
     headers: Mapping[str, str]
 
 
-Answer = Page | Callable[[Hit, int], Page]
+Response = Page | Callable[[Hit, int], Page]
 
 
 class _Server(ThreadingHTTPServer):
@@ -44,7 +44,7 @@ class Site:
     """Pages by path; anything else is a 404. `robots.txt` is a 404 until a test sets it."""
 
     def __init__(self, address: str = "127.0.0.1") -> None:
-        self.pages: dict[str, Answer] = {}
+        self.pages: dict[str, Response] = {}
         self.hits: list[Hit] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()

@@ -18,7 +18,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from kb_pipeline.fetch.web.crawl.robots_cache import RobotsFiles
-from kb_pipeline.fetch.web.http.client import Answer, Get, NoAnswer, PoliteClient
+from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient
+from kb_pipeline.fetch.web.http.client import Request as HttpRequest
+from kb_pipeline.fetch.web.http.client import Response as HttpResponse
 from kb_pipeline.fetch.web.politeness.host_throttle import Stopped
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.urls import canonical_url
@@ -76,12 +78,12 @@ class Renderer:
             await self._playwright.stop()
 
     async def render(self, url: str, body: bytes, content_type: str) -> str:
-        """The HTML of a page that was fetched already, as its scripts leave it; raises NoAnswer or Stopped."""
+        """The HTML of a page that was fetched already, as its scripts leave it; raises FetchError or Stopped."""
         async with self._room:
             kills = self._kills
             try:
                 return await self._render(_PageVisit(self, url, body, content_type))
-            except NoAnswer as failure:
+            except FetchError as failure:
                 if failure.reason == "render_timeout" or kills == self._kills:
                     raise
         # The browser was killed under it, for what this page or a neighbour did: alone, it answers for itself.
@@ -99,20 +101,20 @@ class Renderer:
                     return await asyncio.wait_for(visit.run(page), timeout_s)
                 except TimeoutError:
                     await self._kill()  # a page that never comes to rest may hold its closing up too
-                    raise NoAnswer("render_timeout", f"not done within {timeout_s:g} s") from None
+                    raise FetchError("render_timeout", f"not done within {timeout_s:g} s") from None
                 finally:
                     watch.cancel()
         except Error as error:
             if visit.stopped:
                 raise Stopped from None
             reason = "render_memory" if visit.is_too_large else "render_failed"
-            raise NoAnswer(reason, str(error).splitlines()[0][:300]) from error
+            raise FetchError(reason, str(error).splitlines()[0][:300]) from error
 
-    async def answer(self, request: Request) -> Answer:
-        """What a page's request gets; raises NoAnswer or Stopped."""
+    async def answer(self, request: Request) -> HttpResponse:
+        """What a page's request gets; raises FetchError or Stopped."""
         url = canonical_url(request.url)
         if url is None or request.method != "GET":
-            raise NoAnswer("invalid_url", f"{request.method} {request.url[:200]}")
+            raise FetchError("invalid_url", f"{request.method} {request.url[:200]}")
         is_script = request.resource_type == "script"
         if is_script and (cached := self._cache.get(url)) is not None:
             return cached
@@ -122,18 +124,18 @@ class Renderer:
             self._cache.put(url, answer)
         return answer
 
-    async def _follow(self, url: str, headers: Mapping[str, str]) -> Answer:
+    async def _follow(self, url: str, headers: Mapping[str, str]) -> HttpResponse:
         for _ in range(_MAX_REDIRECTS + 1):
             if (refusal := await self._robots.refusal(url)) is not None:
-                raise NoAnswer(refusal.reason, refusal.message)
-            answer = await self._client.get(Get(url, headers))
+                raise FetchError(refusal.reason, refusal.message)
+            answer = await self._client.get(HttpRequest(url, headers))
             if answer.status not in _REDIRECTS:
                 return answer
             target = canonical_url(answer.headers.get("location", ""), url)
             if target is None:
-                raise NoAnswer("invalid_url", f"{url} redirects nowhere")
+                raise FetchError("invalid_url", f"{url} redirects nowhere")
             url = target
-        raise NoAnswer("redirect_loop", f"more than {_MAX_REDIRECTS} redirects")
+        raise FetchError("redirect_loop", f"more than {_MAX_REDIRECTS} redirects")
 
     # -- the browser
 
@@ -250,7 +252,7 @@ class _PageVisit:
             answer = await self.renderer.answer(request)
             passed_on = {name: value for name, value in answer.headers.items() if name not in _NOT_PASSED_ON}
             await route.fulfill(status=answer.status, headers=passed_on, body=answer.body)
-        except (NoAnswer, Stopped) as error:
+        except (FetchError, Stopped) as error:
             self.stopped |= isinstance(error, Stopped)
             await route.abort("failed")
         finally:
@@ -271,15 +273,15 @@ class _Cache:
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
-        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._answers: OrderedDict[str, HttpResponse] = OrderedDict()
 
-    def get(self, url: str) -> Answer | None:
+    def get(self, url: str) -> HttpResponse | None:
         """The answer to an earlier request."""
         if url in self._answers:
             self._answers.move_to_end(url)
         return self._answers.get(url)
 
-    def put(self, url: str, answer: Answer) -> None:
+    def put(self, url: str, answer: HttpResponse) -> None:
         """Keep an answer; those not asked for longest go."""
         if url in self._answers:
             return

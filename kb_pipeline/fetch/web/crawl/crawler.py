@@ -15,17 +15,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.fetch.web.crawl import outcomes
-from kb_pipeline.fetch.web.crawl.fetch_page import Visited, Visitor
-from kb_pipeline.fetch.web.crawl.frontier import Visit
+from kb_pipeline.fetch.web.crawl.fetch_page import PageFetcher, Visited
+from kb_pipeline.fetch.web.crawl.frontier import CrawlRequest
 from kb_pipeline.fetch.web.crawl.journal import Row
 from kb_pipeline.fetch.web.crawl.known_pages import KnownPage, KnownPages
 from kb_pipeline.fetch.web.crawl.link_policy import Discovery
 from kb_pipeline.fetch.web.crawl.page_quota import Allowance, unlimited
-from kb_pipeline.fetch.web.crawl.resume import Past
+from kb_pipeline.fetch.web.crawl.resume import PreviousCrawl
 from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCopies, RobotsFiles
 from kb_pipeline.fetch.web.crawl.sitemap_loader import SitemapFiles, SitemapNotes
-from kb_pipeline.fetch.web.crawl.statistics import Ledger
-from kb_pipeline.fetch.web.http.client import Answer, Get, PoliteClient, Transport
+from kb_pipeline.fetch.web.crawl.statistics import Statistics
+from kb_pipeline.fetch.web.http.client import PoliteClient, Request, Response, Transport
 from kb_pipeline.fetch.web.parse.sitemaps import is_past
 from kb_pipeline.fetch.web.politeness.host_throttle import Exchange, HostClocks, Stopped
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
@@ -39,7 +39,7 @@ TOTAL_CONCURRENCY = 256
 _MAX_LASTMOD_CHARS = 64
 
 
-class Walk:
+class Crawler:
     """One crawl of one source, from its start URLs to the last row: revalidate, discover if needed, finish.
 
     Clocks, robots rules and counts are the walk's own, so they go on when the transport changes.
@@ -49,7 +49,7 @@ class Walk:
         self,
         rules: CrawlRules,
         files: CrawlFiles,
-        ledger: Ledger,
+        ledger: Statistics,
         known: KnownPages,
         exchange: Exchange,
         take_pages: Callable[[int], Awaitable[int | None]] = unlimited,
@@ -63,7 +63,7 @@ class Walk:
         self._discovery = Discovery(rules, known, ledger)
         self._allowance = Allowance(take_pages)
         self.renderer = _open_renderer(rules, self.client, self._robots)
-        self._visitor = Visitor(rules, self.client, self._robots, self._discovery, self.renderer, self._allowance)
+        self._visitor = PageFetcher(rules, self.client, self._robots, self._discovery, self.renderer, self._allowance)
         self._lastmods: dict[int, str] = {}
         """By the hash of the URL, as in the frontier."""
         self._begun = False
@@ -94,7 +94,7 @@ class Walk:
             task.cancel()
 
     async def revalidate(self, transport: Transport) -> None:
-        """Visit the start URLs, read the sitemaps, then ask for every page of an earlier refresh."""
+        """CrawlRequest the start URLs, read the sitemaps, then ask for every page of an earlier refresh."""
         self.client.transport, self._discovery.turn = transport, self._discovery.met
         await self._begin()
         if not self._stopping:
@@ -105,7 +105,7 @@ class Walk:
         await self._drain()
 
     async def discover(self, transport: Transport) -> None:
-        """Visit what is new, and what that leads to."""
+        """CrawlRequest what is new, and what that leads to."""
         self.client.transport, self._discovery.turn = transport, self._discovery.new
         if not self._begun:
             await self._begin()
@@ -121,7 +121,7 @@ class Walk:
 
     async def _begin(self) -> None:
         self._begun = True
-        past = Past(self._journal)
+        past = PreviousCrawl(self._journal)
         for row in past.rows():
             self._discovery.new.mark_seen(row.key)
         await self._visit_starts(past)
@@ -171,9 +171,9 @@ class Walk:
 
     # -- where URLs come from
 
-    async def _visit_starts(self, past: Past) -> None:
-        """Visit the start URLs before all else: where they redirect to decides the scope."""
-        queue = deque(Visit(url, 0, is_start=True) for url in dict.fromkeys(self._start_urls()))
+    async def _visit_starts(self, past: PreviousCrawl) -> None:
+        """CrawlRequest the start URLs before all else: where they redirect to decides the scope."""
+        queue = deque(CrawlRequest(url, 0, is_start=True) for url in dict.fromkeys(self._start_urls()))
         known_starts = {visit.url for visit in queue}
         while queue and not self._stopping and self._ledger.kept < self._rules.max_pages:
             visit = queue.popleft()
@@ -188,11 +188,11 @@ class Walk:
                 self._discovery.scope.admit(target)
             if target is not None and target not in known_starts:
                 known_starts.add(target)
-                queue.append(Visit(target, 0, (*visit.chain, visit.url), is_start=True))
+                queue.append(CrawlRequest(target, 0, (*visit.chain, visit.url), is_start=True))
         for visit in queue:
             self._discovery.enter(visit)
 
-    async def _visit_alone(self, visit: Visit) -> Row | None:
+    async def _visit_alone(self, visit: CrawlRequest) -> Row | None:
         """The row of a visit outside the loop, or None when the crawl was stopped meanwhile."""
         task = self._spawn(None, self._visit(visit))
         await asyncio.wait({task})
@@ -206,10 +206,10 @@ class Walk:
             if (url := canonical_url(written)) is not None:
                 yield url
             else:
-                self._ledger.record(outcomes.refused(Visit(written, 0), "invalid_url"))
+                self._ledger.record(outcomes.refused(CrawlRequest(written, 0), "invalid_url"))
                 self._visitor.starts_failed = True
 
-    def _take_up(self, past: Past) -> None:
+    def _take_up(self, past: PreviousCrawl) -> None:
         """Take over what an earlier, killed crawl has in the journal."""
         for row in past.rows():
             if not past.was_replaced(row.key):
@@ -222,7 +222,7 @@ class Walk:
             self._discovery.meet(row.links or (), row.depth + 1)
         for row in past.fetched_pages():
             if (facts := self._visitor.facts_of(row)) is not None:
-                self._discovery.follow(Visit(row.key, row.depth), row, facts)
+                self._discovery.follow(CrawlRequest(row.key, row.depth), row, facts)
 
     async def _read_sitemaps(self) -> None:
         files = SitemapFiles(self.client, self._robots, self._rules, self._notes, self._ledger.note_problem)
@@ -243,7 +243,7 @@ class Walk:
 
     # -- one visit
 
-    async def _visit(self, visit: Visit) -> Row:
+    async def _visit(self, visit: CrawlRequest) -> Row:
         known = visit.known or self._known.get(visit.url)
         # Taken before the request: what the sitemap learns meanwhile is not what the answer shows.
         lastmod = self._settled_lastmod(visit.url)
@@ -260,7 +260,7 @@ class Walk:
             self._discovery.meet([row.redirect_to], visit.depth, (*visit.chain, visit.url))
         return row
 
-    def _follow(self, visit: Visit, visited: Visited) -> None:
+    def _follow(self, visit: CrawlRequest, visited: Visited) -> None:
         if visited.facts is None:
             return
         if visit.is_start:
@@ -284,5 +284,5 @@ def _open_renderer(rules: CrawlRules, client: PoliteClient, robots: RobotsFiles)
     return Renderer(rules, client, robots)
 
 
-async def _no_transport(get: Get) -> Answer:
+async def _no_transport(get: Request) -> Response:
     raise RuntimeError(f"no transport yet for {get.url}")

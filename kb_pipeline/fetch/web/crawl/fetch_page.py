@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kb_pipeline.fetch.web.crawl import outcomes
-from kb_pipeline.fetch.web.crawl.frontier import Visit
+from kb_pipeline.fetch.web.crawl.frontier import CrawlRequest
 from kb_pipeline.fetch.web.crawl.journal import Row
 from kb_pipeline.fetch.web.crawl.known_pages import KnownPage
 from kb_pipeline.fetch.web.crawl.link_policy import Discovery
 from kb_pipeline.fetch.web.crawl.page_quota import Allowance
 from kb_pipeline.fetch.web.crawl.robots_cache import RobotsFiles
-from kb_pipeline.fetch.web.http.client import Answer, NoAnswer, PoliteClient
+from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient, Response
 from kb_pipeline.fetch.web.http.media_types import is_html
-from kb_pipeline.fetch.web.parse.html_links import PageFacts, read_page
+from kb_pipeline.fetch.web.parse.html_links import ParsedPage, read_page
 from kb_pipeline.fetch.web.politeness import usage_directives
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.model import document_id
@@ -29,11 +29,11 @@ class Visited:
     """What a visit gave."""
 
     row: Row
-    facts: PageFacts | None = None
+    facts: ParsedPage | None = None
     """What the page says, when it was fetched and is HTML; None as well where its links are not to be followed."""
 
 
-class Visitor:
+class PageFetcher:
     """Visits the URLs of one crawl."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Visitor:
         self.starts_failed = False
         """Whether a start URL gave no answer: how far the scope reaches is then not known."""
 
-    async def visit(self, visit: Visit, known: KnownPage | None, *, may_skip: bool, may_wait: bool) -> Visited:
+    async def visit(self, visit: CrawlRequest, known: KnownPage | None, *, may_skip: bool, may_wait: bool) -> Visited:
         """The end of one URL; raises Stopped.
 
         Args:
@@ -80,13 +80,13 @@ class Visitor:
             return replace(visited, row=row)
         return visited
 
-    def facts_of(self, row: Row) -> PageFacts | None:
+    def facts_of(self, row: Row) -> ParsedPage | None:
         """What a fetched page says, unless its links are not to be followed."""
         if not is_html(row.content_type) or usage_directives.forbids(row.consent, "nofollow"):
             return None
         return read_page(row.body or b"", row.content_type or "", row.url, self._rules.limits.links_per_page)
 
-    async def _refusal(self, visit: Visit) -> Row | None:
+    async def _refusal(self, visit: CrawlRequest) -> Row | None:
         discovery = self._discovery
         if self._erased and document_id(self._rules.source, visit.url) in self._erased:
             return outcomes.refused(visit, "erased")
@@ -101,7 +101,7 @@ class Visitor:
             return outcomes.refused(visit, refusal.reason, refusal.message)
         return outcomes.refused(visit, "repetitive") if discovery.is_repetitive_enough(visit) else None
 
-    async def _ask(self, visit: Visit, known: KnownPage | None) -> Visited:
+    async def _ask(self, visit: CrawlRequest, known: KnownPage | None) -> Visited:
         # A page that scripts may have to fill is looked into before it is called unchanged: what they fill in may
         # change while the bytes that the server sends do not.
         comparable = None if known is not None and self._may_need_rendering(known) else known
@@ -114,7 +114,7 @@ class Visitor:
             if (spelled := outcomes.own_redirect(visit, answer)) and await self._robots.refusal(spelled) is None:
                 # To itself with a session id or a tracker: the page is there, its key stays without.
                 answer = await self._client.get(replace(request, url=spelled))
-        except NoAnswer as failure:
+        except FetchError as failure:
             return Visited(outcomes.unanswered(visit, failure))
         if answer.status in outcomes.REDIRECTS:
             return Visited(self._redirect(visit, answer))
@@ -126,14 +126,14 @@ class Visitor:
         if facts is not None and self._renderer is not None and self._needs_rendering(facts):
             try:
                 row, facts = await self._render(self._renderer, row)
-            except NoAnswer as failure:
+            except FetchError as failure:
                 return Visited(outcomes.unanswered(visit, failure))
         followed = None if usage_directives.forbids(row.consent, "nofollow") else facts
         if usage_directives.forbids(row.consent, "noindex"):
             return Visited(outcomes.not_to_be_kept(visit, row), followed)
         return Visited(outcomes.compared(row, known), followed)
 
-    def _read(self, row: Row) -> PageFacts:
+    def _read(self, row: Row) -> ParsedPage:
         """What a fetched page says; what it says of its use is added to the row."""
         facts = read_page(row.body or b"", row.content_type or "", row.url, self._rules.limits.links_per_page)
         row.consent = usage_directives.with_page(row.consent, facts.metas, datetime.now(UTC))
@@ -145,20 +145,20 @@ class Visitor:
             return True
         return self._rules.render == "auto" and (known.shell is not False or bool(known.rendered))
 
-    def _needs_rendering(self, facts: PageFacts) -> bool:
+    def _needs_rendering(self, facts: ParsedPage) -> bool:
         return self._rules.render == "always" or facts.is_shell
 
-    async def _render(self, renderer: Renderer, row: Row) -> tuple[Row, PageFacts]:
+    async def _render(self, renderer: Renderer, row: Row) -> tuple[Row, ParsedPage]:
         """The page as its scripts made it, read as if the server had sent it so."""
         html = await renderer.render(row.url, row.body or b"", row.content_type or "")
         if len(html) > self._rules.max_body_bytes:
-            raise NoAnswer(
+            raise FetchError(
                 "too_large", f"more than {self._rules.max_body_bytes} characters when rendered", row.attempts
             )
         filled = outcomes.rendered(row, html)
         return filled, self._read(filled)
 
-    def _redirect(self, visit: Visit, answer: Answer) -> Row:
+    def _redirect(self, visit: CrawlRequest, answer: Response) -> Row:
         target, why = outcomes.redirect_target(answer)
         if target is None:
             return outcomes.refused(visit, "invalid_url", why, answer.attempts)

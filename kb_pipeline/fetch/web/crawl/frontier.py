@@ -12,7 +12,7 @@ from kb_pipeline.fetch.web.crawl.known_pages import KnownPage
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class CrawlRequest:
     """A URL to visit."""
 
     url: str
@@ -36,7 +36,7 @@ class Frontier:
         # 10^7.
         self._seen: set[int] = set()
         self._repetitive: set[int] = set()
-        self._queues: dict[str, list[tuple[bool, int, int, Visit]]] = {}
+        self._queues: dict[str, list[tuple[bool, int, int, CrawlRequest]]] = {}
         self._turns: deque[str] = deque()
         self._active: dict[str, int] = {}
         self._queued, self._order = 0, count()
@@ -59,7 +59,7 @@ class Frontier:
         """Whether discovered URLs should be turned away."""
         return self._queued >= self._capacity
 
-    def put(self, host: str, visit: Visit) -> None:
+    def put(self, host: str, visit: CrawlRequest) -> None:
         """Queue a visit; whoever calls has marked its URL."""
         queue = self._queues.get(host)
         if queue is None:
@@ -75,13 +75,13 @@ class Frontier:
         """Whether a URL waits as a repetitive one."""
         return hash(url) in self._repetitive
 
-    def promote(self, host: str, visit: Visit) -> None:
+    def promote(self, host: str, visit: CrawlRequest) -> None:
         """Queue a repetitive URL that still waits as one that is not."""
         self._repetitive.discard(hash(visit.url))  # which makes its old place void
         self._queued -= 1
         self.put(host, visit)
 
-    def take(self) -> tuple[str, Visit] | None:
+    def take(self) -> tuple[str, CrawlRequest] | None:
         """The next visit of the next host that has room for one more."""
         for _ in range(len(self._turns)):
             host = self._turns.popleft()
@@ -99,7 +99,7 @@ class Frontier:
                 return host, visit
         return None
 
-    def _pop(self, queue: list[tuple[bool, int, int, Visit]]) -> Visit | None:
+    def _pop(self, queue: list[tuple[bool, int, int, CrawlRequest]]) -> CrawlRequest | None:
         while queue:
             is_repetitive, *_, visit = heapq.heappop(queue)
             if not is_repetitive:
@@ -117,7 +117,7 @@ class Frontier:
         else:
             self._active.pop(host, None)
 
-    def take_all(self) -> Iterator[Visit]:
+    def take_all(self) -> Iterator[CrawlRequest]:
         """What is left, once no visit is under way any more."""
         self._active.clear()
         while self._turns:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.store.paths import written_beside
+from kb_pipeline.store.paths import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,8 +115,8 @@ def read_outcomes(journal: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    narrow = [name for name in schema().names if name != "body"]
-    tables = [pq.ParquetFile(path).read(columns=narrow) for path in segments(journal)]
+    read_columns = [name for name in schema().names if name != "body"]
+    tables = [pq.ParquetFile(path).read(columns=read_columns) for path in segments(journal)]
     if not tables:
         return schema().remove(schema().get_field_index("body")).empty_table()
     table = pa.concat_tables(tables)
@@ -265,7 +265,7 @@ def _write_segment(path: Path, rows: list[Row]) -> None:
     import pyarrow.parquet as pq
 
     columns = {name: [getattr(row, name) for row in rows] for name in schema().names}
-    with written_beside(path, path.with_suffix(_UNFINISHED)) as file:
+    with atomic_write(path, path.with_suffix(_UNFINISHED)) as file:
         pq.write_table(pa.Table.from_pydict(columns, schema=schema()), file, compression="zstd")
     path.with_suffix(_OPEN).unlink(missing_ok=True)
     failpoint("journal.segment")

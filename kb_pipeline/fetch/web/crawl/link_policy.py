@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from kb_pipeline.fetch.web.crawl import outcomes
-from kb_pipeline.fetch.web.crawl.frontier import Frontier, Visit
+from kb_pipeline.fetch.web.crawl.frontier import CrawlRequest, Frontier
 from kb_pipeline.fetch.web.crawl.journal import Row
 from kb_pipeline.fetch.web.crawl.known_pages import KnownPage, KnownPages
 from kb_pipeline.fetch.web.crawl.scope import PathFilter, Scope
-from kb_pipeline.fetch.web.crawl.statistics import Ledger
+from kb_pipeline.fetch.web.crawl.statistics import Statistics
 from kb_pipeline.fetch.web.crawl.traps import Memory, Shapes
-from kb_pipeline.fetch.web.parse.html_links import PageFacts
+from kb_pipeline.fetch.web.parse.html_links import ParsedPage
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.urls import hostname_of
 
@@ -25,7 +25,7 @@ _QUEUE_FLOOR = 100_000
 class Discovery:
     """The frontiers of one crawl: what is new, and what an earlier refresh has met."""
 
-    def __init__(self, rules: CrawlRules, known: KnownPages, ledger: Ledger) -> None:
+    def __init__(self, rules: CrawlRules, known: KnownPages, ledger: Statistics) -> None:
         self._rules, self._known, self._ledger = rules, known, ledger
         self.scope = Scope(rules)
         self.paths = PathFilter(rules.include, rules.exclude)
@@ -45,17 +45,17 @@ class Discovery:
     def __len__(self) -> int:
         return len(self.new) + len(self.met)
 
-    def take(self) -> tuple[str, Visit] | None:
+    def take(self) -> tuple[str, CrawlRequest] | None:
         """The next visit, with its host to be released when it is over."""
         if len(self.met) < _SEED_BATCH:
             self._feed_seeds()
         return self.turn.take()
 
     def seed(self, known: Iterator[KnownPage]) -> None:
-        """Visit these too, as there is room for them."""
+        """CrawlRequest these too, as there is room for them."""
         self._seeds = known
 
-    def enter(self, visit: Visit) -> None:
+    def enter(self, visit: CrawlRequest) -> None:
         """Queue a URL for the first time, or give it the row that says why not."""
         self.new.mark_seen(visit.url)
         self._too_deep.pop(visit.url, None)
@@ -64,12 +64,12 @@ class Discovery:
         else:
             self._ledger.record(outcomes.refused(visit, "excluded"))
 
-    def put(self, visit: Visit) -> None:
+    def put(self, visit: CrawlRequest) -> None:
         """Queue a visit whose URL is marked already."""
         is_its_turn = self.turn is self.met and self._known.has(visit.url)
         (self.met if is_its_turn else self.new).put(hostname_of(visit.url), visit)
 
-    def follow(self, visit: Visit, row: Row, facts: PageFacts) -> None:
+    def follow(self, visit: CrawlRequest, row: Row, facts: ParsedPage) -> None:
         """Meet the links of a fetched page."""
         host = hostname_of(visit.url)
         self._kept[host] += not visit.is_repetitive
@@ -94,7 +94,7 @@ class Discovery:
         for url in urls:
             if self.new.has_seen(url):
                 if not is_repetitive and self.new.is_waiting_last(url):
-                    self.new.promote(hostname_of(url), Visit(url, depth, chain))
+                    self.new.promote(hostname_of(url), CrawlRequest(url, depth, chain))
             elif not self.scope.covers(url):
                 self._ledger.count_outside(url)
             elif self._known.has_page(url):
@@ -105,11 +105,11 @@ class Discovery:
                 self._ledger.count_unrecorded(url)
             elif not is_named and self.paths.is_included(url) and (reason := self._shapes.refusal(url)):
                 self.new.mark_seen(url)
-                self._leave_out(Visit(url, depth, chain), reason)
+                self._leave_out(CrawlRequest(url, depth, chain), reason)
             else:
-                self.enter(Visit(url, depth, chain, is_repetitive=is_repetitive))
+                self.enter(CrawlRequest(url, depth, chain, is_repetitive=is_repetitive))
 
-    def is_repetitive_enough(self, visit: Visit) -> bool:
+    def is_repetitive_enough(self, visit: CrawlRequest) -> bool:
         """Whether enough of what only repetitive pages lead to has been visited; asked once a visit.
 
         As much as everything else that was fetched of the host is always allowed: pages that are copies of others, in
@@ -126,12 +126,12 @@ class Discovery:
         for visit in chain(self.met.take_all(), self.new.take_all()):
             self._leave_out(visit, reason)
         for url, depth in self._too_deep.items():
-            self._ledger.record(outcomes.refused(Visit(url, depth), "too_deep"))
+            self._ledger.record(outcomes.refused(CrawlRequest(url, depth), "too_deep"))
         for page in self._seeds:
             if self.new.mark_seen(page.key):
-                self._ledger.record(outcomes.refused(Visit(page.key, page.depth), reason))
+                self._ledger.record(outcomes.refused(CrawlRequest(page.key, page.depth), reason))
 
-    def _leave_out(self, visit: Visit, reason: str) -> None:
+    def _leave_out(self, visit: CrawlRequest, reason: str) -> None:
         if self._refused < MAX_LEFTOVER_ROWS or self._known.has(visit.url):
             self._refused += 1
             self._ledger.record(outcomes.refused(visit, reason))
@@ -145,7 +145,7 @@ class Discovery:
     def _feed_seeds(self) -> None:
         for page in islice(self._seeds, _SEED_BATCH):
             if self.new.mark_seen(page.key):
-                self.met.put(hostname_of(page.key), Visit(page.key, page.depth, known=page))
+                self.met.put(hostname_of(page.key), CrawlRequest(page.key, page.depth, known=page))
 
     def _set_aside(self, url: str, depth: int) -> None:
         # Not final: a page still in flight may link to it from nearer.

@@ -1,4 +1,4 @@
-"""Turns the answer to one visit into the row that the journal keeps."""
+"""HostScheduler the answer to one visit into the row that the journal keeps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from kb_pipeline.fetch.web.crawl.frontier import Visit
+from kb_pipeline.fetch.web.crawl.frontier import CrawlRequest
 from kb_pipeline.fetch.web.crawl.journal import Row
 from kb_pipeline.fetch.web.crawl.known_pages import KnownPage
-from kb_pipeline.fetch.web.http.client import Answer, Get, NoAnswer
+from kb_pipeline.fetch.web.http.client import FetchError, Request, Response
 from kb_pipeline.fetch.web.http.media_types import PAGE_TYPES, media_type
 from kb_pipeline.fetch.web.http.ssrf_guard import url_refusal
 from kb_pipeline.fetch.web.politeness import usage_directives
@@ -23,7 +23,7 @@ _KEPT = frozenset({200, 203})
 _SNIFFED_BYTES = 1024
 
 
-def page_request(visit: Visit, known: KnownPage | None) -> Get:
+def page_request(visit: CrawlRequest, known: KnownPage | None) -> Request:
     """The GET for a visit, conditional when what is known of the page may stay as it is."""
     headers = {}
     if known is not None and known.sha256:
@@ -31,10 +31,10 @@ def page_request(visit: Visit, known: KnownPage | None) -> Get:
             headers["If-None-Match"] = known.etag
         if known.last_modified:
             headers["If-Modified-Since"] = known.last_modified
-    return Get(visit.url, headers, media_types=PAGE_TYPES)
+    return Request(visit.url, headers, media_types=PAGE_TYPES)
 
 
-def refused(visit: Visit, reason: str, message: str | None = None, attempts: int = 0) -> Row:
+def refused(visit: CrawlRequest, reason: str, message: str | None = None, attempts: int = 0) -> Row:
     """The row of a visit that ended with a reason code."""
     outcome = "rejected" if reason in REJECTED else "failed"
     return Row(
@@ -49,12 +49,12 @@ def refused(visit: Visit, reason: str, message: str | None = None, attempts: int
     )
 
 
-def unanswered(visit: Visit, failure: NoAnswer) -> Row:
+def unanswered(visit: CrawlRequest, failure: FetchError) -> Row:
     """The row of a visit whose request got no complete response."""
     return refused(visit, failure.reason, str(failure) or None, failure.attempts)
 
 
-def answered(visit: Visit, answer: Answer, known: KnownPage | None, said: str | None) -> Row:
+def answered(visit: CrawlRequest, answer: Response, known: KnownPage | None, said: str | None) -> Row:
     """The row of a visit that got an answer other than a redirect; `said` is what its headers say of its use.
 
     A page is `fetched` even when its headers forbid keeping it: its links may be followed all the same.
@@ -92,7 +92,7 @@ def compared(row: Row, known: KnownPage | None) -> Row:
     return replace(row, outcome="unchanged", body=None) if is_same else row
 
 
-def not_to_be_kept(visit: Visit, row: Row) -> Row:
+def not_to_be_kept(visit: CrawlRequest, row: Row) -> Row:
     """The row of a page that asks not to be indexed: the evidence without the body."""
     refusal = refused(visit, "noindex", None, row.attempts)
     return replace(
@@ -105,13 +105,13 @@ def not_to_be_kept(visit: Visit, row: Row) -> Row:
     )
 
 
-def postponed(visit: Visit, known: KnownPage) -> Row:
+def postponed(visit: CrawlRequest, known: KnownPage) -> Row:
     """The row of a page that failed before and is not asked for in this refresh."""
     row = refused(visit, known.reason or "", known.message)
     return replace(row, outcome="failed")
 
 
-def skipped(visit: Visit, known: KnownPage) -> Row:
+def skipped(visit: CrawlRequest, known: KnownPage) -> Row:
     """The row of a page that was not asked for, since its sitemap says that nothing changed."""
     return Row(
         key=visit.url,
@@ -124,7 +124,7 @@ def skipped(visit: Visit, known: KnownPage) -> Row:
     )
 
 
-def own_redirect(visit: Visit, answer: Answer) -> str | None:
+def own_redirect(visit: CrawlRequest, answer: Response) -> str | None:
     """The spelling under which a redirect asks for the very page that was asked for; None when it leads elsewhere."""
     location = answer.headers.get("location", "") if answer.status in REDIRECTS else ""
     spelled = absolute_url(location, answer.url) if location else None
@@ -133,7 +133,7 @@ def own_redirect(visit: Visit, answer: Answer) -> str | None:
     return spelled
 
 
-def redirect_target(answer: Answer) -> tuple[str | None, str]:
+def redirect_target(answer: Response) -> tuple[str | None, str]:
     """Where a redirect leads, canonical, or None and why it leads nowhere."""
     location = answer.headers.get("location", "")
     target = canonical_url(location, answer.url) if location else None
@@ -143,7 +143,7 @@ def redirect_target(answer: Answer) -> tuple[str | None, str]:
     return (None, f"redirects to {location!r}: {why}") if (why := url_refusal(written)) else (target, "")
 
 
-def redirected(visit: Visit, answer: Answer, target: str, reason: str | None = None) -> Row:
+def redirected(visit: CrawlRequest, answer: Response, target: str, reason: str | None = None) -> Row:
     """The row of a visit that was sent elsewhere; with a reason, nobody goes there."""
     row = refused(visit, reason, None, answer.attempts) if reason else _base(visit, answer, "redirected")
     return replace(_with_status(row, answer), redirect_to=target)
@@ -156,7 +156,7 @@ def _is_page(content_type: str, body: bytes) -> bool:
     return b"<html" in start or b"<!doctype html" in start
 
 
-def _base(visit: Visit, answer: Answer, outcome: str, said: str | None = None) -> Row:
+def _base(visit: CrawlRequest, answer: Response, outcome: str, said: str | None = None) -> Row:
     return Row(
         key=visit.url,
         url=answer.url,
@@ -173,7 +173,7 @@ def _base(visit: Visit, answer: Answer, outcome: str, said: str | None = None) -
     )
 
 
-def _unchanged(visit: Visit, answer: Answer, known: KnownPage, sha256: str, said: str | None) -> Row:
+def _unchanged(visit: CrawlRequest, answer: Response, known: KnownPage, sha256: str, said: str | None) -> Row:
     row = _base(visit, answer, "unchanged", said)
     # A 304 repeats validators only when they changed.
     row.etag = row.etag or (known.etag if answer.status == 304 else None)
@@ -184,6 +184,6 @@ def _unchanged(visit: Visit, answer: Answer, known: KnownPage, sha256: str, said
     return row
 
 
-def _with_status(row: Row, answer: Answer) -> Row:
+def _with_status(row: Row, answer: Response) -> Row:
     content_type = answer.headers.get("content-type")
     return replace(row, url=answer.url, status=answer.status, content_type=content_type, received=len(answer.body))

@@ -22,7 +22,7 @@ class PageAccount(Protocol):
         """Note all that a fetch has used, by UTC day; of what is said twice of a fetch and a day the last counts."""
 
 
-class Uncounted:
+class Unlimited:
     """The account of those who may ask for everything."""
 
     def take(self, pages: int) -> int | None:

@@ -13,19 +13,23 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from kb_pipeline.errors import ChildCrashed
-from kb_pipeline.fetch.web.crawl.page_quota import PageAccount, Uncounted
+from kb_pipeline.fetch.web.crawl.page_quota import PageAccount, Unlimited
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, HostFigures, Problem
-from kb_pipeline.host_scheduler import Report, Turns
+from kb_pipeline.host_scheduler import HostScheduler, Report
 from kb_pipeline.model import ReportProgress
 from kb_pipeline.processes import SAFE_PYTHON
 
 STOP_SECONDS = 20.0
 _TAIL_BYTES = 4000
-_UNCOUNTED = Uncounted()
+_UNLIMITED = Unlimited()
 
 
 def crawl(
-    rules: CrawlRules, files: CrawlFiles, progress: ReportProgress, turns: Turns, account: PageAccount = _UNCOUNTED
+    rules: CrawlRules,
+    files: CrawlFiles,
+    progress: ReportProgress,
+    turns: HostScheduler,
+    account: PageAccount = _UNLIMITED,
 ) -> CrawlSummary:
     """Crawl by the rules into the journal and go on from what the journal already holds.
 
@@ -40,18 +44,18 @@ def crawl(
         ChildCrashed: the child died. An exception in the caller (a cancelled run) lets the child finish its requests
             in flight and flush, and is raised again.
     """
-    with Crawler(knows_pages=files.known is not None) as crawler:
+    with CrawlProcess(knows_pages=files.known is not None) as crawler:
         return crawler.run(rules, files, progress, turns, account)
 
 
-class Crawler:
+class CrawlProcess:
     """The child process of one crawl, started before there is a job: its imports take as long as its parent's."""
 
     def __init__(self, *, knows_pages: bool) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._child = _start(self._errors, knows_pages)
 
-    def __enter__(self) -> Crawler:
+    def __enter__(self) -> CrawlProcess:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -65,8 +69,8 @@ class Crawler:
         rules: CrawlRules,
         files: CrawlFiles,
         progress: ReportProgress,
-        turns: Turns,
-        account: PageAccount = _UNCOUNTED,
+        turns: HostScheduler,
+        account: PageAccount = _UNLIMITED,
     ) -> CrawlSummary:
         """Crawl, as `crawl` says; once only."""
         files.journal.mkdir(parents=True, exist_ok=True)
@@ -103,7 +107,7 @@ def _send(child: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
 
 
 def _listen(
-    child: subprocess.Popen[str], progress: ReportProgress, turns: Turns, account: PageAccount
+    child: subprocess.Popen[str], progress: ReportProgress, turns: HostScheduler, account: PageAccount
 ) -> CrawlSummary | None:
     summary: dict[str, Any] | None = None
     for line in _pipe(child.stdout):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from kb_pipeline.fetch.web.crawl.frontier import Visit
+from kb_pipeline.fetch.web.crawl.frontier import CrawlRequest
 from kb_pipeline.fetch.web.crawl.journal import Row, read_outcomes, read_rows
 from kb_pipeline.fetch.web.reasons import is_transient
 
 
-class Past:
+class PreviousCrawl:
     """The rows of the journal as they were when the crawl was resumed."""
 
     def __init__(self, journal: Path) -> None:
@@ -42,11 +42,11 @@ class Past:
             self._retried_keys = {row.key: row.depth for row in self.rows() if _is_tried_again(row)}
         return self._retried_keys
 
-    def visits(self) -> Iterator[Visit]:
+    def visits(self) -> Iterator[CrawlRequest]:
         """The keys to try again."""
         for key, depth in self._retried.items():
             if key not in self._starts:
-                yield Visit(key, depth)
+                yield CrawlRequest(key, depth)
 
     def fetched_pages(self) -> Iterator[Row]:
         """The pages kept by the earlier crawl, one body in memory at a time, to find their links again."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kb_pipeline.fetch.web import robots
-from kb_pipeline.fetch.web.http.client import Answer, Get, NoAnswer, PoliteClient
+from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient, Request, Response
 from kb_pipeline.fetch.web.politeness.host_throttle import LONGEST_WAIT_S, HostClocks
 from kb_pipeline.fetch.web.robots import RobotsPolicy
 from kb_pipeline.model import digest
@@ -87,7 +87,7 @@ class RobotsFiles:
         url = f"{origin}/robots.txt"
         try:
             answer = await self._follow(url, origin)
-        except NoAnswer as failure:
+        except FetchError as failure:
             if failure.reason == "blocked_address":
                 return Refusal(failure.reason, str(failure))
             return self._unreachable(origin, f"{url}: {failure.reason}: {failure}")
@@ -98,16 +98,16 @@ class RobotsFiles:
             self._copies.keep(origin, answer.body)
         return self._kept(origin, policy)
 
-    async def _follow(self, url: str, origin: str) -> Answer | None:
+    async def _follow(self, url: str, origin: str) -> Response | None:
         """The file after up to five redirects; None after more, which counts as unavailable."""
 
-        def keep_delay(answer: Answer) -> None:
+        def keep_delay(answer: Response) -> None:
             # Before the host's next request, which may be another run's: the delay holds from the first one on.
             if answer.status < 300 or 400 <= answer.status < 500:
                 self._keep_delay(origin, self._read(answer))
 
         for _ in range(MAX_HOPS + 1):
-            answer = await self._client.get(Get(url, max_bytes=robots.MAX_BYTES, cut=True), keep_delay)
+            answer = await self._client.get(Request(url, max_bytes=robots.MAX_BYTES, cut=True), keep_delay)
             if not 300 <= answer.status < 400:
                 return answer
             target = canonical_url(answer.headers.get("location", ""), url)
@@ -116,7 +116,7 @@ class RobotsFiles:
             url = target
         return None
 
-    def _read(self, answer: Answer | None) -> RobotsPolicy:
+    def _read(self, answer: Response | None) -> RobotsPolicy:
         return RobotsPolicy(answer.body if answer is not None and _is_found(answer) else b"", self._user_agent)
 
     def _unreachable(self, origin: str, why: str) -> RobotsPolicy | Refusal:
@@ -136,7 +136,7 @@ class RobotsFiles:
         return policy
 
 
-def _is_found(answer: Answer) -> bool:
+def _is_found(answer: Response) -> bool:
     return 200 <= answer.status < 300
 
 

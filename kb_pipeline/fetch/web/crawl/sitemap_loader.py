@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 
 from kb_pipeline.fetch.web.crawl.robots_cache import RobotsFiles
-from kb_pipeline.fetch.web.http.client import Get, NoAnswer, PoliteClient
+from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient, Request
 from kb_pipeline.fetch.web.parse.sitemaps import (
     MAX_BYTES,
     MAX_NESTING,
@@ -150,8 +150,8 @@ class SitemapFiles:
                 self._note(asked, refusal.reason, f"sitemap: {refusal.message}")
                 return None
             try:
-                answer = await self._client.get(Get(url, max_bytes=MAX_BYTES, cut=True))
-            except NoAnswer as failure:
+                answer = await self._client.get(Request(url, max_bytes=MAX_BYTES, cut=True))
+            except FetchError as failure:
                 self._note(asked, failure.reason, f"sitemap: {failure}")
                 return None
             if 300 <= answer.status < 400 and (target := canonical_url(answer.headers.get("location", ""), url)):

@@ -14,7 +14,7 @@ KEPT = frozenset({"fetched", "unchanged"})
 _MAX_PROBLEMS = 1000
 
 
-class Ledger:
+class Statistics:
     """The running totals of a crawl, one count for each key that has a row."""
 
     def __init__(self, writer: JournalWriter) -> None:

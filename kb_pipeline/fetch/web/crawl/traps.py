@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kb_pipeline.fetch.web.rules import Limits
+from kb_pipeline.fetch.web.rules import CrawlLimits
 from kb_pipeline.urls import hostname_of, netloc_of, path_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _MOST_FILLED = 0.4
 class Shapes:
     """Judges URLs that links lead to by their form, and by how many of that form there are already."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: CrawlLimits) -> None:
         self._limits = limits
         self._counts: Counter[int] = Counter()
 

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.fetch.web.politeness.host_throttle import Stopped
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
-from kb_pipeline.host_scheduler import Grant, Report
+from kb_pipeline.host_scheduler import Permit, Report
 from kb_pipeline.processes import collect_garbage_rarely, die_with_parent
 
 if TYPE_CHECKING:
-    from kb_pipeline.fetch.web.crawl.crawler import Walk
-    from kb_pipeline.fetch.web.crawl.statistics import Ledger
+    from kb_pipeline.fetch.web.crawl.crawler import Crawler
+    from kb_pipeline.fetch.web.crawl.statistics import Statistics
 
 DRAIN_SECONDS = 15.0
 _PROGRESS_SECONDS = 0.25
@@ -62,16 +62,16 @@ def _import_ahead(*, knows_pages: bool) -> None:
 
 
 async def _crawl(job: dict[str, Any]) -> None:
-    from kb_pipeline.fetch.web.crawl.crawler import Walk
+    from kb_pipeline.fetch.web.crawl.crawler import Crawler
     from kb_pipeline.fetch.web.crawl.journal import JournalWriter
     from kb_pipeline.fetch.web.crawl.known_pages import KnownPages
-    from kb_pipeline.fetch.web.crawl.statistics import Ledger
+    from kb_pipeline.fetch.web.crawl.statistics import Statistics
 
     rules, files = CrawlRules.from_json(job["rules"]), CrawlFiles.from_json(job["files"])
     writer = JournalWriter(files.journal)
-    statistics = Ledger(writer)
+    statistics = Statistics(writer)
     pipe = await _Pipe.open()
-    crawler = Walk(rules, files, statistics, KnownPages(files.known), pipe, pipe.take_pages)
+    crawler = Crawler(rules, files, statistics, KnownPages(files.known), pipe, pipe.take_pages)
     ticker = asyncio.create_task(_tick(crawler, statistics, rules))
     _stop_on_signals(crawler)
     try:
@@ -86,7 +86,7 @@ async def _crawl(job: dict[str, Any]) -> None:
     _print({"summary": asdict(summary)})
 
 
-async def _run_phases(crawler: Walk, rules: CrawlRules, *, knows_pages: bool) -> bool:
+async def _run_phases(crawler: Crawler, rules: CrawlRules, *, knows_pages: bool) -> bool:
     """Revalidate, then discover; each HTTP library is imported only where it has something to do."""
     if knows_pages:
         from kb_pipeline.fetch.web.http import aiohttp_transport
@@ -100,7 +100,7 @@ async def _run_phases(crawler: Walk, rules: CrawlRules, *, knows_pages: bool) ->
     return crawler.finish()
 
 
-def _stop_on_signals(crawler: Walk) -> None:
+def _stop_on_signals(crawler: Crawler) -> None:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -111,7 +111,7 @@ def _stop_on_signals(crawler: Walk) -> None:
         loop.add_signal_handler(number, stop)
 
 
-async def _tick(crawler: Walk, statistics: Ledger, rules: CrawlRules) -> None:
+async def _tick(crawler: Crawler, statistics: Statistics, rules: CrawlRules) -> None:
     while True:
         await asyncio.sleep(_PROGRESS_SECONDS)
         done = statistics.kept
@@ -132,10 +132,10 @@ class _Pipe:
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), sys.stdin)
         return cls(answers)
 
-    async def __call__(self, reports: Mapping[str, Report]) -> dict[str, Grant]:
+    async def __call__(self, reports: Mapping[str, Report]) -> dict[str, Permit]:
         """A grant for every host reported on; raises Stopped when the parent no longer answers."""
         grants = await self._ask({"hosts": {host: asdict(report) for host, report in reports.items()}})
-        return {host: Grant(**fields) for host, fields in grants.items()}
+        return {host: Permit(**fields) for host, fields in grants.items()}
 
     async def take_pages(self, pages: int) -> int | None:
         """How many of so many pages may be asked for, None for all there are; raises Stopped as well."""

@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from kb_pipeline.fetch.web.http.client import ACCEPT, Answer, Get, NoAnswer, Transport, header_texts
+from kb_pipeline.fetch.web.http.client import ACCEPT, FetchError, Request, Response, Transport, header_texts
 from kb_pipeline.fetch.web.http.content_encoding import ACCEPT_ENCODING, decoded
 from kb_pipeline.fetch.web.http.ssrf_guard import refusal
 from kb_pipeline.fetch.web.rules import CrawlRules
@@ -132,8 +132,8 @@ class _Getter:
     def __init__(self, session: aiohttp.ClientSession, rules: CrawlRules) -> None:
         self._session, self._rules = session, rules
 
-    async def get(self, get: Get) -> Answer:
-        """Make one request; raises NoAnswer."""
+    async def get(self, get: Request) -> Response:
+        """Make one request; raises FetchError."""
         try:
             # `encoded`: the key is the canonical spelling and is sent as it is.
             async with self._session.get(
@@ -147,9 +147,9 @@ class _Getter:
                 body = await self._body(get, response, headers)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _no_answer(error) from error
-        return Answer(get.url, response.status, headers, body, heard_at)
+        return Response(get.url, response.status, headers, body, heard_at)
 
-    async def _body(self, get: Get, response: aiohttp.ClientResponse, headers: Mapping[str, str]) -> bytes:
+    async def _body(self, get: Request, response: aiohttp.ClientResponse, headers: Mapping[str, str]) -> bytes:
         if response.status in _NO_BODY:
             return b""
         if not get.wants_body(headers.get("content-type", "")):
@@ -160,7 +160,7 @@ class _Getter:
         return decoded(sent, headers.get("content-encoding", ""), limit, cut=get.cut)
 
 
-async def _sent_body(get: Get, response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _sent_body(get: Request, response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body as the server sent it; one that is too large is not waited for."""
     announced = response.content_length or 0
     pieces, size = [], 0
@@ -173,15 +173,15 @@ async def _sent_body(get: Get, response: aiohttp.ClientResponse, limit: int) -> 
     if max(size, announced) > limit:
         response.close()
         if not get.cut:
-            raise NoAnswer("too_large", f"more than {limit} bytes as sent")
+            raise FetchError("too_large", f"more than {limit} bytes as sent")
     return b"".join(pieces)[:limit]
 
 
-def _no_answer(error: Exception) -> NoAnswer:
+def _no_answer(error: Exception) -> FetchError:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, _Blocked):
-        return NoAnswer("blocked_address", str(cause))
-    return NoAnswer(_reason(error), f"{type(error).__name__}: {error}"[:500])
+        return FetchError("blocked_address", str(cause))
+    return FetchError(_reason(error), f"{type(error).__name__}: {error}"[:500])
 
 
 def _reason(error: Exception) -> str:

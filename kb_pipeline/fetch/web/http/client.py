@@ -13,7 +13,13 @@ from time import monotonic
 
 from kb_pipeline.fetch.web.http.media_types import media_type
 from kb_pipeline.fetch.web.http.ssrf_guard import refusal
-from kb_pipeline.fetch.web.politeness.host_throttle import LONGEST_WAIT_S, AskedToWait, HostClock, HostClocks, Stopped
+from kb_pipeline.fetch.web.politeness.host_throttle import (
+    LONGEST_WAIT_S,
+    AskedToWait,
+    HostClocks,
+    HostThrottle,
+    Stopped,
+)
 from kb_pipeline.fetch.web.reasons import is_transient, is_transient_status
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.host_scheduler import LONGEST_RETRY_AFTER_S
@@ -26,7 +32,7 @@ _BUSY = {429, 503}
 
 
 @dataclass(frozen=True, slots=True)
-class Get:
+class Request:
     """A request to make."""
 
     url: str
@@ -44,7 +50,7 @@ class Get:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A complete response, its body decompressed."""
 
     url: str
@@ -57,7 +63,7 @@ class Answer:
     attempts: int = 1
 
 
-class NoAnswer(Exception):
+class FetchError(Exception):
     """A request got no complete response; `reason` is one of the reason codes."""
 
     def __init__(self, reason: str, message: str, attempts: int = 1) -> None:
@@ -65,7 +71,7 @@ class NoAnswer(Exception):
         self.reason, self.attempts = reason, attempts
 
 
-Transport = Callable[[Get], Awaitable[Answer]]
+Transport = Callable[[Request], Awaitable[Response]]
 
 
 class PoliteClient:
@@ -86,7 +92,7 @@ class PoliteClient:
         self._stopped.set()
         self._clocks.stop()
 
-    async def get(self, request: Get, read: Callable[[Answer], None] | None = None) -> Answer:
+    async def get(self, request: Request, read: Callable[[Response], None] | None = None) -> Response:
         """The answer after as many attempts as the rules allow; raises NoAnswer or Stopped.
 
         `read` is called with each answer before another request to its host may begin: what it says may change when.
@@ -96,11 +102,11 @@ class PoliteClient:
         while True:
             try:
                 answer = await self._once(request, clock, read)
-            except NoAnswer as failure:
+            except FetchError as failure:
                 failure.attempts += attempt - 1
                 if not (is_transient(failure.reason) and self._may_retry(attempt, clock)):
                     raise
-                last: Answer | NoAnswer = failure
+                last: Response | FetchError = failure
             else:
                 last = answer if attempt == 1 else replace(answer, attempts=attempt)
                 asked_s = retry_after_s(answer.headers) if is_transient_status(answer.status) else 0.0
@@ -112,13 +118,13 @@ class PoliteClient:
                 return _given_up(last)
             attempt += 1
 
-    async def _once(self, request: Get, clock: HostClock, read: Callable[[Answer], None] | None) -> Answer:
+    async def _once(self, request: Request, clock: HostThrottle, read: Callable[[Response], None] | None) -> Response:
         if self._rules.proxy:
             await self._judge(hostname_of(request.url))
         try:
             await clock.begin()
         except AskedToWait as asked:
-            raise NoAnswer("asked_to_wait", str(asked), attempts=0) from asked
+            raise FetchError("asked_to_wait", str(asked), attempts=0) from asked
         began_at, answer = monotonic(), None
         self.requests += 1
         try:
@@ -126,7 +132,7 @@ class PoliteClient:
             clock.failures_in_a_row = 0
             if read is not None:
                 read(answer)
-        except NoAnswer as failure:
+        except FetchError as failure:
             clock.failures_in_a_row += failure.reason in _NOBODY_THERE
             raise
         finally:
@@ -141,12 +147,12 @@ class PoliteClient:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise NoAnswer("dns", f"{name} does not resolve: {error}", attempts=0) from error
+            raise FetchError("dns", f"{name} does not resolve: {error}", attempts=0) from error
         for address in {str(place[0]) for *_, place in found}:
             if why := refusal(address, self._rules.allowed_networks):
-                raise NoAnswer("blocked_address", f"{name}: {why}", attempts=0)
+                raise FetchError("blocked_address", f"{name}: {why}", attempts=0)
 
-    def _may_retry(self, attempt: int, clock: HostClock) -> bool:
+    def _may_retry(self, attempt: int, clock: HostThrottle) -> bool:
         return attempt <= self._rules.retries and not clock.is_down and not self._stopped.is_set()
 
     def _backoff_s(self, attempt: int) -> float:
@@ -163,8 +169,8 @@ class PoliteClient:
         return False
 
 
-def _given_up(last: Answer | NoAnswer) -> Answer:
-    if isinstance(last, NoAnswer):
+def _given_up(last: Response | FetchError) -> Response:
+    if isinstance(last, FetchError):
         raise last
     return last
 
@@ -196,4 +202,4 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
     return max(seconds, 0.0)
 
 
-__all__ = ["Answer", "Get", "NoAnswer", "PoliteClient", "Stopped", "Transport", "retry_after_s"]
+__all__ = ["FetchError", "PoliteClient", "Request", "Response", "Stopped", "Transport", "retry_after_s"]

@@ -9,7 +9,7 @@ from typing import Any
 import brotli
 from backports import zstd
 
-from kb_pipeline.fetch.web.http.client import NoAnswer
+from kb_pipeline.fetch.web.http.client import FetchError
 
 ACCEPT_ENCODING = "gzip, deflate, br, zstd"
 _MAX_LAYERS = 3
@@ -28,11 +28,11 @@ def decoded(body: bytes, content_encoding: str, limit: int, *, cut: bool = False
         cut: give what fits, also of a body that ends too soon, instead of refusing it.
 
     Raises:
-        NoAnswer: `too_large`, or `decoding` when it is broken or in an encoding nobody asked for.
+        FetchError: `too_large`, or `decoding` when it is broken or in an encoding nobody asked for.
     """
     layers = [name for name in (part.strip().lower() for part in content_encoding.split(",")) if name]
     if len(layers) > _MAX_LAYERS:
-        raise NoAnswer("decoding", f"{len(layers)} content encodings on top of each other")
+        raise FetchError("decoding", f"{len(layers)} content encodings on top of each other")
     for name in reversed(layers):
         if body and name != "identity":
             body = _unpacked(body, name, limit, cut)
@@ -42,17 +42,17 @@ def decoded(body: bytes, content_encoding: str, limit: int, *, cut: bool = False
 def _unpacked(body: bytes, name: str, limit: int, cut: bool) -> bytes:
     decompress = _DECOMPRESSORS.get(name)
     if decompress is None:
-        raise NoAnswer("decoding", f"content encoding {name!r} is not understood")
+        raise FetchError("decoding", f"content encoding {name!r} is not understood")
     try:
         plain, is_whole = decompress(body, limit + 1)
     except _BROKEN as error:
-        raise NoAnswer("decoding", f"broken {name}: {error}") from error
+        raise FetchError("decoding", f"broken {name}: {error}") from error
     if cut:
         return plain[:limit]
     if len(plain) > limit:
-        raise NoAnswer("too_large", f"more than {limit} bytes when decompressed")
+        raise FetchError("too_large", f"more than {limit} bytes when decompressed")
     if not is_whole:
-        raise NoAnswer("decoding", f"the {name} body ends too soon")
+        raise FetchError("decoding", f"the {name} body ends too soon")
     return plain
 
 

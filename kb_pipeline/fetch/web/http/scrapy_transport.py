@@ -46,7 +46,9 @@ from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web._newclient import Request as TxRequest
 from twisted.web.iweb import IResponse
 
-from kb_pipeline.fetch.web.http.client import ACCEPT, Answer, Get, NoAnswer, Transport, header_texts
+from kb_pipeline.fetch.web.http.client import ACCEPT, FetchError, Transport, header_texts
+from kb_pipeline.fetch.web.http.client import Request as HttpRequest
+from kb_pipeline.fetch.web.http.client import Response as HttpResponse
 from kb_pipeline.fetch.web.http.content_encoding import ACCEPT_ENCODING, decoded
 from kb_pipeline.fetch.web.http.ssrf_guard import refusal
 from kb_pipeline.fetch.web.rules import CrawlRules
@@ -192,8 +194,8 @@ class CrawlSpider(scrapy.Spider):
         for request in never:
             yield request
 
-    async def get(self, get: Get) -> Answer:
-        """Make one request; raises NoAnswer."""
+    async def get(self, get: HttpRequest) -> HttpResponse:
+        """Make one request; raises FetchError."""
         request = self._request(get)
         try:
             download = self.crawler.engine.downloader.fetch(request)
@@ -201,10 +203,10 @@ class CrawlSpider(scrapy.Spider):
         except Exception as error:
             raise _no_answer(error, request) from error
         if not isinstance(response, Response):
-            raise NoAnswer("connection", "no response")
+            raise FetchError("connection", "no response")
         return _answer(response, request)
 
-    def _request(self, get: Get) -> Request:
+    def _request(self, get: HttpRequest) -> Request:
         meta = {
             "get": get,
             "silence_s": self._rules.timeout_s,
@@ -315,23 +317,23 @@ def _on_bytes(data: bytes, request: Request, **_: object) -> None:
             raise StopDownload(fail=False)
 
 
-def _answer(response: Response, request: Request) -> Answer:
+def _answer(response: Response, request: Request) -> HttpResponse:
     heard_at = request.meta.get("heard_first") or monotonic()
     headers = header_texts((name, value) for name, values in response.headers.items() for value in values)
     get = request.meta["get"]
     body = response.body if get.wants_body(headers.get("content-type", "")) else b""
     plain = decoded(body, headers.get("content-encoding", ""), request.meta["limit"], cut=get.cut)
-    return Answer(response.url, response.status, headers, plain, heard_at)
+    return HttpResponse(response.url, response.status, headers, plain, heard_at)
 
 
-def _no_answer(error: Exception, request: Request) -> NoAnswer:
+def _no_answer(error: Exception, request: Request) -> FetchError:
     host = hostname_of(request.url).strip("[]")
     if isinstance(error, CannotResolveHostError):
         if blocked := GuardedResolver.refused.get(host):
-            return NoAnswer("blocked_address", blocked)
-        return NoAnswer("dns", f"{host} does not resolve")
+            return FetchError("blocked_address", blocked)
+        return FetchError("dns", f"{host} does not resolve")
     reason = _reason(error)
-    return NoAnswer(reason, _message(error))
+    return FetchError(reason, _message(error))
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import ada_url
 
-DOOR = "KB_ALLOW_PRIVATE_NETWORKS"
+ALLOW_VARIABLE = "KB_ALLOW_PRIVATE_NETWORKS"
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -66,7 +66,7 @@ def _refusal(address: str, allowed_networks: tuple[str, ...]) -> str | None:
     why = next((why for network, why in _DENIED if parsed in network), None)
     if why is None and (not parsed.is_global or parsed.is_multicast):
         why = "not a public address"
-    return f"{address} is {why}; an operator can open its network with {DOOR}" if why else None
+    return f"{address} is {why}; an operator can open its network with {ALLOW_VARIABLE}" if why else None
 
 
 def _parse(address: str) -> _Address | None:

@@ -35,7 +35,7 @@ _WORDS_OF_A_SPINNER = 2
 
 
 @dataclass(frozen=True, slots=True)
-class PageFacts:
+class ParsedPage:
     """What one page says."""
 
     urls: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class PageFacts:
     """Whether scripts are to fill it: it shows next to nothing, and has a place to mount on or asks for JavaScript."""
 
 
-def read_page(body: bytes, content_type: str, url: str, max_links: int) -> PageFacts:
+def read_page(body: bytes, content_type: str, url: str, max_links: int) -> ParsedPage:
     """The facts of a page found at `url`."""
     if _is_too_deep(body):
         return _read_flat(body, url, max_links)
@@ -68,7 +68,7 @@ def read_page(body: bytes, content_type: str, url: str, max_links: int) -> PageF
     is_shell = _may_be_shell(tree)
     tree.strip_tags(_INVISIBLE)
     text = tree.body.text(separator="\n") if tree.body is not None else ""
-    return PageFacts(urls, invalid, left_out, feeds, metas, text, is_shell and _is_short(text))
+    return ParsedPage(urls, invalid, left_out, feeds, metas, text, is_shell and _is_short(text))
 
 
 def _targets(hrefs: Iterable[str], base: str, max_links: int) -> tuple[tuple[str, ...], int, int]:
@@ -158,12 +158,12 @@ def _is_too_deep(body: bytes) -> bool:
     return max(accumulate(steps), default=0) > _DEEP
 
 
-def _read_flat(body: bytes, url: str, max_links: int) -> PageFacts:
+def _read_flat(body: bytes, url: str, max_links: int) -> ParsedPage:
     hrefs = (match[1].decode("utf-8", "replace") for match in _HREF.finditer(body))
     wanted = (href for href in hrefs if not href[:11].lower().startswith(_NOT_PAGES))
     metas = tuple(_flat_metas(body))
     urls, invalid, left_out = _targets(() if says_nofollow(metas) else wanted, url, max_links)
-    return PageFacts(urls, invalid, left_out, metas=metas)
+    return ParsedPage(urls, invalid, left_out, metas=metas)
 
 
 def _flat_metas(body: bytes) -> Iterator[tuple[str, str]]:

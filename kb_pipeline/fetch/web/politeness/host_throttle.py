@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from time import monotonic
 
 from kb_pipeline.fetch.web.rules import HostFigures
-from kb_pipeline.host_scheduler import HOLDING_S, Grant, Report
+from kb_pipeline.host_scheduler import HOLDING_S, Permit, Report
 
 DOWN_AFTER = 10
 LONGEST_WAIT_S = 300.0
@@ -20,8 +20,8 @@ connections and let the others wait a second."""
 _RENEW_BEFORE_S = 0.3
 _HOSTS_TOLD = 10
 
-Exchange = Callable[[Mapping[str, Report]], Awaitable[Mapping[str, Grant]]]
-"""Reports on hosts against grants, as turns.Turns does it, from wherever that is."""
+Exchange = Callable[[Mapping[str, Report]], Awaitable[Mapping[str, Permit]]]
+"""Reports on hosts against grants, as turns.HostScheduler does it, from wherever that is."""
 
 
 class Stopped(Exception):
@@ -35,10 +35,10 @@ class AskedToWait(Exception):
         super().__init__(f"the host asks to be left alone for {seconds:.0f} s")
 
 
-class HostClock:
+class HostThrottle:
     """The turns of one crawl at one host: `concurrency` requests at a time where they are free, else one."""
 
-    def __init__(self, host: str, delay_s: float, concurrency: int, desk: Desk) -> None:
+    def __init__(self, host: str, delay_s: float, concurrency: int, desk: ReportBatcher) -> None:
         self.delay_s = delay_s
         self.failures_in_a_row = 0
         self.requests = 0
@@ -47,7 +47,7 @@ class HostClock:
         self._in_flight = self._answered = 0
         self._in_turn = False
         """Whether what is in flight is the one request of a turn."""
-        self._grant, self._granted_at = Grant(), 0.0
+        self._grant, self._granted_at = Permit(), 0.0
         self._closed_until = 0.0
         self._asking: asyncio.Task[None] | None = None
         self._wants = self._renews = False
@@ -80,7 +80,7 @@ class HostClock:
         if self._stopped:
             raise Stopped
         if self._grant.turn_s:
-            self._grant, self._in_turn = Grant(), True
+            self._grant, self._in_turn = Permit(), True
             self._holding = asyncio.get_running_loop().call_later(HOLDING_S, self._ask)
         elif self._ends_in() < _RENEW_BEFORE_S and not self._renews:
             self._renews = True
@@ -111,7 +111,7 @@ class HostClock:
             self._ask()  # others wait to hear that the turn is over
             return
         if busy:
-            self._grant = Grant()
+            self._grant = Permit()
             self._ask()
         self._wake(2)  # its own turn, and the one that its answer has made room for
 
@@ -119,14 +119,14 @@ class HostClock:
         """Leave the host alone for so long (Retry-After), whoever else asks it too."""
         if seconds:
             self._news.retry_after_s = max(self._news.retry_after_s, seconds)
-            self._grant = Grant()
+            self._grant = Permit()
             self._ask()
 
     def keep_crawl_delay(self, seconds: float) -> None:
         """Keep what robots.txt asks for, 0 for nothing."""
         self.delay_s = max(self.delay_s, seconds)
         self._news.crawl_delay_s = seconds
-        self._grant = Grant()
+        self._grant = Permit()
 
     def stop(self) -> None:
         """End every wait with Stopped."""
@@ -206,15 +206,15 @@ class HostClock:
                 waiters -= 1
 
 
-class Desk:
+class ReportBatcher:
     """Gathers what the clocks report in one moment and exchanges it at once, one message after the other."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._asked: dict[str, tuple[HostClock, asyncio.Future[Grant]]] = {}
+        self._asked: dict[str, tuple[HostThrottle, asyncio.Future[Permit]]] = {}
         self._serving: asyncio.Task[None] | None = None
 
-    async def exchange(self, host: str, clock: HostClock) -> Grant:
+    async def exchange(self, host: str, clock: HostThrottle) -> Permit:
         """Report on a host; what the crawl may do there next."""
         if host not in self._asked:
             self._asked[host] = clock, asyncio.get_running_loop().create_future()
@@ -231,7 +231,7 @@ class Desk:
         finally:
             self._serving = None
 
-    async def _answer(self, asked: Mapping[str, tuple[HostClock, asyncio.Future[Grant]]]) -> None:
+    async def _answer(self, asked: Mapping[str, tuple[HostThrottle, asyncio.Future[Permit]]]) -> None:
         try:
             grants = await self._exchange({host: clock.report() for host, (clock, _) in asked.items()})
             for host, (_, answer) in asked.items():
@@ -247,19 +247,19 @@ class HostClocks:
 
     def __init__(self, delay_s: float, concurrency: int, exchange: Exchange) -> None:
         self._delay_s, self._concurrency = delay_s, concurrency
-        self._exchange, self._desk = exchange, Desk(exchange)
-        self._clocks: dict[str, HostClock] = {}
+        self._exchange, self._desk = exchange, ReportBatcher(exchange)
+        self._clocks: dict[str, HostThrottle] = {}
         self._stopped = False
 
-    def of(self, host: str) -> HostClock:
+    def of(self, host: str) -> HostThrottle:
         """The clock of a host name; its ports share it, since they share the machine."""
         if host not in self._clocks:
-            clock = self._clocks[host] = HostClock(host, self._delay_s, self._concurrency, self._desk)
+            clock = self._clocks[host] = HostThrottle(host, self._delay_s, self._concurrency, self._desk)
             if self._stopped:
                 clock.stop()
         return self._clocks[host]
 
-    def __iter__(self) -> Iterator[HostClock]:
+    def __iter__(self) -> Iterator[HostThrottle]:
         """Every clock there is."""
         return iter(self._clocks.values())
 

@@ -22,13 +22,13 @@ from kb_pipeline_tests.fetch.web.conftest import Crawler, known_file
 MB = 1 << 20
 GROWTH = 100 * MB
 """What a crawl of hostile servers may take beyond one of a friendly site."""
-Answer = Callable[[], Iterable[bytes]]
+Response = Callable[[], Iterable[bytes]]
 
 
 class RawServer:
     """Sends the bytes that a path stands for, as they are; it closes each connection after its answer."""
 
-    def __init__(self, answers: dict[str, Answer]) -> None:
+    def __init__(self, answers: dict[str, Response]) -> None:
         self.answers = answers
         self.asked: list[str] = []
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -64,7 +64,7 @@ def _ok(body: bytes, *headers: str, kind: str = "text/html", connection: str = "
     return ("HTTP/1.1 200 OK\r\n" + "\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-def _encoded(encoding: str, body: bytes) -> Answer:
+def _encoded(encoding: str, body: bytes) -> Response:
     answer = _ok(body, f"Content-Encoding: {encoding}")
     return lambda: [answer]
 
@@ -84,7 +84,7 @@ def _zstd_bomb(megabytes: int) -> bytes:
     return b"".join(packer.compress(b"\0" * MB) for _ in range(megabytes)) + packer.flush()
 
 
-def _five_gigabytes(announced: bool) -> Answer:
+def _five_gigabytes(announced: bool) -> Response:
     def answer() -> Iterator[bytes]:
         length = f"Content-Length: {5 << 30}" if announced else "Transfer-Encoding: chunked"
         yield f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{length}\r\n\r\n".encode()
@@ -126,7 +126,7 @@ def _silence() -> Iterator[bytes]:
     yield b""
 
 
-HOSTILE: dict[str, tuple[Answer, str]] = {
+HOSTILE: dict[str, tuple[Response, str]] = {
     "/gzip": (_encoded("gzip", _gzip_bomb(2000)), "rejected too_large"),
     "/brotli": (_encoded("br", _brotli_bomb(2000)), "rejected too_large"),
     "/zstd": (_encoded("zstd", _zstd_bomb(2000)), "rejected too_large"),
@@ -149,7 +149,7 @@ HOSTILE: dict[str, tuple[Answer, str]] = {
 
 
 @contextmanager
-def _serving(answers: dict[str, Answer]) -> Iterator[RawServer]:
+def _serving(answers: dict[str, Response]) -> Iterator[RawServer]:
     server = RawServer(answers)
     try:
         yield server
@@ -157,7 +157,7 @@ def _serving(answers: dict[str, Answer]) -> Iterator[RawServer]:
         server.close()
 
 
-def _page(*links: str) -> Answer:
+def _page(*links: str) -> Response:
     body = "".join(f'<p><a href="{link}">to {link}</a></p>' for link in links).encode()
     return lambda: [_ok(body)]
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from kb_pipeline.fetch.web.crawl.traps import Memory, Shapes
-from kb_pipeline.fetch.web.rules import Limits
+from kb_pipeline.fetch.web.rules import CrawlLimits
 from kb_pipeline_tests.fetch.web.conftest import Crawler
 from kb_pipeline_tests.fetch.web.site import Page, Site
 
@@ -158,11 +158,11 @@ def test_a_sitemap_is_believed(site: Site, crawled: Crawler) -> None:
     ],
 )
 def test_shapes_of_urls(url: str, reason: str | None) -> None:
-    assert Shapes(Limits()).refusal(url) == reason
+    assert Shapes(CrawlLimits()).refusal(url) == reason
 
 
 def test_folders_that_differ_in_numbers_and_queries_that_differ_in_values_count_as_one() -> None:
-    folders, shapes = Shapes(Limits(per_directory=3)), Shapes(Limits(per_query_pattern=2))
+    folders, shapes = Shapes(CrawlLimits(per_directory=3)), Shapes(CrawlLimits(per_query_pattern=2))
     assert [folders.refusal(f"https://example.com/{year}/x{year}") for year in range(2020, 2024)] == [
         None, None, None, "directory_limit",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kb_pipeline.fetch.web.parse.html_links import PageFacts, read_page
+from kb_pipeline.fetch.web.parse.html_links import ParsedPage, read_page
 
 URL = "https://example.com/docs/page.html?v=1"
 
@@ -15,7 +15,7 @@ def _links(html: str, content_type: str = "text/html; charset=utf-8") -> tuple[s
     return _read(html, content_type).urls
 
 
-def _read(html: str | bytes, content_type: str = "text/html", max_links: int = 100) -> PageFacts:
+def _read(html: str | bytes, content_type: str = "text/html", max_links: int = 100) -> ParsedPage:
     return read_page(html.encode() if isinstance(html, str) else html, content_type, URL, max_links)
 
 
