@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Protocol
 
 from kb_pipeline.errors import InvalidKey
+
+JsonObject = dict[str, Any]
+"""What `json.dumps` takes as an object: what an `as_json` method returns, what a JSON column holds."""
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -43,6 +47,27 @@ class KbKey:
 
     def __str__(self) -> str:
         return f"{self.tenant}/{self.kb}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Base of the rows that the Python API returns: frozen dataclasses whose fields are the members of their JSON."""
+
+    def as_json(self) -> JsonObject:
+        """Return the fields by name: times as ISO 8601, KB keys as `tenant/kb`, tuples as lists."""
+        return {field.name: _to_json(getattr(self, field.name)) for field in fields(self)}
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, Record):
+        return value.as_json()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, KbKey):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,9 @@ def build(
     options = ["force"] * force
     if queue:
         asked = request_run(session.db, key, options, session.settings.actor)
-        print_json(asked) if as_json else out.print(f"{key}: queued; kb status {key} shows how it goes")
+        print_json({"kb": kb, "status": "queued"} | asked.as_json()) if as_json else out.print(
+            f"{key}: queued; kb status {key} shows how it goes"
+        )
         return
     result = run_refresh(session.settings, session.db, key, *options)
     if as_json:
@@ -146,17 +148,17 @@ def status(kb: KbArgument, as_json: JsonOption = False) -> None:
 
     described = describe_kb(Session().db, _key(kb))
     if as_json:
-        print_json(described)
+        print_json(described.as_json())
         return
     for name in ("kb", "status", "live_version", "documents", "chunks", "model"):
-        out.print(f"{name:<13} {described[name]}")
-    if running := described["running"]:
-        out.print(f"{'running':<13} {running['stage']} {running['done']}/{running['total']}, {running['eta_s']} s left")
-    for asked in described["requested"]:
-        out.print(f"{'requested':<13} {asked['requested_at'][:19]} by {asked['requested_by']}", markup=False)
-    if last := described["last_run"]:
-        out.print(f"{'last run':<13} {last['run_id']} {last['status']} {last['message'] or ''}", markup=False)
-        print_stages(last["stages"])
+        out.print(f"{name:<13} {getattr(described, name)}")
+    if running := described.running:
+        out.print(f"{'running':<13} {running.stage} {running.done}/{running.total}, {running.eta_s} s left")
+    for asked in described.requested:
+        out.print(f"{'requested':<13} {asked.requested_at.isoformat()[:19]} by {asked.requested_by}", markup=False)
+    if last := described.last_run:
+        out.print(f"{'last run':<13} {last.run_id} {last.status} {last.message or ''}", markup=False)
+        print_stages(last.stages)
 
 
 @app.command()
@@ -245,7 +247,7 @@ def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
     get_kb(session.db, key)
     rows = list(list_failures(session.db, key))
     if as_json:
-        print_json(rows)
+        print_json([row.as_json() for row in rows])
         return
     print_failures(rows)
 
@@ -264,7 +266,7 @@ def retry(
 
     session = Session()
     left = retry_failures(session.settings, session.db, _key(kb), ids or [])
-    (print_json if as_json else print_left)(left)
+    print_json([row.as_json() for row in left]) if as_json else print_left(left)
     raise typer.Exit(1 if left else 0)
 
 
@@ -276,15 +278,15 @@ def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
 
     rows = list(list_versions(Session().db, _key(kb)))
     if as_json:
-        print_json(rows)
+        print_json([row.as_json() for row in rows])
         return
     scores = {"recall@5": "known_item_recall_at_5", "mrr": "known_item_mrr"}
     print_table(
         ["version", "status", "created", "documents", "chunks", *scores],
         (
             [
-                f"{row['version']}{' live' if row['live'] else ''}", row["status"], row["created_at"][:16],
-                row["documents"], row["chunks"], *(row["scores"].get(name) for name in scores.values()),
+                f"{row.version}{' live' if row.live else ''}", row.status, row.created_at.isoformat()[:16],
+                row.documents, row.chunks, *(row.scores.get(name) for name in scores.values()),
             ]
             for row in rows
         ),

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kb_pipeline.cli.output import err
 from kb_pipeline.control.coordination.leases import current_lease
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Refresh
 from kb_pipeline.control.runs.heartbeats import database_time, take_from_dead
-from kb_pipeline.control.runs.refreshes import get_refresh
+from kb_pipeline.control.runs.refreshes import RefreshRecord, get_refresh
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import LeaseHeld
 from kb_pipeline.model import KbKey
@@ -90,7 +89,7 @@ def _watch(child: subprocess.Popen[bytes], db: Database, key: KbKey, run_id: str
         raise
 
 
-def _result(key: KbKey, run_id: str, row: Refresh | None, log: Path) -> dict[str, Any]:
+def _result(key: KbKey, run_id: str, row: RefreshRecord | None, log: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"kb": str(key), "run_id": run_id, "status": "failed", "version": None}
     if row is None or row.status == "running":
         tail = log.read_text(errors="replace").strip().splitlines()[-1:]
@@ -105,7 +104,7 @@ def _result(key: KbKey, run_id: str, row: Refresh | None, log: Path) -> dict[str
 
 
 class _Show(Protocol):
-    def __call__(self, row: Refresh) -> None: ...
+    def __call__(self, row: RefreshRecord) -> None: ...
 
 
 @contextmanager
@@ -129,7 +128,7 @@ class _Lines:
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    def __call__(self, row: Refresh) -> None:
+    def __call__(self, row: RefreshRecord) -> None:
         for stage, report in row.stages.items():
             if stage not in self._said:
                 self._said.add(stage)
@@ -143,7 +142,7 @@ class _Bars:
         self._progress = progress
         self._bars: dict[str, Any] = {}
 
-    def __call__(self, row: Refresh) -> None:
+    def __call__(self, row: RefreshRecord) -> None:
         for stage, report in row.stages.items():
             self._show(stage, report["in"], max(report["in"], 1), report["seconds"])
         if row.stage and row.stage_started_at and row.stage not in row.stages:

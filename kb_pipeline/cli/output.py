@@ -8,12 +8,16 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+if TYPE_CHECKING:
+    from kb_pipeline.control.runs.failures import FailureRecord
+
+_MINUTE = "%Y-%m-%dT%H:%M"
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
@@ -31,19 +35,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     out.print(table)
 
 
-def print_failures(rows: Iterable[Mapping[str, Any]]) -> None:
+def print_failures(rows: Iterable[FailureRecord]) -> None:
     """Failures for people, those of one reason together; what each says is shown once where all say the same."""
-    ordered = sorted(rows, key=lambda row: (row["stage"], row["reason"], row["key"]))
-    for (stage, reason), group in groupby(ordered, key=lambda row: (row["stage"], row["reason"])):
+    ordered = sorted(rows, key=lambda row: (row.stage, row.reason, row.key))
+    for (stage, reason), group in groupby(ordered, key=lambda row: (row.stage, row.reason)):
         failed = list(group)
-        shared = failed[0]["message"] if len({row["message"] for row in failed}) == 1 else ""
-        hint = ", recoverable" if failed[0]["recoverable"] else ""
+        shared = failed[0].message if len({row.message for row in failed}) == 1 else ""
+        hint = ", recoverable" if failed[0].recoverable else ""
         out.print(printable(f"{stage}: {reason} ({len(failed)}{hint}) {shared}"), markup=False, style="bold")
         for row in failed:
-            times = f"{row['attempts']} time{'s' * (row['attempts'] != 1)}"
-            seen = f"{times}, {row['first_seen'][:16]} to {row['last_seen'][:16]}"
-            message = "" if shared else f": {row['message']}"
-            out.print(printable(f"  {row['id']}  {row['key']}  {seen}{message}"), markup=False)
+            times = f"{row.attempts} time{'s' * (row.attempts != 1)}"
+            seen = f"{times}, {row.first_seen:{_MINUTE}} to {row.last_seen:{_MINUTE}}"
+            message = "" if shared else f": {row.message}"
+            out.print(printable(f"  {row.id}  {row.key}  {seen}{message}"), markup=False)
 
 
 def printable(text: str) -> str:

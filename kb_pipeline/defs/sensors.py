@@ -12,7 +12,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 from kb_pipeline.control.kbs.catalog import KbRecord, list_kbs, list_unstarted_kbs
 from kb_pipeline.control.runs.priorities import round_robin
 from kb_pipeline.control.runs.refreshes import end_refresh
-from kb_pipeline.control.runs.requests import WaitingRequest, list_waiting, note_runs
+from kb_pipeline.control.runs.requests import RequestRecord, list_waiting, note_runs
 from kb_pipeline.cron import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
 from kb_pipeline.defs.partitions import OPTION_TAGS, REQUEST_TAG, knowledge_bases, tags_of
@@ -144,7 +144,7 @@ def requested_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     )
 
 
-def _runs_of(instance: dg.DagsterInstance, requests: list[WaitingRequest]) -> dict[WaitingRequest, str]:
+def _runs_of(instance: dg.DagsterInstance, requests: list[RequestRecord]) -> dict[RequestRecord, str]:
     if not requests:
         return {}
     runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: [request.id for request in requests]}))
@@ -152,7 +152,7 @@ def _runs_of(instance: dg.DagsterInstance, requests: list[WaitingRequest]) -> di
     return {request: started[request.id] for request in requests if request.id in started}
 
 
-def _run_for(request: WaitingRequest) -> dg.RunRequest:
+def _run_for(request: RequestRecord) -> dg.RunRequest:
     options = {f"{OPTION_TAGS}{wish}": "true" for wish in request.options}
     return _request(request.key, f"request/{request.id}", options | {REQUEST_TAG: request.id})
 

@@ -111,10 +111,10 @@ def prune_versions(db: Database, lease: HeldLease, keep: int) -> None:
     """Mark the searchable versions beyond the newest `keep` as pruned; their data stays for the readers' grace."""
     seen = 0
     for version in versions.list_versions(db, lease.key):
-        if version["status"] in versions.SEARCHABLE:
+        if version.status in versions.SEARCHABLE:
             seen += 1
-            if seen > keep and not version["live"]:
-                versions.mark_pruned(db, lease, version["version"])
+            if seen > keep and not version.live:
+                versions.mark_pruned(db, lease, version.version)
 
 
 def manifests_in_use(db: Database, store: KbStore, key: KbKey, grace: timedelta) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def manifests_in_use(db: Database, store: KbStore, key: KbKey, grace: timedelta)
     with_data = {int(path.stem) for path in store.paths.versions.glob("*.json") if path.stem.isdecimal()}
     kept = []
     for version in versions.list_versions(db, key):
-        number, status = version["version"], version["status"]
+        number, status = version.version, version.status
         if status in (*versions.SEARCHABLE, *_PENDING) or (status == "pruned" and number in with_data):
             manifest = versions.get_manifest(db, key, number) | {"version": number}
             if status != "pruned" or _age(manifest) < grace:

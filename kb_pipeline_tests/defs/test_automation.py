@@ -135,7 +135,7 @@ def test_more_due_kbs_than_one_tick_may_ask_for_are_made_up_and_every_tenant_has
 
 def test_a_request_is_asked_for_until_its_run_is_there(instance: dg.DagsterInstance) -> None:
     apply(DOCS)
-    asked = request_run(open_database(), DOCS, ["force"], "mary")["request"]
+    asked = request_run(open_database(), DOCS, ["force"], "mary").id
 
     def requested() -> list[dg.RunRequest]:
         result = requested_refreshes(dg.build_sensor_context(instance=instance, definitions=defs))
@@ -152,7 +152,7 @@ def test_a_request_is_asked_for_until_its_run_is_there(instance: dg.DagsterInsta
     assert again == first  # Dagster makes one run of a run key
     run = instance.create_run_for_job(defs.resolve_job_def("refresh_kb"), tags=dict(first.tags))
     assert requested() == []
-    assert describe_kb(open_database(), DOCS)["requested"] == []
+    assert describe_kb(open_database(), DOCS).requested == ()
     with open_database().read(DOCS.tenant) as session:
         assert session.get_one(RunRequest, (DOCS.tenant, DOCS.kb, asked)).run_id == run.run_id
 
@@ -172,7 +172,7 @@ def test_the_instance_runs_on_postgres_when_the_control_plane_does(
         assert "acme/docs" in instance.get_dynamic_partitions(str(knowledge_bases.name))
         assert "Postgres" in type(instance.run_storage).__name__
     apply(DOCS)
-    assert describe_kb(Database(load_settings().database_url), DOCS)["status"] == "new"
+    assert describe_kb(Database(load_settings().database_url), DOCS).status == "new"
 
 
 def test_jobs_schedules_and_sensors_are_what_the_readme_says() -> None:

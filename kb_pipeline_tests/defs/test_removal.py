@@ -21,7 +21,7 @@ from kb_pipeline.defs.removal import DagsterHistory
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.delete import DeletionTarget
 from kb_pipeline.settings import Settings, load_settings
-from kb_pipeline_tests.control.test_control import apply
+from kb_pipeline_tests.control.planes import apply
 
 ACME, WIKI, OTHER = KbKey("acme", "docs"), KbKey("acme", "docs-2"), KbKey("bacme", "docs")
 

@@ -63,7 +63,7 @@ def test_a_sensor_dagsters_commands_and_kb_build_refresh_a_kb_on_postgres(
 
     def has_ended(status: str) -> bool:
         assert daemon.poll() is None
-        return bool(describe_kb(database, KEY)["status"] == status)
+        return bool(describe_kb(database, KEY).status == status)
 
     try:
         wait_until(lambda: has_ended("ready"), 120)

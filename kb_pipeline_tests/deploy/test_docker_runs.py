@@ -59,7 +59,7 @@ def dequeue(roles: Roles, engine: Engine) -> Container:
 
 
 def live_version() -> object:
-    return describe_kb(Database(load_settings().database_url), KEY)["live_version"]
+    return describe_kb(Database(load_settings().database_url), KEY).live_version
 
 
 def test_a_refresh_launched_from_the_web_ui_runs_in_a_container_and_publishes(

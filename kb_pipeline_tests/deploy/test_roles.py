@@ -145,7 +145,7 @@ def test_the_roles_come_up_well_and_a_new_kb_is_refreshed_in_a_container(deploym
     for role in ("webserver", "viewer", "daemon"):
         wait_until(lambda role=role: deployment.is_well(role))  # type: ignore[misc]
     try:
-        wait_until(lambda: describe_kb(database, KEY)["live_version"] == 1, 120)
+        wait_until(lambda: describe_kb(database, KEY).live_version == 1, 120)
     except TimeoutError:
         pytest.fail(deployment.log("daemon") + deployment.log("code"))
 

@@ -157,14 +157,14 @@ class Home:
 
     def failures(self) -> dict[str, str]:
         """Reason by path."""
-        return {"/" + row["key"].split("/", 3)[3]: row["reason"] for row in list_failures(self.db, KEY)}
+        return {"/" + row.key.split("/", 3)[3]: row.reason for row in list_failures(self.db, KEY)}
 
     def chunk_ids(self, key: KbKey = KEY) -> list[str]:
         """Of the head, sorted."""
         return sorted(self.store(key).tables.open(CHUNKS).read_columns(["chunk_id"])["chunk_id"])
 
     def statuses(self) -> dict[int, str]:
-        return {row["version"]: row["status"] for row in versions.list_versions(self.db, KEY)}
+        return {row.version: row.status for row in versions.list_versions(self.db, KEY)}
 
     def doubled(self) -> dict[str, int]:
         """Rows too many of each table's head that has any."""

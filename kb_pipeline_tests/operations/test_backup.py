@@ -31,7 +31,7 @@ from kb_pipeline.operations.erase_document import erase_document
 from kb_pipeline.operations.restore import restore_backup
 from kb_pipeline.settings import Settings
 from kb_pipeline_tests.control.db.test_isolation import MODELS, row
-from kb_pipeline_tests.control.test_control import apply
+from kb_pipeline_tests.control.planes import apply
 from kb_pipeline_tests.databases import control_url, copy_home, home_environment
 from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site

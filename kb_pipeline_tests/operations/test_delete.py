@@ -42,7 +42,7 @@ from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline_tests.control.db.test_isolation import MODELS, row
-from kb_pipeline_tests.control.test_control import apply, publish
+from kb_pipeline_tests.control.planes import apply, publish
 from kb_pipeline_tests.operations.home import Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
 

@@ -226,9 +226,9 @@ def test_it_is_not_fetched_again_and_the_failures_say_why(home: Home, site: Site
     site.asked.clear()
     refreshed = home.refresh()
     assert refreshed.ended == ("unchanged", 3), refreshed.message
-    (failure,) = [row for row in list_failures(home.db, KEY) if row["reason"] == "erased"]
-    assert (failure["key"], failure["recoverable"]) == (site.url + "/secret", False)
-    assert "lift" in failure["message"]
+    (failure,) = [row for row in list_failures(home.db, KEY) if row.reason == "erased"]
+    assert (failure.key, failure.recoverable) == (site.url + "/secret", False)
+    assert "lift" in failure.message
     # A page that changes links to it, another redirects to it.
     before = site.pages["/"]
     site.put("/", "Orchard", "The handbook of our orchard, second edition.", PATHS)

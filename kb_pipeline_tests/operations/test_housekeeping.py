@@ -63,7 +63,7 @@ class PublishedMeadow:
             leases.release_lease(self.db, lease)
 
     def statuses(self) -> list[str]:
-        return [row["status"] for row in versions.list_versions(self.db, self.key)]
+        return [row.status for row in versions.list_versions(self.db, self.key)]
 
     def is_readable(self, number: int) -> bool:
         manifest = self.meadow.manifests[number - 1]

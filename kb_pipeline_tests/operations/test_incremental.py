@@ -248,15 +248,15 @@ def test_a_page_that_keeps_failing_waits_and_says_until_when(home: Home, site: S
     for attempts in (1, 2, 3):
         home.refresh()
         (failure,) = list_failures(home.db, KEY)
-        assert (failure["reason"], failure["attempts"]) == ("http_500", attempts)
-    assert "not asked for before" in failure["message"]
+        assert (failure.reason, failure.attempts) == ("http_500", attempts)
+    assert "not asked for before" in failure.message
     asked = site.asked["/pear"]
     assert home.refresh().stages["fetch"]["failed"] == 1
     (waiting,) = list_failures(home.db, KEY)
-    assert (site.asked["/pear"], waiting["attempts"], waiting["last_seen"]) == (asked, 3, failure["last_seen"])
+    assert (site.asked["/pear"], waiting.attempts, waiting.last_seen) == (asked, 3, failure.last_seen)
     assert home.refresh(retry=True).stages["fetch"]["failed"] == 1
     (retried,) = list_failures(home.db, KEY)
-    assert (site.asked["/pear"], retried["attempts"]) == (asked + 1, 4)
+    assert (site.asked["/pear"], retried.attempts) == (asked + 1, 4)
 
 
 def test_an_empty_sitemap_ends_no_page(home: Home, site: Site) -> None:

@@ -252,7 +252,7 @@ class RunRequest(OfKb, Base):
 
     __tablename__ = "run_requests"
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    options: Mapped[str] = mapped_column(String(64), default="")
+    options: Mapped[str] = mapped_column("wishes", String(64), default="")
     """Comma-separated: force, retry."""
     requested_by: Mapped[str] = mapped_column(String(200))
     requested_at: Mapped[datetime]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,11 +16,31 @@ from kb_pipeline.control.db.models import Kb, Rollback, Version
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import GateFailed, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, Record
 
 SEARCHABLE = ("published", "rolled_back")
 """Statuses of the versions whose data is kept for readers."""
 _LONGEST_NUMBER = 20
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord(Record):
+    """One version of a KB, as `kb versions` lists it."""
+
+    version: int
+    live: bool
+    """Whether readers see this version now."""
+    status: str
+    """building, candidate, held, published, rolled_back, failed, superseded or pruned."""
+    created_at: datetime
+    documents: int | None
+    """Documents in it; None while it is being built."""
+    chunks: int | None
+    model: str | None
+    """Name of the embedding model."""
+    scores: Mapping[str, float]
+    """Retrieval measures by name, such as `known_item_recall_at_5`; empty where none were taken."""
+    run_id: str
 
 
 def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
@@ -223,26 +244,30 @@ def pending_versions(db: Database, key: KbKey) -> list[tuple[int, str, dict[str,
         return [(row.version, row.status, row.manifest) for row in rows]
 
 
-def list_versions(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:
-    """Every version, newest first, as the command line prints it."""
+def list_versions(db: Database, key: KbKey) -> Iterator[VersionRecord]:
+    """Yield every version, newest first; raises UnknownKb."""
     query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb)
     with db.read(key.tenant) as session:
         kb = session.get(Kb, (key.tenant, key.kb))
         if kb is None:
             raise UnknownKb(key)
         for row in session.scalars(query.order_by(Version.version.desc())):
-            counts = row.manifest.get("counts", {})
-            yield {
-                "version": row.version,
-                "live": row.version == kb.live_version,
-                "status": row.status,
-                "created_at": row.created_at.isoformat(),
-                "documents": counts.get("documents"),
-                "chunks": counts.get("chunks"),
-                "model": row.manifest.get("model", {}).get("name"),
-                "scores": row.manifest.get("scores", {}),
-                "run_id": row.run_id,
-            }
+            yield _record(row, is_live=row.version == kb.live_version)
+
+
+def _record(row: Version, *, is_live: bool) -> VersionRecord:
+    counts = row.manifest.get("counts", {})
+    return VersionRecord(
+        version=row.version,
+        live=is_live,
+        status=row.status,
+        created_at=row.created_at,
+        documents=counts.get("documents"),
+        chunks=counts.get("chunks"),
+        model=row.manifest.get("model", {}).get("name"),
+        scores=row.manifest.get("scores", {}),
+        run_id=row.run_id,
+    )
 
 
 def _record_move(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import delete, select
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Failure
-from kb_pipeline.model import KbKey, digest
+from kb_pipeline.model import KbKey, Record, digest
 
 _BATCH = 500
 
@@ -29,6 +28,27 @@ class FailedItem:
     """Refreshes in a row in which it failed, where the stage counts them itself: it may leave some out."""
     tried_at: datetime | None = None
     """The last of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord(Record):
+    """One open failure of a KB, as `kb failures` lists it."""
+
+    id: str
+    """Stable as long as the same key fails at the same stage."""
+    source: str
+    stage: str
+    """`fetch` or `clean`."""
+    key: str
+    reason: str
+    """A reason code, such as `http_503`."""
+    message: str
+    recoverable: bool
+    """Whether trying again may help; False where the item was rejected by a rule."""
+    attempts: int
+    """Refreshes in a row in which it failed."""
+    first_seen: datetime
+    last_seen: datetime
 
 
 def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[FailedItem]) -> None:
@@ -59,20 +79,12 @@ def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[Faile
             )
 
 
-def list_failures(db: Database, key: KbKey) -> Iterator[dict[str, Any]]:
-    """Every open failure, by stage and key, as the command line prints it."""
+def list_failures(db: Database, key: KbKey) -> Iterator[FailureRecord]:
+    """Yield every open failure, by stage and key."""
     query = select(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb)
     with db.read(key.tenant) as session:
         for row in session.scalars(query.order_by(Failure.stage, Failure.key)):
-            yield {
-                "id": row.id,
-                "source": row.source,
-                "stage": row.stage,
-                "key": row.key,
-                "reason": row.reason,
-                "message": row.message,
-                "recoverable": row.recoverable,
-                "attempts": row.attempts,
-                "first_seen": row.first_seen.isoformat(),
-                "last_seen": row.last_seen.isoformat(),
-            }
+            yield FailureRecord(
+                row.id, row.source, row.stage, row.key, row.reason, row.message, row.recoverable, row.attempts,
+                row.first_seen, row.last_seen,
+            )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -14,10 +15,63 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Refresh
 from kb_pipeline.control.flags.registry import FlagValue
 from kb_pipeline.control.metering import ledger
-from kb_pipeline.model import KbKey, StageReport
+from kb_pipeline.model import JsonObject, KbKey, Record, StageReport
 
 RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "snoozed", "partial"]
 _PROGRESS_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class StageInProgress(Record):
+    """How far a refresh that runs now is."""
+
+    stage: str | None
+    """None between two stages."""
+    done: int
+    total: int | None
+    """Units of the stage's work; None while unknown."""
+    eta_s: float | None
+    """Seconds that the stage will still take at its pace so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshRecord(Record):
+    """One run over a KB and how it ended."""
+
+    run_id: str
+    status: str
+    """running, ready, ready_with_warnings, unchanged, held, failed, snoozed or partial; of a KB's last run also
+    interrupted."""
+    version: int | None
+    """What it published, or found live."""
+    message: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    stages: Mapping[str, JsonObject]
+    """Stage name to the counts of its report, see StageReport.as_json."""
+    stage: str | None = None
+    """The stage that is being worked on."""
+    done: int = 0
+    total: int | None = None
+    stage_started_at: datetime | None = None
+
+    def as_json(self) -> JsonObject:
+        """Return what `kb status` says of a KB's last run; progress is told apart, see `progress`."""
+        ended = Record.as_json(self)
+        for name in ("stage", "done", "total", "stage_started_at"):
+            del ended[name]
+        return ended
+
+    @property
+    def progress(self) -> StageInProgress | None:
+        """How far it is; None when it has ended."""
+        if self.status != "running":
+            return None
+        eta_s = None
+        if self.stage_started_at and self.total and self.done:
+            elapsed_s = (datetime.now(UTC) - self.stage_started_at).total_seconds()
+            eta_s = round(elapsed_s / self.done * max(self.total - self.done, 0), 1)
+        return StageInProgress(self.stage, self.done, self.total, eta_s)
 
 
 def begin_refresh(
@@ -83,17 +137,26 @@ def end_interrupted(session: Session, run_id: str, message: str) -> None:
     session.execute(update(Refresh).where(Refresh.run_id == run_id, Refresh.status == "running").values(values))
 
 
-def get_refresh(db: Database, key: KbKey, run_id: str) -> Refresh | None:
-    """One refresh, or None."""
+def get_refresh(db: Database, key: KbKey, run_id: str) -> RefreshRecord | None:
+    """Return one refresh, or None."""
     with db.read(key.tenant) as session:
-        return session.get(Refresh, (key.tenant, key.kb, run_id))
+        row = session.get(Refresh, (key.tenant, key.kb, run_id))
+        return None if row is None else _record(row)
 
 
-def latest_refresh(db: Database, key: KbKey) -> Refresh | None:
-    """The newest refresh of the KB, or None."""
+def latest_refresh(db: Database, key: KbKey) -> RefreshRecord | None:
+    """Return the newest refresh of the KB, or None."""
     query = select(Refresh).where(Refresh.tenant == key.tenant, Refresh.kb == key.kb)
     with db.read(key.tenant) as session:
-        return session.scalars(query.order_by(Refresh.started_at.desc()).limit(1)).first()
+        row = session.scalars(query.order_by(Refresh.started_at.desc()).limit(1)).first()
+        return None if row is None else _record(row)
+
+
+def _record(row: Refresh) -> RefreshRecord:
+    return RefreshRecord(
+        row.run_id, row.status, row.version, row.message, row.started_at, row.ended_at, row.stages, row.stage,
+        row.done, row.total, row.stage_started_at,
+    )  # fmt: skip
 
 
 class StageProgress:
@@ -121,14 +184,3 @@ class StageProgress:
                 )
                 .values(**values)
             )
-
-
-def describe_running(row: Refresh) -> dict[str, Any] | None:
-    """What the command line shows of a running refresh; None when it has ended."""
-    if row.status != "running":
-        return None
-    eta = None
-    if row.stage_started_at and row.total and row.done:
-        elapsed = (datetime.now(UTC) - row.stage_started_at).total_seconds()
-        eta = round(elapsed / row.done * max(row.total - row.done, 0), 1)
-    return {"stage": row.stage, "done": row.done, "total": row.total, "eta_s": eta}

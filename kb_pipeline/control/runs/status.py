@@ -1,63 +1,77 @@
-"""How a KB stands: its live version, what runs now, how the last refresh ended."""
+"""Tells how a KB stands: its live version, what runs now, how the last refresh ended."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from kb_pipeline.control.coordination.leases import current_lease
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Refresh
 from kb_pipeline.control.kbs.catalog import get_kb
 from kb_pipeline.control.kbs.versions import live_manifest
-from kb_pipeline.control.runs.refreshes import describe_running, latest_refresh
-from kb_pipeline.control.runs.requests import waiting_of
+from kb_pipeline.control.runs.refreshes import RefreshRecord, StageInProgress, latest_refresh
+from kb_pipeline.control.runs.requests import RequestRecord, waiting_of
 from kb_pipeline.errors import NoLiveVersion
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import JsonObject, KbKey, Record
 
 
-def describe_kb(db: Database, key: KbKey) -> dict[str, Any]:
-    """What `kb status` prints; raises UnknownKb.
+@dataclass(frozen=True, slots=True)
+class KbStatus(Record):
+    """How a KB stands, as `kb status` shows it."""
 
-    `status` is `new` before the first refresh, `running`, else how the last refresh ended; `interrupted` when its
-    worker holds no lease any more and left no word.
-    """
+    kb: KbKey
+    status: str
+    """`new` before the first refresh, `running`, else how the last refresh ended; `interrupted` when its worker holds
+    no lease any more and recorded no end."""
+    live_version: int | None
+    """None before the first one is published."""
+    documents: int
+    chunks: int
+    languages: Mapping[str, int]
+    """Documents of the live version by language."""
+    model: str | None
+    """Name of the embedding model of the live version."""
+    running: StageInProgress | None
+    """How far the refresh is that runs now."""
+    requested: tuple[RequestRecord, ...]
+    """Refreshes that were asked for and wait, oldest first."""
+    last_run: RefreshRecord | None
+    """The newest refresh, whether it has ended or not."""
+
+
+def describe_kb(db: Database, key: KbKey) -> KbStatus:
+    """Return how a KB stands; raises UnknownKb."""
     get_kb(db, key)
+    live = _live(db, key)
+    last = _last_run(db, key)
+    counts = live.get("counts", {})
+    return KbStatus(
+        kb=key,
+        status="new" if last is None else last.status,
+        live_version=live.get("version"),
+        documents=counts.get("documents", 0),
+        chunks=counts.get("chunks", 0),
+        languages=live.get("languages", {}),
+        model=live.get("model", {}).get("name"),
+        running=last.progress if last else None,
+        requested=tuple(waiting_of(db, key)),
+        last_run=last,
+    )
+
+
+def _live(db: Database, key: KbKey) -> JsonObject:
+    """Return the live version's manifest; empty before the first one is published."""
     try:
-        live: dict[str, Any] = live_manifest(db, key)
+        return live_manifest(db, key)
     except NoLiveVersion:
-        live = {}
-    row = latest_refresh(db, key)
+        return {}
+
+
+def _last_run(db: Database, key: KbKey) -> RefreshRecord | None:
+    """Return the newest refresh; one that claims to run and holds no lease is `interrupted`."""
+    last = latest_refresh(db, key)
+    if last is None or last.status != "running":
+        return last
     lease = current_lease(db, key)
-    is_running = row is not None and row.status == "running" and lease is not None and lease.owner == row.run_id
-    return {
-        "kb": str(key),
-        "status": _status(row, is_running),
-        "live_version": live.get("version"),
-        "documents": live.get("counts", {}).get("documents", 0),
-        "chunks": live.get("counts", {}).get("chunks", 0),
-        "languages": live.get("languages", {}),
-        "model": live.get("model", {}).get("name"),
-        "running": describe_running(row) if row is not None and is_running else None,
-        "requested": waiting_of(db, key),
-        "last_run": None if row is None else _last_run(row, is_running),
-    }
-
-
-def _status(row: Refresh | None, is_running: bool) -> str:
-    if row is None:
-        return "new"
-    if row.status == "running" and not is_running:
-        return "interrupted"
-    return row.status
-
-
-def _last_run(row: Refresh, is_running: bool) -> dict[str, Any]:
-    return {
-        "run_id": row.run_id,
-        "status": _status(row, is_running),
-        "version": row.version,
-        "message": row.message,
-        "started_at": row.started_at.isoformat(),
-        "ended_at": row.ended_at.isoformat() if row.ended_at else None,
-        "stages": row.stages,
-    }
+    is_running = lease is not None and lease.owner == last.run_id
+    return last if is_running else replace(last, status="interrupted")

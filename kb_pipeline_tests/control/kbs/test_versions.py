@@ -10,11 +10,11 @@ from kb_pipeline.control.coordination import leases
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import versions
 from kb_pipeline.errors import LeaseLost, UnknownVersion, UsageError
-from kb_pipeline_tests.control.test_control import ACME, GLOBEX, apply, expire, publish
+from kb_pipeline_tests.control.planes import ACME, GLOBEX, apply, expire, publish
 
 
 def statuses(db: Database) -> dict[int, str]:
-    return {row["version"]: row["status"] for row in versions.list_versions(db, ACME)}
+    return {row.version: row.status for row in versions.list_versions(db, ACME)}
 
 
 def roll_back(db: Database, number: int) -> int:

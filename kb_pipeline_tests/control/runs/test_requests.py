@@ -12,7 +12,7 @@ from kb_pipeline.control.runs.status import describe_kb
 from kb_pipeline.control.tenancy.tenants import set_status
 from kb_pipeline.errors import TenantInactive, UnknownKb
 from kb_pipeline.model import KbKey
-from kb_pipeline_tests.control.test_control import apply
+from kb_pipeline_tests.control.planes import apply
 from kb_pipeline_tests.operations.home import KEY
 
 OTHER = KbKey("globex", "docs")
@@ -22,12 +22,12 @@ def test_who_asks_again_while_a_request_waits_has_asked_already(db: Database) ->
     apply(db, KEY)
     first = request_run(db, KEY, [], "mary")
     assert request_run(db, KEY, [], "john") == first
-    assert (first["kb"], first["status"], first["requested_by"], first["run_id"]) == (str(KEY), "queued", "mary", None)
+    assert (first.key, first.requested_by, first.run_id) == (KEY, "mary", None)
     forced = request_run(db, KEY, ["force"], "john")
-    assert forced["wishes"] == ["force"]
-    assert forced["request"] != first["request"]
-    asked = [first["request"], forced["request"]]
-    assert [each["request"] for each in describe_kb(db, KEY)["requested"]] == asked
+    assert forced.options == ("force",)
+    assert forced.id != first.id
+    asked = [first.id, forced.id]
+    assert [each.id for each in describe_kb(db, KEY).requested] == asked
     assert [(each.id, each.options) for each in list_waiting(db, 10)] == [(asked[0], ()), (asked[1], ("force",))]
     assert [each.id for each in list_waiting(db, 1)] == asked[:1]
 
@@ -37,8 +37,8 @@ def test_a_request_that_became_a_run_waits_no_more_and_the_next_is_a_new_one(db:
     apply(db, OTHER)
     first, others = request_run(db, KEY, [], "mary"), request_run(db, OTHER, [], "mary")
     note_runs(db, {request: "run-1" for request in list_waiting(db, 10) if request.key == KEY})
-    assert (waiting_of(db, KEY), [each.id for each in list_waiting(db, 10)]) == ([], [others["request"]])
-    assert request_run(db, KEY, [], "mary")["request"] != first["request"]
+    assert (waiting_of(db, KEY), [each.id for each in list_waiting(db, 10)]) == ([], [others.id])
+    assert request_run(db, KEY, [], "mary").id != first.id
     forget_old_requests(db, timedelta())
     assert {each.key for each in list_waiting(db, 10)} == {KEY, OTHER}  # what waits is never forgotten
 
