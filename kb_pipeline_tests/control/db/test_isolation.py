@@ -26,8 +26,7 @@ _TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 def row(model: Any, tenant: str) -> Any:
     """With something in every column."""
-    columns = [column for column in inspect(model).columns if not column.nullable]
-    kinds = {column.key: column.type for column in columns}
+    kinds = {name: column.type for name, column in inspect(model).columns.items() if not column.nullable}
     values = {key: _TIME if isinstance(kind, UtcDateTime) else _VALUES[kind.python_type] for key, kind in kinds.items()}
     return model(**values | {"tenant": tenant})
 

@@ -237,7 +237,7 @@ def test_what_was_read_is_kept_until_it_is_looked_for_again(plane: Database) -> 
 _CHANGED_ELSEWHERE = """
 import sys
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.flags import Scope, set_variant
+from kb_pipeline.control.flags.overrides import Scope, set_variant
 set_variant(Database(sys.argv[1]), "chunk-join-sections", "off", Scope("acme"), "another process")
 """
 
