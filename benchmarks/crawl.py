@@ -61,19 +61,19 @@ def generate(folder: Path, pages: int) -> None:
 def measure(pages: int, rounds: int) -> dict[str, Any]:
     """Time all three in turns, so that whatever else the machine does slows all of them; the figures are medians."""
     with tempfile.TemporaryDirectory() as temporary, _served(Path(temporary), pages) as (server, url):
-        turns = []
+        rounds = []
         for number in range(rounds):
             folder = Path(temporary) / f"round-{number}"
             folder.mkdir()
-            turns.append({way: _timed(way, url, pages, folder) for way in _WAYS})
-    speeds = {way: pages / statistics.median(turn[way] for turn in turns) for way in _WAYS}
+            rounds.append({way: _timed(way, url, pages, folder) for way in _WAYS})
+    speeds = {way: pages / statistics.median(round_[way] for round_ in rounds) for way in _WAYS}
     return {
         "pages": pages,
         "server": server,
         "per_second": speeds,
-        "first_to_scrapy": statistics.median(turn["scrapy"] / turn["first"] for turn in turns),
-        "again_to_scrapy": statistics.median(turn["scrapy"] / turn["again"] for turn in turns),
-        "again_to_first": statistics.median(turn["first"] / turn["again"] for turn in turns),
+        "first_to_scrapy": statistics.median(round_["scrapy"] / round_["first"] for round_ in rounds),
+        "again_to_scrapy": statistics.median(round_["scrapy"] / round_["again"] for round_ in rounds),
+        "again_to_first": statistics.median(round_["first"] / round_["again"] for round_ in rounds),
     }
 
 
@@ -156,7 +156,7 @@ def _scrapy(url: str) -> tuple[int, float]:
 
 
 def _crawl(url: str, folder: Path, *, again: bool) -> tuple[int, float]:
-    """The crawl as a refresh runs it, with the turns of its host decided in a control plane."""
+    """The crawl as a refresh runs it, with its host's requests scheduled in a control plane."""
     from kb_pipeline.control.coordination.host_limits import SharedHostScheduler
     from kb_pipeline.control.db.engine import Database
     from kb_pipeline.fetch.web.crawl.process import crawl
@@ -166,10 +166,10 @@ def _crawl(url: str, folder: Path, *, again: bool) -> tuple[int, float]:
         source="bench", start_urls=(url,), sitemap="off", scope="host", include=(), exclude=(), max_pages=1_000_000,
         max_depth=100, delay_s=0.0, user_agent="kb-bench/1.0", allowed_networks=("127.0.0.0/8",),
     )  # fmt: skip
-    turns = SharedHostScheduler(Database(f"sqlite:///{folder / 'control.db'}"), "bench", "run")
+    hosts = SharedHostScheduler(Database(f"sqlite:///{folder / 'control.db'}"), "bench", "run")
     known = _known(folder / "first") if again else None
     files = CrawlFiles(folder / ("again" if again else "first"), folder / "notes", known)
-    summary = crawl(rules, files, lambda done, total: None, turns)
+    summary = crawl(rules, files, lambda done, total: None, hosts)
     return summary.outcomes["unchanged" if again else "fetched"], summary.seconds
 
 

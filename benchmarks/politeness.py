@@ -111,11 +111,11 @@ def reserve(database_url: str) -> float:
     from kb_pipeline.control.db.engine import Database
     from kb_pipeline.host_scheduler import Report
 
-    turns = SharedHostScheduler(Database(database_url), "bench", "reserve")
-    reports = {f"h{n}.example": Report(1.0, wants=True, heard_ago_s=0.0, answers=1) for n in range(_HOSTS)}
-    turns.exchange(reports)
+    hosts = SharedHostScheduler(Database(database_url), "bench", "reserve")
+    reports = {f"h{n}.example": Report(1.0, waiting=True, responded_ago_s=0.0, responses=1) for n in range(_HOSTS)}
+    hosts.exchange(reports)
     started = monotonic()
-    turns.exchange(reports)
+    hosts.exchange(reports)
     return _HOSTS / (monotonic() - started)
 
 
@@ -129,9 +129,9 @@ def _work(tenant: str, run: str, url: str, database_url: str, folder: str) -> No
         source="bench", start_urls=(url,), sitemap="off", scope="host", include=(), exclude=(), max_pages=100_000,
         max_depth=100, delay_s=0.0, user_agent=f"{tenant}/1.0", allowed_networks=("127.0.0.0/8",),
     )  # fmt: skip
-    turns = SharedHostScheduler(Database(database_url), tenant, run)
+    hosts = SharedHostScheduler(Database(database_url), tenant, run)
     files = CrawlFiles(Path(folder) / "journal", Path(folder) / "notes")
-    crawl(rules, files, lambda done, total: None, turns)
+    crawl(rules, files, lambda done, total: None, hosts)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Who may ask a host next: gaps, shares, slowdowns, in simulated time."""
+"""Which crawl may request from a host next: gaps, shares and slowdowns, in simulated time."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import Any
 
 import pytest
 
-from kb_pipeline.host_scheduler import FREE_S, TURN_S, Permit, Report, _Guest, _Host, decide
+from kb_pipeline.host_scheduler import SLOT_S, UNLIMITED_S, LocalClient, LocalHost, Permit, Report, decide
 
 GAP = 0.2
 
 
 class Host:
-    """One host and its guests."""
+    """One host and its clients."""
 
-    def __init__(self, *guests: str) -> None:
-        self.state = _Host()
-        self.guests = {name: _Guest(name, name.split("-")[0]) for name in guests}
+    def __init__(self, *clients: str) -> None:
+        self.state = LocalHost()
+        self.clients = {name: LocalClient(name, name.split("-")[0]) for name in clients}
 
-    def ask(self, name: str, now: float, delay_s: float = 0.0, *, wants: bool = True, **report: Any) -> Permit:
-        me = self.guests[name]
-        return decide(self.state, self.guests.values(), me, Report(delay_s, wants=wants, **report), now)
+    def ask(self, name: str, now: float, delay_s: float = 0.0, *, waiting: bool = True, **report: Any) -> Permit:
+        me = self.clients[name]
+        return decide(self.state, self.clients.values(), me, Report(delay_s, waiting=waiting, **report), now)
 
     def open(self, now: float = 100.0) -> None:
-        """Somebody has read robots.txt, which asks for nothing."""
-        guest = next(iter(self.guests))
-        self.ask(guest, now, wants=False, crawl_delay_s=0.0)
+        """Report a robots.txt without a Crawl-delay."""
+        name = next(iter(self.clients))
+        self.ask(name, now, waiting=False, crawl_delay_s=0.0)
 
 
 def arrivals(host: Host, delays: dict[str, float], requests: int, seed: int) -> list[tuple[float, str]]:
-    """When requests reach the server, with slow connections, late processes and slow answers."""
+    """Return when requests reach the server, with slow connections, late processes and slow responses."""
     chance, order, arrived = random.Random(seed), count(), list[tuple[float, str]]()
-    events = [(100 + chance.random(), next(order), name, "ask", 0.0) for name in host.guests]
+    events = [(100 + chance.random(), next(order), name, "ask", 0.0) for name in host.clients]
     heapq.heapify(events)
     while len(arrived) < requests:
         now, _, name, what, heard = heapq.heappop(events)
-        news: dict[str, Any] = {"heard_ago_s": now - heard, "answers": 1, "latency_s": 0.01}
+        news: dict[str, Any] = {"responded_ago_s": now - heard, "responses": 1, "latency_s": 0.01}
         if what == "send":
             arrived.append((now + chance.expovariate(50), name))
             heard = arrived[-1][0] + chance.expovariate(100)
             heapq.heappush(events, (heard + chance.expovariate(500), next(order), name, "heard", heard))
             continue
-        grant = host.ask(name, now, delays[name], **(news if what == "heard" else {}))
+        permit = host.ask(name, now, delays[name], **(news if what == "heard" else {}))
         late = chance.expovariate(500)
-        then = (now + grant.wait_s + late, next(order), name, "send" if grant.turn_s else "ask", 0.0)
+        then = (now + permit.wait_s + late, next(order), name, "send" if permit.slot_s else "ask", 0.0)
         heapq.heappush(events, then)
     return arrived
 
@@ -73,33 +73,33 @@ def test_tenants_share_a_host_equally_however_many_crawls_they_send() -> None:
 
 def test_without_a_gap_nobody_counts_once_robots_txt_is_known() -> None:
     host = Host("a", "b")
-    assert host.ask("a", 100).turn_s, "robots.txt may ask for a delay"
-    assert not host.ask("b", 100).free_s
-    assert host.ask("a", 101, crawl_delay_s=0.0, heard_ago_s=0.0).free_s == FREE_S
-    assert host.ask("b", 101).free_s == FREE_S
+    assert host.ask("a", 100).slot_s, "robots.txt may ask for a delay"
+    assert not host.ask("b", 100).unlimited_s
+    assert host.ask("a", 101, crawl_delay_s=0.0, responded_ago_s=0.0).unlimited_s == UNLIMITED_S
+    assert host.ask("b", 101).unlimited_s == UNLIMITED_S
 
 
 def test_who_wants_a_gap_waits_until_nobody_asks_freely() -> None:
     host = Host("a", "b")
     host.open()
-    assert host.ask("a", 101).free_s
-    grant = host.ask("b", 101.2, GAP)
-    assert grant.wait_s == pytest.approx(FREE_S - 0.2 + GAP)
-    assert grant.turn_s
-    assert not host.ask("a", 101.9).free_s, "and is waited for from then on"
+    assert host.ask("a", 101).unlimited_s
+    permit = host.ask("b", 101.2, GAP)
+    assert permit.wait_s == pytest.approx(UNLIMITED_S - 0.2 + GAP)
+    assert permit.slot_s
+    assert not host.ask("a", 101.9).unlimited_s, "and is waited for from then on"
 
 
 def test_a_crawl_delay_holds_for_every_run_of_the_next_day() -> None:
     host = Host("a", "b")
-    host.ask("a", 100, wants=False, crawl_delay_s=5.0, heard_ago_s=0.0)
+    host.ask("a", 100, waiting=False, crawl_delay_s=5.0, responded_ago_s=0.0)
     assert host.ask("b", 101).wait_s == pytest.approx(4.0)
-    assert host.ask("b", 100 + 24 * 3600 + 1, wants=True, heard_ago_s=0.0).turn_s
+    assert host.ask("b", 100 + 24 * 3600 + 1, waiting=True, responded_ago_s=0.0).slot_s
 
 
 def test_retry_after_closes_a_host_for_everybody() -> None:
     host = Host("a", "b")
     host.open()
-    host.ask("a", 101, retry_after_s=3600.0, answers=1, busy=1)
+    host.ask("a", 101, retry_after_s=3600.0, responses=1, busy=1)
     for name, delay_s in (("a", 0.0), ("b", GAP)):
         assert host.ask(name, 102, delay_s).asked_to_wait_s == pytest.approx(3599.0)
 
@@ -108,16 +108,16 @@ def test_a_busy_host_is_slowed_down_at_once_and_recovers_answer_by_answer() -> N
     host = Host("a")
     host.open()
     for wanted in (0.5, 1.0, 2.0, 4.0):
-        host.ask("a", 101, answers=1, busy=1)
+        host.ask("a", 101, responses=1, busy=1)
         assert host.state.slowdown_s == wanted
     answers = 0
     while host.state.slowdown_s:
-        host.ask("a", 200, answers=1, latency_s=0.01)
+        host.ask("a", 200, responses=1, latency_s=0.01)
         answers += 1
     assert 5 < answers < 10
-    assert host.ask("a", 300).free_s
+    assert host.ask("a", 300).unlimited_s
     for _ in range(20):
-        host.ask("a", 400, GAP, answers=1, busy=1)
+        host.ask("a", 400, GAP, responses=1, busy=1)
     assert host.state.slowdown_s == 60.0
 
 
@@ -125,7 +125,7 @@ def test_busy_answers_among_good_ones_slow_a_host_down_a_little() -> None:
     host = Host("a")
     host.open()
     for _ in range(50):
-        host.ask("a", 101, answers=4, busy=2)
+        host.ask("a", 101, responses=4, busy=2)
     assert host.state.slowdown_s == 0.5
 
 
@@ -133,13 +133,13 @@ def test_a_host_that_answers_slower_than_usual_is_slowed_down() -> None:
     host = Host("a")
     host.open()
     for _ in range(50):
-        host.ask("a", 101, answers=1, latency_s=0.05)
+        host.ask("a", 101, responses=1, latency_s=0.05)
     assert host.state.slowdown_s == 0
     for _ in range(5):
-        host.ask("a", 102, answers=1, latency_s=2.0)
+        host.ask("a", 102, responses=1, latency_s=2.0)
     assert host.state.slowdown_s > 1.0
     for _ in range(50):
-        host.ask("a", 102, answers=1, latency_s=0.05)
+        host.ask("a", 102, responses=1, latency_s=0.05)
     assert host.state.slowdown_s == 0
 
 
@@ -147,28 +147,28 @@ def test_a_host_that_has_always_been_slow_is_not() -> None:
     host = Host("a")
     host.open()
     for latency_s in (0.005, *[1.0] * 20):
-        host.ask("a", 101, answers=1, latency_s=latency_s)
+        host.ask("a", 101, responses=1, latency_s=latency_s)
         assert host.state.slowdown_s == 0
 
 
 def test_a_dead_holder_blocks_its_host_until_its_turn_has_run_out() -> None:
     host = Host("a", "b")
-    assert host.ask("a", 100, GAP).turn_s
-    assert not host.ask("b", 101, GAP).turn_s
-    grant = host.ask("b", 100 + TURN_S + 0.01, GAP)
-    assert grant.wait_s == pytest.approx(GAP - 0.01), "its request may have been sent at the very end"
+    assert host.ask("a", 100, GAP).slot_s
+    assert not host.ask("b", 101, GAP).slot_s
+    permit = host.ask("b", 100 + SLOT_S + 0.01, GAP)
+    assert permit.wait_s == pytest.approx(GAP - 0.01), "its request may have been sent at the very end"
 
 
 def test_a_request_that_takes_long_keeps_its_turn() -> None:
     host = Host("a", "b")
     host.ask("a", 100, GAP)
     for later in range(5, 100, 5):
-        host.ask("a", 100 + later, GAP, wants=False, holds=True)
-        assert not host.ask("b", 100 + later, GAP).turn_s
+        host.ask("a", 100 + later, GAP, waiting=False, in_flight=True)
+        assert not host.ask("b", 100 + later, GAP).slot_s
 
 
 def test_a_turn_that_is_not_wanted_any_more_is_free_at_once() -> None:
     host = Host("a", "b")
     host.ask("a", 100, GAP)
-    host.ask("a", 101, GAP, wants=False)
-    assert host.ask("b", 101, GAP).turn_s
+    host.ask("a", 101, GAP, waiting=False)
+    assert host.ask("b", 101, GAP).slot_s

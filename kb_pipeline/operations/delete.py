@@ -356,9 +356,9 @@ class _Removal:
         for model in _models():
             if _has_rows(model, self._leaving):
                 session.execute(delete(model).where(*_mine(model, self._leaving)))
-        for guest in session.scalars(select(HostClient).where(HostClient.tenant == self._leaving.tenant)):
-            if not self._leaving.kb or guest.guest.partition(" ")[0] in self._runs:  # a run and its source
-                session.delete(guest)
+        for client in session.scalars(select(HostClient).where(HostClient.tenant == self._leaving.tenant)):
+            if not self._leaving.kb or client.client_id.partition(" ")[0] in self._runs:  # a run and its source
+                session.delete(client)
         session.flush()
 
     def _last_token(self, session: Session, lease: HeldLease) -> int:

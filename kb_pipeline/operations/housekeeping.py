@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kb_pipeline.control.coordination.host_limits import forget_idle_hosts
+from kb_pipeline.control.coordination.host_limits import delete_idle_hosts
 from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import versions
@@ -62,7 +62,7 @@ def tidy_all(
             continue  # the next night will do
         except (InvalidSpec, SecretUnreadable):
             continue  # said above
-    forget_idle_hosts(db)
+    delete_idle_hosts(db)
     forget_old_requests(db)
     return freed
 

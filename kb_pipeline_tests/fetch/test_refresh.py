@@ -16,7 +16,7 @@ from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages, unfinished
 from kb_pipeline.fetch.revisit import MAX_FAILURES, RevisitPolicy
 from kb_pipeline.fetch.web.crawl.journal import PagesUsed
-from kb_pipeline.host_scheduler import UnsharedTurns
+from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.model import KbKey, StageReport, document_id
 from kb_pipeline.store import paths
 from kb_pipeline.store.lance_table import PAGES, KbStore
@@ -36,7 +36,7 @@ class Stage:
     def refresh(self, recheck: RevisitPolicy = RevisitPolicy(), **changes: Any) -> StageReport:  # noqa: B008 - frozen
         rules = replace(self.rules, **changes)
         return refresh_pages(
-            self.store, [rules], "run", lambda done, total: None, lambda source: UnsharedTurns(), recheck
+            self.store, [rules], "run", lambda done, total: None, lambda source: LocalHostScheduler(), recheck
         )
 
     def row(self, path: str) -> dict[str, Any]:
@@ -304,7 +304,12 @@ def test_an_account_that_comes_to_its_end_stops_the_fetch_and_nothing_counts_as_
     stage.refresh()
     account = _Account(2)
     report = refresh_pages(
-        stage.store, [stage.rules], "run", lambda done, total: None, lambda source: UnsharedTurns(), account=account
+        stage.store,
+        [stage.rules],
+        "run",
+        lambda done, total: None,
+        lambda source: LocalHostScheduler(),
+        account=account,
     )
     assert (report.entered, report.passed, report.failed["quota"], report.deleted) == (3, 2, 1, 0)
     assert report.reconciles

@@ -83,8 +83,8 @@ def fill(db: Database) -> None:
     """Two tenants with a row of everything, and three KBs."""
     with db.write_all() as session:
         session.add_all([row(model, tenant) for model in MODELS for tenant in ("acme", "globex")])
-        for guest in ("acme", "globex"):
-            session.add(HostClient(host="site.example", guest=f"run-{guest} site", tenant=guest))
+        for name in ("acme", "globex"):
+            session.add(HostClient(host="site.example", client_id=f"run-{name} site", tenant=name))
         for tenant in session.scalars(select(Tenant)):
             tenant.status = "active"
         for lease in session.scalars(select(Lease)):

@@ -324,7 +324,7 @@ class Failure(OfKb, Base):
 
 
 class HostState(Base):
-    """What every run of this installation knows of a host; see fetch.web.turns. Times are Unix times."""
+    """What all runs of this installation know of a host; see host_scheduler.HostState. Times are Unix times."""
 
     __tablename__ = "host_clocks"
     host: Mapped[str] = mapped_column(String(255), primary_key=True)
@@ -342,17 +342,17 @@ class HostState(Base):
 
 
 class HostClient(Base):
-    """A crawl that asks a host, and when its turns were."""
+    """A crawl that requests from a host; see host_scheduler.ClientState. Columns keep their first names."""
 
     __tablename__ = "host_guests"
     host: Mapped[str] = mapped_column(String(255), primary_key=True)
-    guest: Mapped[str] = mapped_column(String(160), primary_key=True)
+    client_id: Mapped[str] = mapped_column("guest", String(160), primary_key=True)
     """Run id and source."""
     tenant: Mapped[str] = mapped_column(_SLUG)
     delay_s: Mapped[float] = mapped_column(Float, default=0.0)
-    wants: Mapped[bool] = mapped_column(default=False)
-    free_until: Mapped[float] = mapped_column(Float, default=0.0)
-    last_turn_at: Mapped[float] = mapped_column(Float, default=0.0)
+    waiting: Mapped[bool] = mapped_column("wants", default=False)
+    unlimited_until: Mapped[float] = mapped_column("free_until", Float, default=0.0)
+    last_slot_at: Mapped[float] = mapped_column("last_turn_at", Float, default=0.0)
     seen_until: Mapped[float] = mapped_column(Float, default=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Every reason code a crawl can give for a URL that gave no new page, each with one line."""
+"""The reason codes of URLs that gave no new page, each with one line of explanation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REJECTED: dict[str, str] = {
     "repetitive": "known only through pages that say nothing new, of which limits.repetitive_pages were visited",
     "erased": "it was erased; kb erase --lift lets it be fetched again",
 }
-"""The answer is known and asking again gives the same: what a deletion may be concluded from."""
+"""Reasons that a repeated request would confirm: proof enough for a deletion."""
 
 FAILED: dict[str, str] = {
     "timeout": "no byte for timeout_s",
@@ -43,7 +43,7 @@ FAILED: dict[str, str] = {
     "quota": "the tenant's pages of the day are used up; the next refresh after they renew asks for it",
     "http_<status>": "any other status: 401, 403, 429, 5xx, ...",
 }
-"""It should have worked: nothing is proven, and the last good document must be kept."""
+"""Reasons that prove nothing: the last good document must be kept."""
 
 PROBLEMS: dict[str, str] = {
     "too_many_links": "the links of a page beyond limits.links_per_page are not followed",
@@ -52,28 +52,28 @@ PROBLEMS: dict[str, str] = {
     "sitemap_too_deep": "sitemaps nested deeper than three are not read",
     "sitemap_loop": "a sitemap names itself, or one that leads to it",
 }
-"""What an operator should know of a URL though the crawl goes on."""
+"""Problems that an operator should know of, though the crawl goes on."""
 
 _TRANSIENT = {"timeout", "too_slow", "connection", "dns", "truncated", "robots_unreachable", "start_failed"}
 _TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 
 
 def is_transient(reason: str) -> bool:
-    """Whether asking again soon can help."""
+    """Return whether a retry can help soon."""
     return reason in _TRANSIENT or (reason.startswith("http_") and is_transient_status(int(reason[5:])))
 
 
 def is_proven(reason: str) -> bool:
-    """Whether asking again gives the same."""
+    """Return whether a repeated request would give the same result."""
     return reason in REJECTED or reason in PROBLEMS
 
 
 def is_transient_status(status: int) -> bool:
-    """Whether asking again soon can help after an answer with this status."""
+    """Return whether a retry can help soon after a response with this status."""
     return status in _TRANSIENT_STATUS
 
 
 def explain(reason: str) -> str:
-    """The one line of a reason code."""
+    """Return the explanation of a reason code."""
     known = REJECTED.get(reason) or FAILED.get(reason) or PROBLEMS.get(reason)
     return known or FAILED["http_<status>"]

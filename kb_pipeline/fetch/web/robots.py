@@ -1,8 +1,8 @@
-"""Reads robots.txt by RFC 9309, with the lenient syntax Google's reference parser accepts.
+"""Parses robots.txt by RFC 9309, with the lenient syntax that Google's reference parser accepts.
 
-Protego, Scrapy's parser, decides 14 of Google's 145 reference cases otherwise, 12 of them too permissively,
-so the matcher is our own. Allow rules match as they are written and percent-encoded; Disallow rules match
-also with their escaped unreserved characters decoded (RFC 9309, 2.2.2), so in doubt a page is not fetched.
+Protego, Scrapy's parser, decides 14 of Google's 145 reference cases differently, 12 of them too permissively, so this
+is an implementation of its own. Allow rules match as they are written and percent-encoded; Disallow rules also match
+with their escaped unreserved characters decoded (RFC 9309, 2.2.2), so in doubt a page is not fetched.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Group:
 
 
 class RobotsPolicy:
-    """What one robots.txt says to one crawler."""
+    """The rules of one robots.txt for one user agent."""
 
     def __init__(self, body: bytes, user_agent: str) -> None:
         self.sitemaps: tuple[str, ...] = ()
@@ -56,16 +56,16 @@ class RobotsPolicy:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """What the host says of the use of its content: the lines of Content-Signal and Content-Usage."""
+        """The lines of Content-Signal and Content-Usage."""
         return tuple(self._group.signals)
 
     @property
     def crawl_delay(self) -> float | None:
-        """Seconds the host asks for between two requests."""
+        """The least time between two requests that the host asks for, in seconds; None without a Crawl-delay."""
         return self._group.delay_s
 
     def allowed(self, url: str) -> bool:
-        """Whether the crawler may fetch `url`; the longest matching rule wins, Allow on a tie."""
+        """Return whether the user agent may fetch `url`; the longest matching rule wins, Allow on a tie."""
         path = path_and_query(url)
         disallow = max((len(p) for p in self._group.disallow if _disallow_matches(p, path)), default=0)
         if not disallow:
@@ -74,12 +74,12 @@ class RobotsPolicy:
 
 
 def is_allowed(body: bytes, user_agent: str, url: str) -> bool:
-    """Whether this robots.txt lets this user agent fetch this URL; `url` is taken as it would be sent."""
+    """Return whether this robots.txt lets this user agent fetch this URL; `url` is taken as it would be sent."""
     return RobotsPolicy(body, user_agent).allowed(url)
 
 
 def product_token(user_agent: str) -> str:
-    """The name in a user agent string: `kb` of `kb/1.0 (+https://example.com)`."""
+    """Return the product name of a user agent string: `kb` for `kb/1.0 (+https://example.com)`."""
     return re.split(r"/|\s+\(", user_agent.strip(), maxsplit=1)[0].strip().lower()
 
 
@@ -91,7 +91,7 @@ def _addressed(value: str, token: str, own: _Group, everyone: _Group) -> _Group 
 
 
 def _apply(key: str, value: str, groups: list[_Group]) -> bool:
-    """Add one rule to the current groups; whether it was a rule, which ends their list of agents."""
+    """Add a line to the current groups; return whether it is a rule, which ends their list of agents."""
     if key == "crawl-delay":
         for group in groups:
             group.delay_s = _delay(value, group.delay_s)
@@ -129,14 +129,14 @@ def _lines(body: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _escaped(pattern: str) -> str:
-    """Percent-encode what is not ASCII and uppercase escapes; decode nothing."""
+    """Percent-encode what is not ASCII and make escapes upper case; decode nothing."""
     raw = pattern.encode("utf-8", "surrogateescape")
     spelled = _NON_ASCII.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
     return re.sub(r"%[0-9a-fA-F]{2}", lambda match: match[0].upper(), spelled)
 
 
 def path_and_query(url: str) -> str:
-    """What robots rules are matched against: path, parameters and query, as they are in the URL."""
+    """Return what robots rules are matched against: path, parameters and query, as they are in the URL."""
     scheme_end = url.find("//")
     start = scheme_end + 2 if 0 <= scheme_end <= _first_of(url, "/?;", 0) + 1 else 0
     path_start = _first_of(url, "/?;", start)
@@ -173,9 +173,8 @@ def _matches(pattern: str, path: str) -> bool:
 def _matcher(pattern: str) -> re.Pattern[str]:
     anchored = pattern.endswith("$")
     pieces = re.split(r"\*+", pattern[:-1] if anchored else pattern)
-    # Lazy stars inside atomic groups: the first place a piece fits is as good as any later one, so matching
-    # stays linear in the path. The last piece of an anchored rule has to reach the end and may need the last
-    # place.
+    # Lazy stars inside atomic groups: the first match of a piece is as good as any later one, so matching stays linear
+    # in the path. The last piece of an anchored rule has to reach the end and may need the last match.
     parts = [re.escape(pieces[0])]
     parts += [f"(?>.*?{re.escape(piece)})" for piece in pieces[1:-1]]
     if len(pieces) > 1:

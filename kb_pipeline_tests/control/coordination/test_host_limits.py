@@ -1,4 +1,4 @@
-"""HostScheduler at hosts that runs in several processes share, on both databases."""
+"""Permits for hosts that runs in several processes share, on both databases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.politeness import SHARE_TOLERANCE, measure
-from kb_pipeline.control.coordination.host_limits import SharedHostScheduler, forget_idle_hosts
+from kb_pipeline.control.coordination.host_limits import SharedHostScheduler, delete_idle_hosts
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import HostClient, HostState
 from kb_pipeline.host_scheduler import Report
@@ -16,7 +16,7 @@ from kb_pipeline.host_scheduler import Report
 
 def _hosts(db: Database) -> set[str]:
     with db.read_all() as session:
-        return {clock.host for clock in session.query(HostState)}
+        return {state.host for state in session.query(HostState)}
 
 
 def test_runs_of_several_tenants_keep_one_gap_and_share_it_fairly(db: Database, tmp_path: Path) -> None:
@@ -28,23 +28,23 @@ def test_runs_of_several_tenants_keep_one_gap_and_share_it_fairly(db: Database, 
 
 def test_a_new_run_waits_for_the_request_of_one_before(db: Database) -> None:
     first, second = SharedHostScheduler(db, "acme", "run-1"), SharedHostScheduler(db, "beta", "run-2")
-    wants = {"a.example": Report(5.0, wants=True)}
-    assert first.exchange(wants)["a.example"].turn_s
-    assert not second.exchange(wants)["a.example"].turn_s
-    first.exchange({"a.example": Report(5.0, heard_ago_s=1.0, answers=1)})
-    assert second.exchange(wants)["a.example"].wait_s == pytest.approx(4.0, abs=0.5)
+    waiting = {"a.example": Report(5.0, waiting=True)}
+    assert first.exchange(waiting)["a.example"].slot_s
+    assert not second.exchange(waiting)["a.example"].slot_s
+    first.exchange({"a.example": Report(5.0, responded_ago_s=1.0, responses=1)})
+    assert second.exchange(waiting)["a.example"].wait_s == pytest.approx(4.0, abs=0.5)
 
 
 def test_who_leaves_gives_its_turn_back_as_if_its_request_had_just_been_sent(db: Database) -> None:
     first, second = SharedHostScheduler(db, "acme", "run-1"), SharedHostScheduler(db, "beta", "run-2")
-    wants = {"a.example": Report(5.0, wants=True)}
-    first.exchange(wants)
-    first.leave()
-    grant = second.exchange(wants)["a.example"]
-    assert grant.turn_s
-    assert grant.wait_s == pytest.approx(5.0, abs=0.5)
+    waiting = {"a.example": Report(5.0, waiting=True)}
+    first.exchange(waiting)
+    first.close()
+    permit = second.exchange(waiting)["a.example"]
+    assert permit.slot_s
+    assert permit.wait_s == pytest.approx(5.0, abs=0.5)
     with db.read_all() as session:
-        assert [guest.guest for guest in session.query(HostClient)] == ["run-2"]
+        assert [client.client_id for client in session.query(HostClient)] == ["run-2"]
 
 
 def test_hosts_met_by_many_runs_at_once_are_no_conflict(db: Database) -> None:
@@ -52,9 +52,9 @@ def test_hosts_met_by_many_runs_at_once_are_no_conflict(db: Database) -> None:
     granted: list[int] = []
 
     def meet(run: int) -> None:
-        turns = SharedHostScheduler(db, "acme", f"run-{run}")
-        grants = turns.exchange({host: Report(1.0, wants=True) for host in hosts})
-        granted.append(sum(grant.turn_s > 0 for grant in grants.values()))
+        scheduler = SharedHostScheduler(db, "acme", f"run-{run}")
+        permits = scheduler.exchange({host: Report(1.0, waiting=True) for host in hosts})
+        granted.append(sum(permit.slot_s > 0 for permit in permits.values()))
 
     threads = [threading.Thread(target=meet, args=(run,)) for run in range(6)]
     for thread in threads:
@@ -65,16 +65,16 @@ def test_hosts_met_by_many_runs_at_once_are_no_conflict(db: Database) -> None:
 
 
 def test_thousands_of_hosts_are_asked_in_one_exchange(db: Database) -> None:
-    turns = SharedHostScheduler(db, "acme", "run")
-    grants = turns.exchange({f"h{number}.example": Report(1.0, wants=True) for number in range(2000)})
-    assert len(grants) == 2000
-    assert all(grant.turn_s for grant in grants.values())
-    turns.leave()
+    scheduler = SharedHostScheduler(db, "acme", "run")
+    permits = scheduler.exchange({f"h{number}.example": Report(1.0, waiting=True) for number in range(2000)})
+    assert len(permits) == 2000
+    assert all(permit.slot_s for permit in permits.values())
+    scheduler.close()
 
 
 def test_hosts_nobody_asks_any_more_are_forgotten(db: Database) -> None:
     SharedHostScheduler(db, "acme", "run").exchange(
-        {"a.example": Report(1.0), "b.example": Report(1.0, heard_ago_s=0.0)}
+        {"a.example": Report(1.0), "b.example": Report(1.0, responded_ago_s=0.0)}
     )
-    forget_idle_hosts(db)
+    delete_idle_hosts(db)
     assert _hosts(db) == {"b.example"}

@@ -15,7 +15,7 @@ from kb_pipeline.fetch.web.crawl.journal import read_outcomes, read_rows
 from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS
 from kb_pipeline.fetch.web.crawl.process import crawl
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlLimits, CrawlRules, CrawlSummary
-from kb_pipeline.host_scheduler import UnsharedTurns
+from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline_tests.fetch.web.site import Site, running_site
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -97,7 +97,7 @@ class Crawler:
         def progress(done: int, total: int | None) -> None:
             self.progress.append((done, total))
 
-        summary = crawl(rules, files_at(self.journal, known), progress, UnsharedTurns())
+        summary = crawl(rules, files_at(self.journal, known), progress, LocalHostScheduler())
         return Crawled(self.journal, summary)
 
     @staticmethod

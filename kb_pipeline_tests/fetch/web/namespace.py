@@ -28,7 +28,7 @@ from kb_pipeline.fetch.web.crawl.find_browser import find_browser
 from kb_pipeline.fetch.web.crawl.journal import read_outcomes
 from kb_pipeline.fetch.web.crawl.process import crawl
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.host_scheduler import UnsharedTurns
+from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline_tests.fetch.web.certificates import Authority
 from kb_pipeline_tests.fetch.web.conftest import files_at, known_file, rules_for
 
@@ -180,7 +180,7 @@ def run(rules: CrawlRules, folder: Path, known: list[str]) -> dict[str, str]:
     for name, keys in (("new", []), ("known", known)):
         journal = folder / name
         page = known_file(folder / f"{name}.parquet", *({"key": key} for key in keys)) if keys else None
-        crawl(rules, files_at(journal, page), lambda done, total: None, UnsharedTurns())
+        crawl(rules, files_at(journal, page), lambda done, total: None, LocalHostScheduler())
         rows = read_outcomes(journal).select(["key", "outcome", "reason"]).to_pylist()
         found |= {row["key"]: f"{row['outcome']} {row['reason'] or ''}".strip() for row in rows}
         if not known:
@@ -209,11 +209,11 @@ def main() -> dict[str, Any]:
     hosts = [f"{scheme}://rebind-{scheme}-{n}.{DOMAIN}" for scheme in ("http", "https") for n in range(REBINDINGS)]
     known = known_file(folder / "rebound.parquet", *({"key": f"{host}/known"} for host in hosts))
     rules = rules_for(*(f"{host}/known" for host in hosts), **common)
-    crawl(rules, files_at(folder / "rebound", known), lambda done, total: None, UnsharedTurns())
+    crawl(rules, files_at(folder / "rebound", known), lambda done, total: None, LocalHostScheduler())
     rows = read_outcomes(folder / "rebound").select(["key", "outcome", "reason"]).to_pylist()
     hits = list(honeypots.hits)
     opened = rules_for(f"http://trap.{DOMAIN}/", allowed_networks=("10.0.0.0/8",), retries=0)
-    crawl(opened, files_at(folder / "opened"), lambda done, total: None, UnsharedTurns())
+    crawl(opened, files_at(folder / "opened"), lambda done, total: None, LocalHostScheduler())
     return {
         "hits": hits,
         "hits_once_opened": honeypots.hits[len(hits) :],

@@ -1,1 +1,1 @@
-"""Walks a site: which page next, what became of it, and when to stop."""
+"""Crawls a site: which URL next, what became of it, and when to stop."""

@@ -1,9 +1,9 @@
-"""Opens pages in the system's Chromium and lets their scripts run: the only module that imports playwright.
+"""Renders pages in the system's Chromium: the only module that imports playwright.
 
-The browser has no network of its own. Every request of a page is answered here, by the client that fetches everything
-else: the same guard judges the address, the same turns are taken, robots.txt is asked, size and time are bounded. What
-cannot be answered so (WebSockets, WebRTC, look-ups ahead of a click) finds a proxy that is not there. Only what text
-may depend on is asked for: documents of frames, scripts and the data they fetch.
+The browser has no network access of its own. This module fulfils every request of a page with the client that fetches
+everything else, so the same address guard, host throttles, robots.txt rules and limits of size and time apply. Traffic
+that it cannot intercept (WebSockets, WebRTC, speculative look-ups) goes to a proxy that does not exist. Only what text
+may depend on is fetched: documents of frames, scripts and the data they load.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from kb_pipeline.fetch.web.crawl.robots_cache import RobotsFiles
+from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCache
 from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient
 from kb_pipeline.fetch.web.http.client import Request as HttpRequest
 from kb_pipeline.fetch.web.http.client import Response as HttpResponse
-from kb_pipeline.fetch.web.politeness.host_throttle import Stopped
+from kb_pipeline.fetch.web.politeness.host_throttle import CrawlStopped
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.urls import canonical_url
 
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
     import psutil
     from playwright.async_api import Browser, BrowserContext, Page, Playwright, Request, Route
 
-PAGES_AT_ONCE = 2
-"""Whoever is to be alone takes the room of both."""
-PAGES_A_CONTEXT = 50
-"""Pages after which cookies, storage and caches are thrown away."""
-PAGES_A_BROWSER = 500
-MOST_MEMORY = 1 << 30
-"""Bytes that the browser's processes may take together while pages are open; beyond it they are killed."""
+MAX_OPEN_PAGES = 2
+"""A page that must be alone takes the room of both."""
+PAGES_PER_CONTEXT = 50
+"""Pages after which the browser context, with its cookies, storage and caches, is replaced."""
+PAGES_PER_BROWSER = 500
+MAX_MEMORY_BYTES = 1 << 30
+"""Memory that the browser's processes may take together; beyond it they are killed."""
 _HEAP_MB = 512
-_QUIET_S = 0.5
-"""A page is done when it has asked for nothing and shown nothing new for so long (as Puppeteer's networkidle0)."""
-_LOOK_S = 0.1
+_IDLE_S = 0.5
+"""A page is done when it has had no request in flight and no change for so long (as Puppeteer's networkidle0)."""
+_POLL_S = 0.1
 _CLOSING_S = 5.0
-_NEEDED = frozenset({"document", "script", "xhr", "fetch"})
+_FETCHED_TYPES = frozenset({"document", "script", "xhr", "fetch"})
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CACHED_BYTES = 32 << 20
 _FORWARDED = ("accept", "accept-language", "origin", "content-type", "x-requested-with")
-_NOT_PASSED_ON = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection", "set-cookie"})
-_NOWHERE = "http://127.0.0.1:9"  # the port of the discard service, where nobody listens
+_DROPPED_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection", "set-cookie"})
+_DEAD_PROXY = "http://127.0.0.1:9"  # the port of the discard service, where nothing listens
 _ARGUMENTS = (
-    f"--proxy-server={_NOWHERE}", "--proxy-bypass-list=<-loopback>", "--dns-prefetch-disable", "--disable-gpu",
+    f"--proxy-server={_DEAD_PROXY}", "--proxy-bypass-list=<-loopback>", "--dns-prefetch-disable", "--disable-gpu",
     "--webrtc-ip-handling-policy=disable_non_proxied_udp", "--force-webrtc-ip-handling-policy", "--disable-quic",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
     "--disable-dev-shm-usage", "--mute-audio", "--disable-extensions", f"--js-flags=--max-old-space-size={_HEAP_MB}",
@@ -59,9 +59,9 @@ _ARGUMENTS = (
 class Renderer:
     """One browser for a crawl, started when the first page needs it; use it as a context manager."""
 
-    def __init__(self, rules: CrawlRules, client: PoliteClient, robots: RobotsFiles) -> None:
+    def __init__(self, rules: CrawlRules, client: PoliteClient, robots: RobotsCache) -> None:
         self._rules, self._client, self._robots = rules, client, robots
-        self._room, self._alone = asyncio.Semaphore(PAGES_AT_ONCE), asyncio.Lock()
+        self._room, self._alone = asyncio.Semaphore(MAX_OPEN_PAGES), asyncio.Lock()
         self._starting = asyncio.Lock()
         self._playwright: Playwright | None = None
         self._browser: Browser | None = None
@@ -78,40 +78,40 @@ class Renderer:
             await self._playwright.stop()
 
     async def render(self, url: str, body: bytes, content_type: str) -> str:
-        """The HTML of a page that was fetched already, as its scripts leave it; raises FetchError or Stopped."""
+        """Return the rendered HTML of a page whose bytes were fetched already; raise FetchError or CrawlStopped."""
         async with self._room:
             kills = self._kills
             try:
-                return await self._render(_PageVisit(self, url, body, content_type))
-            except FetchError as failure:
-                if failure.reason == "render_timeout" or kills == self._kills:
+                return await self._render(_PageLoad(self, url, body, content_type))
+            except FetchError as error:
+                if error.reason == "render_timeout" or kills == self._kills:
                     raise
-        # The browser was killed under it, for what this page or a neighbour did: alone, it answers for itself.
+        # The browser was killed, because of this page or the other one: run it alone to find out.
         async with self._alone, self._room, self._room:
-            return await self._render(_PageVisit(self, url, body, content_type))
+            return await self._render(_PageLoad(self, url, body, content_type))
 
-    async def _render(self, visit: _PageVisit) -> str:
+    async def _render(self, load: _PageLoad) -> str:
         from playwright.async_api import Error
 
         timeout_s = self._rules.render_timeout_s
         try:
             async with self._page() as page:
-                watch = asyncio.create_task(self._watch_memory(visit))
+                watch = asyncio.create_task(self._watch_memory(load))
                 try:
-                    return await asyncio.wait_for(visit.run(page), timeout_s)
+                    return await asyncio.wait_for(load.run(page), timeout_s)
                 except TimeoutError:
-                    await self._kill()  # a page that never comes to rest may hold its closing up too
+                    await self._kill()  # a page that never becomes idle may block its closing too
                     raise FetchError("render_timeout", f"not done within {timeout_s:g} s") from None
                 finally:
                     watch.cancel()
         except Error as error:
-            if visit.stopped:
-                raise Stopped from None
-            reason = "render_memory" if visit.is_too_large else "render_failed"
+            if load.stopped:
+                raise CrawlStopped from None
+            reason = "render_memory" if load.is_too_large else "render_failed"
             raise FetchError(reason, str(error).splitlines()[0][:300]) from error
 
-    async def answer(self, request: Request) -> HttpResponse:
-        """What a page's request gets; raises FetchError or Stopped."""
+    async def fetch(self, request: Request) -> HttpResponse:
+        """Return the response to a page's request; raise FetchError or CrawlStopped."""
         url = canonical_url(request.url)
         if url is None or request.method != "GET":
             raise FetchError("invalid_url", f"{request.method} {request.url[:200]}")
@@ -119,19 +119,19 @@ class Renderer:
         if is_script and (cached := self._cache.get(url)) is not None:
             return cached
         headers = {name: value for name, value in request.headers.items() if name in _FORWARDED}
-        answer = await self._follow(url, headers)
-        if is_script and answer.status == 200:
-            self._cache.put(url, answer)
-        return answer
+        response = await self._follow(url, headers)
+        if is_script and response.status == 200:
+            self._cache.put(url, response)
+        return response
 
     async def _follow(self, url: str, headers: Mapping[str, str]) -> HttpResponse:
         for _ in range(_MAX_REDIRECTS + 1):
             if (refusal := await self._robots.refusal(url)) is not None:
                 raise FetchError(refusal.reason, refusal.message)
-            answer = await self._client.get(HttpRequest(url, headers))
-            if answer.status not in _REDIRECTS:
-                return answer
-            target = canonical_url(answer.headers.get("location", ""), url)
+            response = await self._client.get(HttpRequest(url, headers))
+            if response.status not in _REDIRECTS:
+                return response
+            target = canonical_url(response.headers.get("location", ""), url)
             if target is None:
                 raise FetchError("invalid_url", f"{url} redirects nowhere")
             url = target
@@ -148,16 +148,16 @@ class Renderer:
             yield page
         finally:
             self._open -= 1
-            with contextlib.suppress(Exception):  # whatever is wrong with a browser that is done with
+            with contextlib.suppress(Exception):  # the page is done; an error of its closing does not matter
                 await asyncio.wait_for(page.close(), _CLOSING_S)
 
     async def _fresh_context(self) -> BrowserContext:
         async with self._starting:
             is_alive = self._browser is not None and self._browser.is_connected()
-            if not is_alive or (self._open == 0 and self._opened >= PAGES_A_BROWSER):
+            if not is_alive or (self._open == 0 and self._opened >= PAGES_PER_BROWSER):
                 await self._close_browser()
                 self._browser, self._opened = await self._launch(), 0
-            if self._context is None or (self._open == 0 and self._opened % PAGES_A_CONTEXT == 0):
+            if self._context is None or (self._open == 0 and self._opened % PAGES_PER_CONTEXT == 0):
                 if self._context is not None:
                     await self._context.close()
                 self._context = await self._new_context()
@@ -169,7 +169,7 @@ class Renderer:
 
         if self._playwright is None:
             self._playwright = await async_playwright().start()
-        # As root Chromium does not start within its own sandbox.
+        # As root, Chromium does not start in its own sandbox.
         return await self._playwright.chromium.launch(
             executable_path=self._rules.browser, args=_ARGUMENTS, chromium_sandbox=os.geteuid() != 0
         )
@@ -181,11 +181,11 @@ class Renderer:
             user_agent=self._rules.user_agent, service_workers="block", accept_downloads=False
         )
 
-    async def _watch_memory(self, visit: _PageVisit) -> None:
+    async def _watch_memory(self, load: _PageLoad) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
-            if await asyncio.to_thread(_browser_memory) > MOST_MEMORY:
-                visit.is_too_large = True
+            await asyncio.sleep(_POLL_S)
+            if await asyncio.to_thread(_browser_memory) > MAX_MEMORY_BYTES:
+                load.is_too_large = True
                 await self._kill()
                 return
 
@@ -204,10 +204,10 @@ class Renderer:
 
 
 @dataclass
-class _PageVisit:
-    """One page in the browser."""
+class _PageLoad:
+    """One page that is loaded in the browser."""
 
-    # Not slotted: Playwright keeps its wrapper of a bound handler on the instance.
+    # Without slots: Playwright keeps its wrapper of a bound handler on the instance.
 
     renderer: Renderer
     url: str
@@ -215,80 +215,80 @@ class _PageVisit:
     content_type: str
     stopped: bool = False
     is_too_large: bool = False
-    _under_way: int = 0
+    _in_flight: int = 0
     _last_at: float = 0.0
-    _is_begun: bool = False
+    _is_navigated: bool = False
 
     async def run(self, page: Page) -> str:
-        """Load the page and wait until it has come to rest."""
+        """Load the page, wait until it is idle, and return its HTML."""
         page.on("dialog", lambda dialog: asyncio.ensure_future(dialog.dismiss()))
         page.on("popup", lambda popup: asyncio.ensure_future(popup.close()))
-        await page.route("**/*", self._answer_while_open)
+        await page.route("**/*", self._handle_while_open)
         await page.goto(self.url, wait_until="commit", timeout=0)
         shown, self._last_at = -1, monotonic()
-        while self._under_way or monotonic() - self._last_at < _QUIET_S:
-            await asyncio.sleep(_LOOK_S)
+        while self._in_flight or monotonic() - self._last_at < _IDLE_S:
+            await asyncio.sleep(_POLL_S)
             size = await page.evaluate("document.documentElement ? document.documentElement.outerHTML.length : 0")
             if size != shown:
                 shown, self._last_at = size, monotonic()
         return await page.content()
 
-    async def _answer_while_open(self, route: Route) -> None:
+    async def _handle_while_open(self, route: Route) -> None:
         from playwright.async_api import Error
 
         with contextlib.suppress(Error):  # the page was closed meanwhile
-            await self._answer(route)
+            await self._handle(route)
 
-    async def _answer(self, route: Route) -> None:
+    async def _handle(self, route: Route) -> None:
         request = route.request
         if request.is_navigation_request() and request.frame.parent_frame is None:
             await self._navigate(route)
             return
-        if request.resource_type not in _NEEDED:
+        if request.resource_type not in _FETCHED_TYPES:
             await route.abort("blockedbyclient")
             return
-        self._under_way += 1
+        self._in_flight += 1
         try:
-            answer = await self.renderer.answer(request)
-            passed_on = {name: value for name, value in answer.headers.items() if name not in _NOT_PASSED_ON}
-            await route.fulfill(status=answer.status, headers=passed_on, body=answer.body)
-        except (FetchError, Stopped) as error:
-            self.stopped |= isinstance(error, Stopped)
+            response = await self.renderer.fetch(request)
+            headers = {name: value for name, value in response.headers.items() if name not in _DROPPED_HEADERS}
+            await route.fulfill(status=response.status, headers=headers, body=response.body)
+        except (FetchError, CrawlStopped) as error:
+            self.stopped |= isinstance(error, CrawlStopped)
             await route.abort("failed")
         finally:
-            self._under_way -= 1
+            self._in_flight -= 1
             self._last_at = monotonic()
 
     async def _navigate(self, route: Route) -> None:
-        """The page itself is at hand; where its scripts want to go instead is not gone."""
-        if self._is_begun:
+        """Fulfil the page's own navigation with its stored bytes; abort any later one that its scripts start."""
+        if self._is_navigated:
             await route.abort("aborted")
             return
-        self._is_begun = True
+        self._is_navigated = True
         await route.fulfill(status=200, headers={"content-type": self.content_type or "text/html"}, body=self.body)
 
 
 class _Cache:
-    """Scripts that many pages of a site ask for."""
+    """An LRU cache of scripts, since many pages of a site load the same ones."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._left = most_bytes
-        self._answers: OrderedDict[str, HttpResponse] = OrderedDict()
+    def __init__(self, max_bytes: int) -> None:
+        self._left = max_bytes
+        self._responses: OrderedDict[str, HttpResponse] = OrderedDict()
 
     def get(self, url: str) -> HttpResponse | None:
-        """The answer to an earlier request."""
-        if url in self._answers:
-            self._answers.move_to_end(url)
-        return self._answers.get(url)
+        """Return the response to an earlier request, or None."""
+        if url in self._responses:
+            self._responses.move_to_end(url)
+        return self._responses.get(url)
 
-    def put(self, url: str, answer: HttpResponse) -> None:
-        """Keep an answer; those not asked for longest go."""
-        if url in self._answers:
+    def put(self, url: str, response: HttpResponse) -> None:
+        """Keep a response, and drop the least recently used ones beyond the limit."""
+        if url in self._responses:
             return
-        self._answers[url] = answer
-        self._left -= len(answer.body)
+        self._responses[url] = response
+        self._left -= len(response.body)
         while self._left < 0:
-            _, gone = self._answers.popitem(last=False)
+            _, gone = self._responses.popitem(last=False)
             self._left += len(gone.body)
 
 
@@ -309,7 +309,7 @@ def _is_browser(process: psutil.Process) -> bool:
 
 
 def _browser_memory() -> int:
-    """Bytes of all the browser's processes; pages that they share count for each."""
+    """Return the bytes of all the browser's processes, without the memory they share."""
     import psutil
 
     total = 0

@@ -1,4 +1,4 @@
-"""Finds the browser that runs the scripts of pages, without loading anything of it."""
+"""Finds the browser that renders pages, without importing playwright."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chro
 
 
 def find_browser(named: str) -> str:
-    """The browser's executable, `named` by the operator or the first of BROWSERS; raises BrowserMissing."""
+    """Return the browser's executable: `named` by the operator, else the first of BROWSERS; raise BrowserMissing."""
     if importlib.util.find_spec("playwright") is None:
         raise BrowserMissing("the Python package playwright is not installed: pip install 'kb-pipeline[js]'")
     found = shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)

@@ -1,9 +1,9 @@
-"""The journal of a crawl: immutable Parquet segments, one row for each URL that came to its end.
+"""The journal of a crawl: immutable Parquet segments, one row for each URL that has an outcome.
 
-A row is first appended to the open segment, a file of MessagePack frames, before anything else happens: a killed crawl
-loses nothing that was answered. Full segments become Parquet, written beside, synced and renamed, so that one that has
-its name is complete; what an open one holds is taken up when the crawl is resumed. Keys whose failure was transient are
-then asked for again: the last row of a key, in segment order, is the one that counts.
+The writer first appends a row to the open segment, a file of MessagePack frames, so that a killed crawl loses no
+response. Full segments become Parquet, written under a temporary name, synced and renamed, so that a segment under its
+final name is complete; a resumed crawl converts the open segment. It also requests keys again whose failure was
+transient: the last row of a key, in segment order, is the one that counts.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 SEGMENT_ROWS = 256
 """Rows with a body."""
 LIGHT_SEGMENT_ROWS = 4096
-"""Rows of any kind: a sync costs as much as a hundred of those without a body."""
+"""Rows with or without a body: a sync costs as much as a hundred rows without one."""
 SEGMENT_BYTES = 8 * 1024 * 1024
 _UNFINISHED, _OPEN = ".tmp", ".open"
 _LENGTH = struct.Struct(">I")
-"""Before each row of an open segment."""
+"""The length prefix of each row in an open segment."""
 
 
 class Row(msgspec.Struct, array_like=True):
-    """What became of one URL."""
+    """The outcome of one URL."""
 
     key: str
     """The canonical URL."""
     url: str
-    """The URL that answered."""
+    """The URL that the response came from."""
     outcome: str
     """fetched, unchanged, redirected, rejected or failed."""
     fetched_at: datetime
@@ -60,22 +60,22 @@ class Row(msgspec.Struct, array_like=True):
     sha256: str | None = None
     body: bytes | None = None
     lastmod: str | None = None
-    """What the sitemap said of it before it was asked for, once that moment is past for sure."""
+    """The lastmod of the sitemap before it was requested, if that moment is past for certain."""
     consent: str | None = None
-    """What the page, its headers and its robots.txt say of indexing and AI use; see consent.py."""
+    """What the page, its headers and its robots.txt say about indexing and AI use; see usage_directives."""
     rendered: bool = False
-    """Whether the body is what a browser made of the page's scripts."""
+    """Whether the body was rendered in a browser."""
     shell: bool | None = None
-    """Whether the server sent a page that is nothing without its scripts; None when it was not read."""
+    """Whether the server sent a page that is empty without its scripts; None when it was not parsed."""
     links: tuple[str, ...] | None = None
-    """Where a page leads that is not kept itself, but whose links are followed."""
+    """The links of a page that is not kept itself but whose links are followed."""
     received: int = 0
-    """Bytes of its body as decompressed, kept or not."""
+    """Bytes of its decompressed body, kept or not."""
 
 
 @lru_cache(maxsize=1)
 def schema() -> pa.Schema:
-    """The columns of a segment, as a pyarrow schema."""
+    """Return the schema of a segment."""
     import pyarrow as pa
 
     return pa.schema(
@@ -106,12 +106,12 @@ def schema() -> pa.Schema:
 
 
 def segments(journal: Path) -> list[Path]:
-    """The complete segments, oldest first."""
+    """Return the complete segments, oldest first."""
     return sorted(journal.glob("[0-9]*.parquet")) if journal.is_dir() else []
 
 
 def read_outcomes(journal: Path) -> pa.Table:
-    """A pyarrow table of the last row of every key, all columns but `body`."""
+    """Return the last row of every key, with all columns but `body`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -143,16 +143,16 @@ def read_rows(journal: Path, outcomes: pa.Table | None = None) -> Iterator[dict[
 
 @dataclass(frozen=True, slots=True)
 class PagesUsed:
-    """What was asked for in a day."""
+    """What was requested on one day."""
 
     pages: int
     bytes: int
 
 
 def pages_used(journal: Path) -> dict[str, PagesUsed]:
-    """What the rows of a journal cost, by UTC day; a page that was asked for again later counts again.
+    """Return what the rows of a journal cost, by UTC day; a page that was requested again later counts again.
 
-    What a killed crawl has in an open segment is read where it is.
+    The rows that a killed crawl left in an open segment are included.
     """
     days: defaultdict[str, list[int]] = defaultdict(list)
     for fetched_at, attempts, received in _costs(journal):
@@ -167,7 +167,7 @@ def _costs(journal: Path) -> Iterator[tuple[datetime, int, int | None]]:
     for path in segments(journal):
         with pq.ParquetFile(path) as file:
             for row in file.read(columns=["fetched_at", "attempts", "received"]).to_pylist():
-                # Segments of an earlier release do not say what was received.
+                # Segments of earlier releases lack the column `received`.
                 yield row["fetched_at"], row["attempts"], row.get("received")
     for path in sorted(journal.glob(f"[0-9]*{_OPEN}")):
         if not path.with_suffix(".parquet").exists():
@@ -195,7 +195,7 @@ class JournalWriter:
         self._writing: Future[None] | None = None
 
     def append(self, row: Row) -> None:
-        """Add a row, safe from a kill when this returns; full segments are written in the background, one behind."""
+        """Append a row, safe from a kill on return; full segments are written in the background, one at a time."""
         frame = self._encoder.encode(row)
         if self._open is None:
             self._open = os.open(self._path(_OPEN), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -208,13 +208,13 @@ class JournalWriter:
             self._close_segment()
 
     def close(self) -> None:
-        """Write the rest and wait until it is on disk."""
+        """Write the open segment and wait until it is on disk."""
         self._close_segment()
         self._wait()
         self._thread.shutdown()
 
     def _close_segment(self) -> None:
-        """Start writing what there is; waits for, and reports the error of, the segment before."""
+        """Start writing the open segment, after waiting for the previous one; raise the error of that one."""
         self._wait()
         if self._open is not None:
             os.close(self._open)
@@ -233,14 +233,14 @@ class JournalWriter:
 
 def _write_all(descriptor: int, parts: Sequence[bytes]) -> None:
     written = os.writev(descriptor, parts)
-    if written < sum(map(len, parts)):  # a disk that is filling up takes what it can, and then says so
+    if written < sum(map(len, parts)):  # a disk that is filling up takes a part, and then fails
         rest = b"".join(parts)[written:]
         while rest:
             rest = rest[os.write(descriptor, rest) :]
 
 
 def _close_segments(journal: Path) -> None:
-    """Make Parquet of the open segments that a killed crawl left; a frame that it was writing is no row."""
+    """Convert the open segments that a killed crawl left to Parquet, without a frame that was cut off."""
     for path in sorted(journal.glob(f"[0-9]*{_OPEN}")):
         segment = path.with_suffix(".parquet")
         rows = list(_read_frames(path))

@@ -1,4 +1,4 @@
-"""What an earlier refresh knows of each page, kept compactly for a million keys."""
+"""Looks up what an earlier refresh stored of each page, in a table small enough for a million keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH = 1024
 
 @dataclass(frozen=True, slots=True)
 class KnownPage:
-    """A page as it was last kept, or a key whose newest try failed."""
+    """A page as it was last stored, or a key whose last attempt failed."""
 
     key: str
     depth: int
@@ -28,32 +28,32 @@ class KnownPage:
     sha256: str | None
     """Of the stored bytes; None when there are none."""
     lastmod: str | None
-    """What the sitemap said when the page was asked for; None if that try failed."""
+    """The sitemap's lastmod when the page was requested; None if that attempt failed."""
     rendered: bool | None
-    """Whether the stored bytes are what a browser made of it."""
+    """Whether the stored bytes were rendered in a browser."""
     waits: bool | None
-    """Whether this refresh does not ask for it: it is not due, or failed too recently or too often."""
+    """Whether this refresh does not request it: it is not due, or failed too recently or too often."""
     reason: str | None
     message: str | None
-    """Why the newest try failed; None when it did not."""
+    """Why the last attempt failed; None when it did not."""
     consent: str | None
-    """What it said of its use; see consent.py."""
+    """Its robots directives; see usage_directives."""
     shell: bool | None
-    """Whether the server sent a page that is nothing without its scripts; None where nobody looked."""
+    """Whether the server sent a page that is empty without its scripts; None when that is unknown."""
 
 
 class KnownPages:
-    """A table of known keys, looked up by key; costs about 16 bytes a key beside its Arrow columns.
+    """A table of known keys, looked up by key; costs about 16 bytes a key in addition to its Arrow columns.
 
-    A key without a hash has been met but gave no page. One that failed has a reason and is asked for again; the others
-    (a redirect, an image) are no pages to ask after, yet nothing new either when they are discovered again.
+    A key without a hash was discovered before but gave no page. One that failed has a reason and is requested again;
+    the others (a redirect, an image) are not, yet they are not new either when they are discovered again.
     """
 
     def __init__(self, path: Path | None) -> None:
         import numpy as np
 
         self._table = _read(path) if path is not None else None
-        # Hashes of this process's own str.__hash__: 64 bits, and a hit is verified against the key itself.
+        # 64-bit hashes by this process's str.__hash__; a hit is verified against the key itself.
         hashes = np.fromiter((hash(key) for key in self._column(0)), np.int64, count=len(self))
         self._has_bytes = np.fromiter((sha256 is not None for sha256 in self._column(4)), np.bool_, count=len(self))
         self._order = np.argsort(hashes, kind="stable")
@@ -63,7 +63,7 @@ class KnownPages:
         return self._table.num_rows if self._table is not None else 0
 
     def pages(self, is_urgent: Callable[[KnownPage], bool]) -> Iterator[KnownPage]:
-        """Every page to ask after, the urgent ones first; else in the order of the file."""
+        """Yield every page to request, the urgent ones first, otherwise in the order of the file."""
         others = 0
         for page in self._pages():
             if is_urgent(page):
@@ -75,16 +75,16 @@ class KnownPages:
             yield from (page for page in self._pages() if not is_urgent(page))
 
     def has(self, key: str) -> bool:
-        """Whether the key has been met."""
+        """Return whether the key is known."""
         return self._row(key) is not None
 
     def has_page(self, key: str) -> bool:
-        """Whether bytes of that key are stored."""
+        """Return whether bytes of this key are stored."""
         row = self._row(key)
         return row is not None and bool(self._has_bytes[row])
 
     def get(self, key: str) -> KnownPage | None:
-        """The page of a key, if it is one to ask after."""
+        """Return the page of a key if it is to be requested, else None."""
         row = self._row(key)
         if row is None or self._table is None:
             return None
@@ -106,13 +106,13 @@ class KnownPages:
     def _row(self, key: str) -> int | None:
         if self._table is None:
             return None
-        wanted = hash(key)
-        at = int(self._hashes.searchsorted(wanted))
-        while at < len(self._hashes) and self._hashes[at] == wanted:
-            row = int(self._order[at])
+        key_hash = hash(key)
+        position = int(self._hashes.searchsorted(key_hash))
+        while position < len(self._hashes) and self._hashes[position] == key_hash:
+            row = int(self._order[position])
             if self._key_column[row].as_py() == key:
                 return row
-            at += 1
+            position += 1
         return None
 
     @property

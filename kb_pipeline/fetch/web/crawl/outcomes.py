@@ -1,4 +1,4 @@
-"""HostScheduler the answer to one visit into the row that the journal keeps."""
+"""Turns the response to one request into the row that the journal keeps."""
 
 from __future__ import annotations
 
@@ -23,78 +23,84 @@ _KEPT = frozenset({200, 203})
 _SNIFFED_BYTES = 1024
 
 
-def page_request(visit: CrawlRequest, known: KnownPage | None) -> Request:
-    """The GET for a visit, conditional when what is known of the page may stay as it is."""
+def page_request(request: CrawlRequest, known: KnownPage | None) -> Request:
+    """Return the GET for a URL, conditional when the stored page may be unchanged."""
     headers = {}
     if known is not None and known.sha256:
         if known.etag:
             headers["If-None-Match"] = known.etag
         if known.last_modified:
             headers["If-Modified-Since"] = known.last_modified
-    return Request(visit.url, headers, media_types=PAGE_TYPES)
+    return Request(request.url, headers, media_types=PAGE_TYPES)
 
 
-def refused(visit: CrawlRequest, reason: str, message: str | None = None, attempts: int = 0) -> Row:
-    """The row of a visit that ended with a reason code."""
+def refused(request: CrawlRequest, reason: str, message: str | None = None, attempts: int = 0) -> Row:
+    """Return the row of a URL that ended with a reason code."""
     outcome = "rejected" if reason in REJECTED else "failed"
     return Row(
-        key=visit.url,
-        url=visit.url,
+        key=request.url,
+        url=request.url,
         outcome=outcome,
         fetched_at=datetime.now(UTC),
-        depth=visit.depth,
+        depth=request.depth,
         attempts=attempts,
         reason=reason,
         message=message or explain(reason),
     )
 
 
-def unanswered(visit: CrawlRequest, failure: FetchError) -> Row:
-    """The row of a visit whose request got no complete response."""
-    return refused(visit, failure.reason, str(failure) or None, failure.attempts)
+def failed(request: CrawlRequest, error: FetchError) -> Row:
+    """Return the row of a URL whose request got no complete response."""
+    return refused(request, error.reason, str(error) or None, error.attempts)
 
 
-def answered(visit: CrawlRequest, answer: Response, known: KnownPage | None, said: str | None) -> Row:
-    """The row of a visit that got an answer other than a redirect; `said` is what its headers say of its use.
+def from_response(request: CrawlRequest, response: Response, known: KnownPage | None, evidence: str | None) -> Row:
+    """Return the row of a URL from a response that is no redirect.
 
     A page is `fetched` even when its headers forbid keeping it: its links may be followed all the same.
+
+    Args:
+        request: the URL.
+        response: the response to it.
+        known: what an earlier refresh stored of it, to be compared with.
+        evidence: the robots directives in the response's headers; see usage_directives.
     """
-    is_forbidden = usage_directives.forbids(said, "noindex")
-    if answer.status == 304 and known is not None and known.sha256:
-        row = _unchanged(visit, answer, known, known.sha256, said)
-        return not_to_be_kept(visit, row) if is_forbidden else row
-    if answer.status in GONE:
-        return _with_status(refused(visit, "not_found", f"status {answer.status}", answer.attempts), answer)
-    if answer.status not in _KEPT:
-        return _with_status(refused(visit, f"http_{answer.status}", None, answer.attempts), answer)
-    content_type = answer.headers.get("content-type", "")
-    if not _is_page(content_type, answer.body):
+    is_forbidden = usage_directives.forbids(evidence, "noindex")
+    if response.status == 304 and known is not None and known.sha256:
+        row = _unchanged(request, response, known, known.sha256, evidence)
+        return noindex(request, row) if is_forbidden else row
+    if response.status in GONE:
+        return _with_status(refused(request, "not_found", f"status {response.status}", response.attempts), response)
+    if response.status not in _KEPT:
+        return _with_status(refused(request, f"http_{response.status}", None, response.attempts), response)
+    content_type = response.headers.get("content-type", "")
+    if not _is_page(content_type, response.body):
         message = f"Content-Type {content_type!r} is not kept"
-        return _with_status(refused(visit, "content_type", message, answer.attempts), answer)
-    sha256 = hashlib.sha256(answer.body).hexdigest()
+        return _with_status(refused(request, "content_type", message, response.attempts), response)
+    sha256 = hashlib.sha256(response.body).hexdigest()
     if known is not None and known.sha256 == sha256 and not is_forbidden:
-        return _unchanged(visit, answer, known, sha256, said)
-    row = _base(visit, answer, "fetched", said)
-    row.sha256, row.body = sha256, answer.body
+        return _unchanged(request, response, known, sha256, evidence)
+    row = _base(request, response, "fetched", evidence)
+    row.sha256, row.body = sha256, response.body
     return row
 
 
 def rendered(row: Row, html: str) -> Row:
-    """The row of a fetched page with what its scripts made of it in place of the bytes that the server sent."""
+    """Return the row of a fetched page with its rendered HTML in place of the bytes that the server sent."""
     body = html.encode("utf-8", "replace")
     content_type, sha256 = "text/html; charset=utf-8", hashlib.sha256(body).hexdigest()
     return replace(row, body=body, sha256=sha256, content_type=content_type, rendered=True)
 
 
-def compared(row: Row, known: KnownPage | None) -> Row:
-    """The row of a page that was looked into first: unchanged if an earlier refresh stored the same."""
+def mark_unchanged(row: Row, known: KnownPage | None) -> Row:
+    """Return the row of a fetched page, as unchanged if an earlier refresh stored the same bytes."""
     is_same = known is not None and known.sha256 == row.sha256
     return replace(row, outcome="unchanged", body=None) if is_same else row
 
 
-def not_to_be_kept(visit: CrawlRequest, row: Row) -> Row:
-    """The row of a page that asks not to be indexed: the evidence without the body."""
-    refusal = refused(visit, "noindex", None, row.attempts)
+def noindex(request: CrawlRequest, row: Row) -> Row:
+    """Return the row of a page that forbids indexing: the evidence without the body."""
+    refusal = refused(request, "noindex", None, row.attempts)
     return replace(
         refusal,
         url=row.url,
@@ -105,48 +111,48 @@ def not_to_be_kept(visit: CrawlRequest, row: Row) -> Row:
     )
 
 
-def postponed(visit: CrawlRequest, known: KnownPage) -> Row:
-    """The row of a page that failed before and is not asked for in this refresh."""
-    row = refused(visit, known.reason or "", known.message)
+def postponed(request: CrawlRequest, known: KnownPage) -> Row:
+    """Return the row of a page that failed before and is not requested in this refresh."""
+    row = refused(request, known.reason or "", known.message)
     return replace(row, outcome="failed")
 
 
-def skipped(visit: CrawlRequest, known: KnownPage) -> Row:
-    """The row of a page that was not asked for, since its sitemap says that nothing changed."""
+def skipped(request: CrawlRequest, known: KnownPage) -> Row:
+    """Return the row of a page that was not requested because it is not due or its sitemap says it is unchanged."""
     return Row(
-        key=visit.url,
-        url=visit.url,
+        key=request.url,
+        url=request.url,
         outcome="unchanged",
         fetched_at=datetime.now(UTC),
-        depth=visit.depth,
+        depth=request.depth,
         sha256=known.sha256,
         consent=known.consent,
     )
 
 
-def own_redirect(visit: CrawlRequest, answer: Response) -> str | None:
-    """The spelling under which a redirect asks for the very page that was asked for; None when it leads elsewhere."""
-    location = answer.headers.get("location", "") if answer.status in REDIRECTS else ""
-    spelled = absolute_url(location, answer.url) if location else None
-    if spelled is None or spelled == answer.url or canonical_url(spelled) != visit.url or url_refusal(spelled):
+def self_redirect(request: CrawlRequest, response: Response) -> str | None:
+    """Return the other spelling of the same URL that a redirect leads to; None when it leads elsewhere."""
+    location = response.headers.get("location", "") if response.status in REDIRECTS else ""
+    spelled = absolute_url(location, response.url) if location else None
+    if spelled is None or spelled == response.url or canonical_url(spelled) != request.url or url_refusal(spelled):
         return None
     return spelled
 
 
-def redirect_target(answer: Response) -> tuple[str | None, str]:
-    """Where a redirect leads, canonical, or None and why it leads nowhere."""
-    location = answer.headers.get("location", "")
-    target = canonical_url(location, answer.url) if location else None
+def redirect_target(response: Response) -> tuple[str | None, str]:
+    """Return the canonical target of a redirect, or None and why it has none."""
+    location = response.headers.get("location", "")
+    target = canonical_url(location, response.url) if location else None
     if target is None:
         return None, f"redirects to {location!r}, which is no http(s) URL"
     written = location if "//" in location[:8] and ":" in location[:7] else target
     return (None, f"redirects to {location!r}: {why}") if (why := url_refusal(written)) else (target, "")
 
 
-def redirected(visit: CrawlRequest, answer: Response, target: str, reason: str | None = None) -> Row:
-    """The row of a visit that was sent elsewhere; with a reason, nobody goes there."""
-    row = refused(visit, reason, None, answer.attempts) if reason else _base(visit, answer, "redirected")
-    return replace(_with_status(row, answer), redirect_to=target)
+def redirected(request: CrawlRequest, response: Response, target: str, reason: str | None = None) -> Row:
+    """Return the row of a URL that redirects; with a reason, the redirect is not followed."""
+    row = refused(request, reason, None, response.attempts) if reason else _base(request, response, "redirected")
+    return replace(_with_status(row, response), redirect_to=target)
 
 
 def _is_page(content_type: str, body: bytes) -> bool:
@@ -156,34 +162,36 @@ def _is_page(content_type: str, body: bytes) -> bool:
     return b"<html" in start or b"<!doctype html" in start
 
 
-def _base(visit: CrawlRequest, answer: Response, outcome: str, said: str | None = None) -> Row:
+def _base(request: CrawlRequest, response: Response, outcome: str, evidence: str | None = None) -> Row:
     return Row(
-        key=visit.url,
-        url=answer.url,
+        key=request.url,
+        url=response.url,
         outcome=outcome,
         fetched_at=datetime.now(UTC),
-        depth=visit.depth,
-        attempts=answer.attempts,
-        status=answer.status,
-        etag=answer.headers.get("etag"),
-        last_modified=answer.headers.get("last-modified"),
-        content_type=answer.headers.get("content-type", ""),
-        consent=said,
-        received=len(answer.body),
+        depth=request.depth,
+        attempts=response.attempts,
+        status=response.status,
+        etag=response.headers.get("etag"),
+        last_modified=response.headers.get("last-modified"),
+        content_type=response.headers.get("content-type", ""),
+        consent=evidence,
+        received=len(response.body),
     )
 
 
-def _unchanged(visit: CrawlRequest, answer: Response, known: KnownPage, sha256: str, said: str | None) -> Row:
-    row = _base(visit, answer, "unchanged", said)
+def _unchanged(request: CrawlRequest, response: Response, known: KnownPage, sha256: str, evidence: str | None) -> Row:
+    row = _base(request, response, "unchanged", evidence)
     # A 304 repeats validators only when they changed.
-    row.etag = row.etag or (known.etag if answer.status == 304 else None)
-    row.last_modified = row.last_modified or (known.last_modified if answer.status == 304 else None)
+    row.etag = row.etag or (known.etag if response.status == 304 else None)
+    row.last_modified = row.last_modified or (known.last_modified if response.status == 304 else None)
     row.content_type = row.content_type or None
     row.sha256 = sha256
-    row.consent = usage_directives.renewed(known.consent, said, row.fetched_at)
+    row.consent = usage_directives.keep_page_directives(known.consent, evidence, row.fetched_at)
     return row
 
 
-def _with_status(row: Row, answer: Response) -> Row:
-    content_type = answer.headers.get("content-type")
-    return replace(row, url=answer.url, status=answer.status, content_type=content_type, received=len(answer.body))
+def _with_status(row: Row, response: Response) -> Row:
+    content_type = response.headers.get("content-type")
+    return replace(
+        row, url=response.url, status=response.status, content_type=content_type, received=len(response.body)
+    )

@@ -1,4 +1,4 @@
-"""How many pages a crawl may still ask for: the crawl takes them a block at a time, somebody else keeps the account."""
+"""Limits how many pages a crawl may request: it takes them from an account, a batch at a time."""
 
 from __future__ import annotations
 
@@ -8,58 +8,58 @@ from typing import Protocol
 
 from kb_pipeline.fetch.web.crawl.journal import PagesUsed
 
-BLOCK = 100
-"""Pages taken at once. What a crawl does not use of them goes back when its journal is counted."""
+BATCH = 100
+"""Pages taken at once. Those that a crawl does not use return to the account when its journal is counted."""
 
 
 class PageAccount(Protocol):
-    """The account of one KB's fetches."""
+    """Limits and records the pages that one KB's fetches use."""
 
     def take(self, pages: int) -> int | None:
-        """How many of so many pages may be asked for; None when nothing limits them."""
+        """Take up to `pages` pages; return how many may be requested, None when there is no limit."""
 
     def count(self, fetch_id: str, days: Mapping[str, PagesUsed]) -> None:
-        """Note all that a fetch has used, by UTC day; of what is said twice of a fetch and a day the last counts."""
+        """Record what a fetch has used, by UTC day; a later call for the same fetch and day replaces an earlier one."""
 
 
 class Unlimited:
-    """The account of those who may ask for everything."""
+    """An account without a limit."""
 
     def take(self, pages: int) -> int | None:
-        """Nothing limits them."""
+        """Return None: there is no limit."""
 
     def count(self, fetch_id: str, days: Mapping[str, PagesUsed]) -> None:
-        """Nobody wants to know."""
+        """No-op."""
 
 
-class Allowance:
-    """What a crawl has of its account, for all its visits."""
+class PageQuota:
+    """The pages that a crawl has taken from its account and not used yet."""
 
     def __init__(self, take: Callable[[int], Awaitable[int | None]]) -> None:
         self._take, self._lock = take, asyncio.Lock()
         self._left = 0
         self._is_limited = True
-        self.is_used_up = False
-        """Nothing more is asked for."""
+        self.is_exhausted = False
+        """Whether the account has no more pages."""
 
-    async def spend(self) -> bool:
-        """Whether one more page may be asked for."""
+    async def take_one(self) -> bool:
+        """Take one page; return whether it may be requested."""
         async with self._lock:
-            if self._is_limited and not self._left and not self.is_used_up:
-                taken = await self._take(BLOCK)
+            if self._is_limited and not self._left and not self.is_exhausted:
+                taken = await self._take(BATCH)
                 self._is_limited, self._left = taken is not None, taken or 0
-                self.is_used_up = taken == 0
-            if self._is_limited and not self.is_used_up:
+                self.is_exhausted = taken == 0
+            if self._is_limited and not self.is_exhausted:
                 self._left -= 1
-            return not self.is_used_up
+            return not self.is_exhausted
 
-    def give_back(self) -> None:
-        """A page that was not asked for after all."""
+    def put_back(self) -> None:
+        """Return a page that was not requested after all."""
         if self._is_limited:
             self._left += 1
-            self.is_used_up = False
+            self.is_exhausted = False
 
 
 async def unlimited(_: int) -> int | None:
-    """What a crawl takes of no account."""
+    """Return None: a crawl without an account has no limit."""
     return None

@@ -1,4 +1,4 @@
-"""Crawls a web site in a child process, which owns the event loop, Scrapy's reactor and the memory."""
+"""Crawls a web site in a child process, which owns the event loop and Scrapy's reactor."""
 
 from __future__ import annotations
 
@@ -28,28 +28,30 @@ def crawl(
     rules: CrawlRules,
     files: CrawlFiles,
     progress: ReportProgress,
-    turns: HostScheduler,
+    hosts: HostScheduler,
     account: PageAccount = _UNLIMITED,
 ) -> CrawlSummary:
-    """Crawl by the rules into the journal and go on from what the journal already holds.
+    """Crawl by the rules into the journal, and continue from what the journal already holds.
+
+    An exception in the caller (a cancelled run) lets the child finish its requests in flight and flush, and is raised
+    again.
 
     Args:
-        rules: what the source asks of the crawl.
-        files: where it reads and writes.
-        progress: told how many pages are kept.
-        turns: decides when a host may be asked.
-        account: decides how many pages may be asked for; to be told afterwards what the journal holds.
+        rules: what to crawl, and how.
+        files: where the crawl reads and writes.
+        progress: called with the number of pages kept so far and the number expected.
+        hosts: schedules the requests to each host.
+        account: limits how many pages may be requested; the caller records afterwards what the journal used.
 
     Raises:
-        ChildCrashed: the child died. An exception in the caller (a cancelled run) lets the child finish its requests
-            in flight and flush, and is raised again.
+        ChildCrashed: the child died.
     """
     with CrawlProcess(knows_pages=files.known is not None) as crawler:
-        return crawler.run(rules, files, progress, turns, account)
+        return crawler.run(rules, files, progress, hosts, account)
 
 
 class CrawlProcess:
-    """The child process of one crawl, started before there is a job: its imports take as long as its parent's."""
+    """The child process of one crawl, started before its job is known: it imports while the parent prepares the job."""
 
     def __init__(self, *, knows_pages: bool) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
@@ -69,26 +71,25 @@ class CrawlProcess:
         rules: CrawlRules,
         files: CrawlFiles,
         progress: ReportProgress,
-        turns: HostScheduler,
+        hosts: HostScheduler,
         account: PageAccount = _UNLIMITED,
     ) -> CrawlSummary:
-        """Crawl, as `crawl` says; once only."""
+        """Crawl as `crawl` does; call it once."""
         files.journal.mkdir(parents=True, exist_ok=True)
         files.notes.mkdir(parents=True, exist_ok=True)
         _send(self._child, {"rules": rules.as_json(), "files": files.as_json()})
         try:
-            summary = _listen(self._child, progress, turns, account)
+            summary = _listen(self._child, progress, hosts, account)
             returncode = self._child.wait()
         finally:
-            turns.leave()
+            hosts.close()
         if returncode != 0 or summary is None:
             raise ChildCrashed(f"the crawl of source {rules.source!r}", returncode, _tail(self._errors))
         return summary
 
 
 def _start(errors: IO[bytes], knows_pages: bool) -> subprocess.Popen[str]:
-    # A session of its own: Ctrl-C in a terminal reaches the caller alone, which then stops the child in
-    # order.
+    # In a session of its own: Ctrl-C in a terminal reaches only the caller, which then stops the child in order.
     return subprocess.Popen(
         [*SAFE_PYTHON, "-m", "kb_pipeline.fetch.web.crawl.worker", str(os.getpid()), "known" if knows_pages else "new"],
         stdin=subprocess.PIPE,
@@ -101,20 +102,20 @@ def _start(errors: IO[bytes], knows_pages: bool) -> subprocess.Popen[str]:
 
 def _send(child: subprocess.Popen[str], message: Mapping[str, Any]) -> None:
     stdin = _pipe(child.stdin)
-    with contextlib.suppress(BrokenPipeError):  # it died; its status and stderr tell why
+    with contextlib.suppress(BrokenPipeError):  # the child died; its exit status and stderr say why
         stdin.write(json.dumps(message) + "\n")
         stdin.flush()
 
 
 def _listen(
-    child: subprocess.Popen[str], progress: ReportProgress, turns: HostScheduler, account: PageAccount
+    child: subprocess.Popen[str], progress: ReportProgress, hosts: HostScheduler, account: PageAccount
 ) -> CrawlSummary | None:
     summary: dict[str, Any] | None = None
     for line in _pipe(child.stdout):
         message = json.loads(line)
         if "hosts" in message:
             reports = {host: Report(**fields) for host, fields in message["hosts"].items()}
-            _send(child, {host: asdict(grant) for host, grant in turns.exchange(reports).items()})
+            _send(child, {host: asdict(permit) for host, permit in hosts.exchange(reports).items()})
         elif "pages" in message:
             _send(child, {"pages": account.take(message["pages"])})
         elif "summary" in message:
@@ -124,8 +125,10 @@ def _listen(
     if summary is None:
         return None
     problems = tuple(Problem(**fields) for fields in summary["problems"])
-    hosts = tuple(HostFigures(**fields) for fields in summary["hosts"])
-    return CrawlSummary(**{**summary, "engines": tuple(summary["engines"]), "problems": problems, "hosts": hosts})
+    host_figures = tuple(HostFigures(**fields) for fields in summary["hosts"])
+    return CrawlSummary(
+        **{**summary, "engines": tuple(summary["engines"]), "problems": problems, "hosts": host_figures}
+    )
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:
@@ -135,9 +138,9 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 def _stop(child: subprocess.Popen[str]) -> None:
-    """Let the child drain and flush; kill it when that takes too long."""
+    """Let the child finish its requests and flush; kill it when that takes too long."""
     child.send_signal(signal.SIGTERM)
-    _close_pipes(child)  # it gets no more turns, and must not wait for them
+    _close_pipes(child)  # the child gets no more permits, and must not wait for them
     try:
         child.wait(STOP_SECONDS)
     except BaseException:  # noqa: BLE001 - the caller raises its own

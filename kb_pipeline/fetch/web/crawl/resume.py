@@ -1,4 +1,4 @@
-"""What an earlier, interrupted crawl left in the journal, so that nothing it has is asked for again."""
+"""Reads what an interrupted crawl left in the journal, so that nothing it has is requested again."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class PreviousCrawl:
         self._starts: set[str] = set()
 
     def rows(self) -> Iterator[Row]:
-        """The last row of every key, without bodies."""
+        """Yield the last row of every key, without bodies."""
         for batch in self._outcomes.to_batches(max_chunksize=1024):
             for fields in batch.to_pylist():
                 yield Row(**fields)
 
     def start_row(self, url: str) -> Row | None:
-        """The row of a start URL that needs no second visit."""
+        """Return the row of a start URL, or None when it must be fetched (again)."""
         for row in self.rows():
-            if row.key == url and not _is_tried_again(row):
+            if row.key == url and not _is_retried(row):
                 return row
         self._starts.add(url)
         return None
@@ -39,22 +39,22 @@ class PreviousCrawl:
     @property
     def _retried(self) -> dict[str, int]:
         if not hasattr(self, "_retried_keys"):
-            self._retried_keys = {row.key: row.depth for row in self.rows() if _is_tried_again(row)}
+            self._retried_keys = {row.key: row.depth for row in self.rows() if _is_retried(row)}
         return self._retried_keys
 
-    def visits(self) -> Iterator[CrawlRequest]:
-        """The keys to try again."""
+    def retries(self) -> Iterator[CrawlRequest]:
+        """Yield a request for every key to be tried again."""
         for key, depth in self._retried.items():
             if key not in self._starts:
                 yield CrawlRequest(key, depth)
 
     def fetched_pages(self) -> Iterator[Row]:
-        """The pages kept by the earlier crawl, one body in memory at a time, to find their links again."""
+        """Yield the pages that the interrupted crawl kept, one body in memory at a time, to find their links again."""
         if self._outcomes.num_rows:
             for fields in read_rows(self._journal, self._outcomes):
                 if fields["outcome"] == "fetched":
                     yield Row(**fields)
 
 
-def _is_tried_again(row: Row) -> bool:
+def _is_retried(row: Row) -> bool:
     return row.outcome == "failed" and row.reason is not None and is_transient(row.reason)

@@ -1,4 +1,4 @@
-"""Which URLs belong to a source: the scope of its start URLs and the path globs within it."""
+"""Decides which URLs belong to a source: the scope of its start URLs and the path globs within it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _KEPT_IN_GLOBS = "/*%-._~!$&'()+,;=:@"
 class Scope:
     """The hosts, domains or folders of the start URLs, and of what they redirect to.
 
-    A start URL that redirects (to https, to www) brings its final place with it, since nothing would be
-    crawled otherwise; `admit` is called for that and for nothing else. Ports matter, schemes do not.
+    A start URL that redirects (to https, to www) adds the place of its target, since nothing would be crawled
+    otherwise; `admit` is called only for that. Ports matter, schemes do not.
     """
 
     def __init__(self, rules: CrawlRules) -> None:
@@ -32,12 +32,12 @@ class Scope:
             self.admit(canonical_url(url) or url)
 
     def admit(self, url: str) -> None:
-        """Widen the scope by the place of `url`."""
+        """Add the host, domain or folder of `url` to the scope."""
         if canonical_url(url):
             self._places.add(self._place(url))
 
     def covers(self, url: str) -> bool:
-        """Whether a canonical URL is in scope."""
+        """Return whether a canonical URL is in scope."""
         if self._kind == "prefix":
             spelled = netloc_of(url) + path_of(url)
             return any(spelled.startswith(place) for place in self._places)
@@ -60,11 +60,11 @@ class PathFilter:
         self._exclude = [compile_glob(glob) for glob in exclude]
 
     def is_excluded(self, url: str) -> bool:
-        """Whether an exclude glob matches the path."""
+        """Return whether an exclude glob matches the path."""
         return _any_match(self._exclude, url)
 
     def is_included(self, url: str) -> bool:
-        """Whether the globs let the path in."""
+        """Return whether the globs include the path."""
         return not self.is_excluded(url) and (not self._include or _any_match(self._include, url))
 
 
@@ -76,7 +76,7 @@ def _any_match(globs: list[re.Pattern[str]], url: str) -> bool:
 
 
 def in_scope(url: str, rules: CrawlRules) -> bool:
-    """Whether a URL is in the scope of the rules and passes their globs, before any redirect is known."""
+    """Return whether a URL is in the scope of the rules and matches their globs, before any redirect is known."""
     spelled = canonical_url(url)
     if spelled is None or not Scope(rules).covers(spelled):
         return False
@@ -84,7 +84,7 @@ def in_scope(url: str, rules: CrawlRules) -> bool:
 
 
 def glob_problem(glob: str) -> str | None:
-    """What is wrong with a path glob, or None."""
+    """Return what is wrong with a path glob, or None."""
     if not glob.startswith(("/", "*")):
         return "a path glob starts with / or *, as in /guide/**"
     if "***" in glob:
@@ -98,7 +98,7 @@ def glob_problem(glob: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def compile_glob(glob: str) -> re.Pattern[str]:
-    """The regular expression of a path glob; raises ValueError for a bad one."""
+    """Compile a path glob; raise ValueError if it is invalid."""
     if problem := glob_problem(glob):
         raise ValueError(f"{glob!r}: {problem}")
     spelled = normal_escapes(quote(glob, safe=_KEPT_IN_GLOBS))
@@ -114,7 +114,7 @@ def _glob_piece(piece: str) -> str:
 
 @lru_cache(maxsize=4096)
 def registrable_domain(host: str) -> str:
-    """The domain somebody registered (example.co.uk), by the public suffix list; else the host itself."""
+    """Return the registrable domain (example.co.uk) by the public suffix list, else the host itself."""
     return _suffixes()(host).top_domain_under_public_suffix or host
 
 
@@ -122,6 +122,6 @@ def registrable_domain(host: str) -> str:
 def _suffixes() -> tldextract.TLDExtract:
     import tldextract
 
-    # The snapshot in the package, never the network; private suffixes apart, so one github.io site is not all
-    # of them.
+    # From the snapshot in the package, never the network; with private suffixes, so that one github.io site is not all
+    # of github.io.
     return tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None, include_psl_private_domains=True)

@@ -1,4 +1,4 @@
-"""Fetches the sitemaps and feeds of a source and the sitemaps they name, within the limits of depth and number."""
+"""Fetches the sitemaps and feeds of a source, and the sitemaps they name, within limits of depth and number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 
-from kb_pipeline.fetch.web.crawl.robots_cache import RobotsFiles
+from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCache
 from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient, Request
 from kb_pipeline.fetch.web.parse.sitemaps import (
     MAX_BYTES,
@@ -23,7 +23,8 @@ from kb_pipeline.urls import canonical_url, origin_of
 
 MAX_FILES = 500
 WELL_KNOWN = ("/sitemap.xml", "/sitemap_index.xml", "/sitemap-index.xml", "/sitemap.xml.gz")
-"""Where sitemaps lie that nobody names. The first crawl tries one after the other, later ones what was found there."""
+"""Where sitemaps lie that robots.txt does not name. The first crawl tries one after the other; later ones request
+only those that were found."""
 _URLS_A_PAGE = 20
 _MIN_URLS = 10_000
 _MAX_HOPS = 5
@@ -31,16 +32,16 @@ _MAX_FEEDS = 10
 _ABSENT = (404, 410)
 
 NoteProblem = Callable[[str, str, str], None]
-"""Told the URL, a reason code and a message."""
+"""Called with the URL, a reason code and a message."""
 
 
-class SitemapNotes:
-    """What earlier crawls of a source found out: where its sitemaps lie, and which feeds its start pages name."""
+class SitemapHints:
+    """Where earlier crawls of a source found its sitemaps, and which feeds its start pages name; kept on disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.places: list[str] | None = None
-        """The well-known places that held a sitemap; None before the first crawl."""
+        """The well-known URLs that had a sitemap; None before the first crawl."""
         self.feeds: list[str] = []
         try:
             noted = json.loads(path.read_bytes())
@@ -49,39 +50,39 @@ class SitemapNotes:
             pass  # the first crawl, or a torn file
 
     def add(self, feeds: Iterable[str]) -> None:
-        """Note feeds that a start page names."""
+        """Add feeds that a start page names."""
         self.feeds = list(dict.fromkeys([*feeds, *self.feeds]))[:_MAX_FEEDS]
 
     def write(self) -> None:
-        """Keep the notes for the next crawl."""
-        beside = self._path.with_suffix(".tmp")
-        beside.write_text(json.dumps({"places": self.places or [], "feeds": self.feeds}))
-        beside.replace(self._path)
+        """Write the hints to disk for the next crawl."""
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"places": self.places or [], "feeds": self.feeds}))
+        temporary.replace(self._path)
 
 
-class SitemapFiles:
-    """The sitemaps of one crawl; their files pass guard, robots and clocks as any page does."""
+class SitemapLoader:
+    """Loads the sitemaps of one crawl; address guard, robots.txt and throttles apply to their files as to pages."""
 
     def __init__(
-        self, client: PoliteClient, robots: RobotsFiles, rules: CrawlRules, notes: SitemapNotes, note: NoteProblem
+        self, client: PoliteClient, robots: RobotsCache, rules: CrawlRules, hints: SitemapHints, note: NoteProblem
     ) -> None:
-        self._client, self._robots, self._rules, self._notes, self._note = client, robots, rules, notes, note
+        self._client, self._robots, self._rules, self._hints, self._note_problem = client, robots, rules, hints, note
         self._left = max(_MIN_URLS, _URLS_A_PAGE * rules.max_pages)
         self._seen: set[str] = set()
 
     async def pages(self) -> AsyncIterator[tuple[str, str | None]]:
-        """Yield URL (canonical) and lastmod of every page that is named; what cannot be read becomes a problem."""
+        """Yield canonical URL and lastmod of every page that a sitemap names; note a problem for unreadable files."""
         if self._rules.sitemap == OFF:
             return
         if self._rules.sitemap == AUTO:
             async for page in self._well_known_pages():
                 yield page
-            roots = [url async for url in self._named_by_robots()] + self._notes.feeds
+            roots = [url async for url in self._named_by_robots()] + self._hints.feeds
         else:
             roots = [canonical_url(url) or url for url in self._named_in_rules()]
         async for page in self._pages_of(roots):
             yield page
-        self._notes.write()
+        self._hints.write()
 
     def _named_in_rules(self) -> tuple[str, ...]:
         named = self._rules.sitemap
@@ -95,14 +96,14 @@ class SitemapFiles:
                     yield url
 
     async def _well_known_pages(self) -> AsyncIterator[tuple[str, str | None]]:
-        """The pages of sitemaps that robots.txt could name and does not."""
+        """Yield the pages of sitemaps in well-known places, for origins whose robots.txt names none."""
         found = []
         for origin in self._origins():
             policy = await self._robots.policy(origin)
             if not isinstance(policy, RobotsPolicy) or policy.sitemaps:
                 continue
-            known = [url for url in self._notes.places or () if origin_of(url) == origin]
-            untried = WELL_KNOWN if self._notes.places is None else WELL_KNOWN[:1]
+            known = [url for url in self._hints.places or () if origin_of(url) == origin]
+            untried = WELL_KNOWN if self._hints.places is None else WELL_KNOWN[:1]
             for url in known or [origin + path for path in untried]:
                 async for page in self._pages_of([url]):
                     yield page
@@ -110,64 +111,65 @@ class SitemapFiles:
                         found.append(url)
                 if url in found:
                     break
-        self._notes.places = found or self._notes.places
+        self._hints.places = found or self._hints.places
 
     def _origins(self) -> Iterable[str]:
         return dict.fromkeys(origin_of(url) for url in map(canonical_url, self._rules.start_urls) if url)
 
     async def _pages_of(self, roots: Iterable[str]) -> AsyncIterator[tuple[str, str | None]]:
         queue: deque[tuple[str, tuple[str, ...]]] = deque((url, ()) for url in roots)
-        """Each with the sitemaps that lead to it."""
+        """Each URL with the sitemaps that lead to it."""
         while queue and self._left > 0:
             url, above = queue.popleft()
             if url in self._seen:
                 continue
             if len(self._seen) >= MAX_FILES:
-                self._note(url, "sitemap_too_large", f"not read: {MAX_FILES} sitemaps were read before it")
+                self._note_problem(url, "sitemap_too_large", f"not read: {MAX_FILES} sitemaps were read before it")
                 return
             self._seen.add(url)
             for entry in self._entries(url, await self._body(url)):
                 target = canonical_url(entry.url, url)
                 if target is not None and entry.is_sitemap:
                     if target in (*above, url):
-                        self._note(url, "sitemap_loop", f"names {target}, which leads to it")
+                        self._note_problem(url, "sitemap_loop", f"names {target}, which leads to it")
                     elif len(above) + 1 < MAX_NESTING:
                         queue.append((target, (*above, url)))
                     else:
-                        self._note(target, "sitemap_too_deep", f"not read: nested deeper than {MAX_NESTING}")
+                        self._note_problem(target, "sitemap_too_deep", f"not read: nested deeper than {MAX_NESTING}")
                 elif target is not None and self._left > 0:
                     self._left -= 1
                     yield target, entry.lastmod
                 elif target is not None:
-                    self._note(url, "sitemap_too_large", "the entries beyond what this source may need are not read")
+                    message = "the entries beyond what this source may need are not read"
+                    self._note_problem(url, "sitemap_too_large", message)
                     return
 
     async def _body(self, url: str) -> bytes | None:
-        asked = url
+        requested_url = url
         for _ in range(_MAX_HOPS):
             refusal = await self._robots.refusal(url)
             if refusal is not None:
-                self._note(asked, refusal.reason, f"sitemap: {refusal.message}")
+                self._note_problem(requested_url, refusal.reason, f"sitemap: {refusal.message}")
                 return None
             try:
-                answer = await self._client.get(Request(url, max_bytes=MAX_BYTES, cut=True))
-            except FetchError as failure:
-                self._note(asked, failure.reason, f"sitemap: {failure}")
+                response = await self._client.get(Request(url, max_bytes=MAX_BYTES, truncate=True))
+            except FetchError as error:
+                self._note_problem(requested_url, error.reason, f"sitemap: {error}")
                 return None
-            if 300 <= answer.status < 400 and (target := canonical_url(answer.headers.get("location", ""), url)):
+            if 300 <= response.status < 400 and (target := canonical_url(response.headers.get("location", ""), url)):
                 url = target
-            elif answer.status == 200:
-                return answer.body
+            elif response.status == 200:
+                return response.body
             else:
-                self._note_status(asked, answer.status)
+                self._note_status_problem(requested_url, response.status)
                 return None
-        self._note(asked, "redirect_loop", f"sitemap: more than {_MAX_HOPS} redirects")
+        self._note_problem(requested_url, "redirect_loop", f"sitemap: more than {_MAX_HOPS} redirects")
         return None
 
-    def _note_status(self, url: str, status: int) -> None:
-        # Nobody promised /sitemap.xml, and a feed may go.
+    def _note_status_problem(self, url: str, status: int) -> None:
+        # /sitemap.xml is only a guess, and a feed may be removed.
         if self._rules.sitemap != AUTO or status not in _ABSENT:
-            self._note(url, "not_found" if status in _ABSENT else f"http_{status}", f"sitemap: status {status}")
+            self._note_problem(url, "not_found" if status in _ABSENT else f"http_{status}", f"sitemap: status {status}")
 
     def _entries(self, url: str, body: bytes | None) -> Iterator[SitemapEntry]:
         if body is None:
@@ -175,8 +177,8 @@ class SitemapFiles:
         try:
             yield from read_sitemap(body)
         except TooManyEntries as error:
-            self._note(url, "sitemap_too_large", str(error))
+            self._note_problem(url, "sitemap_too_large", str(error))
         except UnreadableSitemap as error:
-            # Some sites answer any address with a page.
+            # Some sites respond to any URL with a page.
             if self._rules.sitemap != AUTO or not url.endswith(WELL_KNOWN):
-                self._note(url, "sitemap_invalid", str(error))
+                self._note_problem(url, "sitemap_invalid", str(error))

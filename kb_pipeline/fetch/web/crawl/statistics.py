@@ -1,4 +1,4 @@
-"""Counts what became of every URL, in this crawl and in the one it resumes, and writes it to the journal."""
+"""Counts the outcomes of URLs, in this crawl and in the one it resumes, and writes them to the journal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_PROBLEMS = 1000
 
 
 class Statistics:
-    """The running totals of a crawl, one count for each key that has a row."""
+    """The running totals of a crawl; each key that has a row counts once."""
 
     def __init__(self, writer: JournalWriter) -> None:
         self._writer = writer
@@ -30,7 +30,7 @@ class Statistics:
 
     @property
     def kept(self) -> int:
-        """Pages fetched or unchanged."""
+        """The number of pages fetched or unchanged."""
         return sum(self._outcomes[outcome] for outcome in KEPT)
 
     def record(self, row: Row) -> None:
@@ -47,15 +47,15 @@ class Statistics:
         self._rendered += row.rendered
 
     def count_outside(self, url: str) -> None:
-        """Count a link out of scope, once."""
+        """Count a link that is out of scope, once a URL."""
         self._outside.add(hash(url))
 
     def count_unrecorded(self, url: str) -> None:
-        """Count a link in scope that gets no row, once."""
+        """Count a link in scope that gets no row, once a URL."""
         self._unrecorded.add(hash(url))
 
     def note_problem(self, url: str, reason: str, message: str) -> None:
-        """Keep what an operator should know of a URL, the first thing of each."""
+        """Keep what an operator should know about a URL; only the first problem of each."""
         if len(self._problems) < _MAX_PROBLEMS:
             outcome = "rejected" if is_proven(reason) else "failed"
             self._problems.setdefault(url, Problem(url, outcome, reason, message))
@@ -69,7 +69,7 @@ class Statistics:
         engines: tuple[str, ...],
         hosts: tuple[HostFigures, ...] = (),
     ) -> CrawlSummary:
-        """The totals so far."""
+        """Return the totals so far."""
         return CrawlSummary(
             outcomes=dict(self._outcomes),
             reasons=dict(self._reasons),

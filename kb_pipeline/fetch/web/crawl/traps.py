@@ -1,10 +1,10 @@
-"""Keeps a crawl out of sites without an end: calendars, session ids, combinations of filters, copies of one page.
+"""Keeps a crawl out of crawler traps: calendars, session ids, combinations of filters, copies of one page.
 
-Two kinds of defence. The shape of a URL: too long a path, the same folders again and again, too many URLs of one folder
-or one pattern of query (the first two as Heritrix's TooManyPathSegments and PathologicalPath rules have them). And what
-pages say: whoever says nothing that has not been read on this host leads nowhere new. Its links wait until everything
-else was visited, and only a limited number of what is known through such pages alone is visited at all. A page that a
-page with something to say links to is always visited, and so is what a sitemap names.
+There are two defences. One judges the form of a URL: too long a path, repeated folders, too many URLs of one folder or
+one query pattern (the first two as in Heritrix's TooManyPathSegments and PathologicalPath rules). The other judges the
+text of pages: a page without text that is new on its host is repetitive. Its links wait until everything else has been
+fetched, and only a limited number of URLs that only repetitive pages link to is fetched at all. A URL that a page with
+new text links to is always fetched, and so is one that a sitemap names.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
 _DIGITS = re.compile(r"\d+")
 _REPEATED = re.compile(r"((?:/[^/]+)+?)\1{2,}(?=/|$)")
 """The same folders three times in a row."""
-_PATTERNS_A_PATH = 3
+_PATTERNS_PER_PATH = 3
 _NUMBER = re.compile(r"(?<!\S)[^\w\s]*\d[\d.,:/%+-]*[^\w\s]*(?!\S)")
 _URL_PARTS = re.compile(r"[\s/?&=#.;:]+")
 _BREAK = "\x00"
 _MIX = 0x9E3779B97F4A7C15 - (1 << 64)
 """2**64 divided by the golden ratio, as a signed number: multiplying by it spreads the bits of a hash."""
-_WORDS_READ = 3000
-"""Of a page, for judging whether it says anything new."""
-_LEAST_NEW, _LEAST_SHARE = 8, 0.05
-"""A page says something new if so many of its shingles, and such a share of them, have not been read before."""
+_MAX_WORDS = 3000
+"""How many words of a page are compared."""
+_MIN_NEW, _MIN_NEW_SHARE = 8, 0.05
+"""A page is novel if at least so many of its shingles, and such a share of them, have not been seen before."""
 _SLOTS = 1 << 24
-"""Bytes of the memory of what was read."""
-_MOST_FILLED = 0.4
-"""Beyond it the memory begins anew: too much would seem to have been read before."""
+"""Size of the filter, in bytes."""
+_MAX_FILL = 0.4
+"""The filter is cleared when a larger share is set, since too much would seem to have been seen before."""
 
 
-class Shapes:
-    """Judges URLs that links lead to by their form, and by how many of that form there are already."""
+class UrlTrapFilter:
+    """Judges discovered URLs by their form, and by how many of that form there are already."""
 
     def __init__(self, limits: CrawlLimits) -> None:
         self._limits = limits
         self._counts: Counter[int] = Counter()
 
     def refusal(self, url: str) -> str | None:
-        """The reason not to visit a URL that is met for the first time, or None; counts it if there is none."""
+        """Return the reason not to fetch a newly discovered URL; count the URL and return None if there is none."""
         path, _, query = path_of(url).partition("?")
         if path.count("/") > self._limits.path_segments:
             return "path_too_long"
@@ -63,54 +63,55 @@ class Shapes:
         return None
 
     def _patterns(self, shape: str, query: str) -> dict[str, int]:
-        """The patterns that a URL with a query counts for, and how many each may have.
+        """Return the query patterns that a URL counts for, each with the number of URLs it may have.
 
-        Filters that can be combined make a pattern of each combination: together they have thrice what one may have.
+        Filters that can be combined make a pattern of each combination: together they may have three times as many URLs
+        as one.
         """
         if not query:
             return {}
         names = sorted({pair.partition("=")[0] for pair in query.split("&")})
         most = self._limits.per_query_pattern
-        return {f"{shape}?{'&'.join(names)}": most, f"{shape}?": _PATTERNS_A_PATH * most}
+        return {f"{shape}?{'&'.join(names)}": most, f"{shape}?": _PATTERNS_PER_PATH * most}
 
 
-class Memory:
-    """What has been read of each host, as one filter of hashed word triples; never more than 16 MiB."""
+class NoveltyFilter:
+    """What has been seen on all hosts, as one filter of hashed word triples, of 16 MiB at most."""
 
     def __init__(self) -> None:
-        self._read: NDArray[np.uint8] | None = None
-        self._filled = 0
+        self._seen: NDArray[np.uint8] | None = None
+        self._set_slots = 0
 
-    def is_news(self, url: str, text: str, links: tuple[str, ...]) -> bool:
-        """Whether a page says something that was not read before; it has been read from now on.
+    def is_novel(self, url: str, text: str, links: tuple[str, ...]) -> bool:
+        """Add a page to the filter; return whether its text was new on its host.
 
-        Numbers count as one word, and so does what stands in the page's own address or in those of its links: what a
-        calendar or an error page says of itself is nothing new.
+        All numbers count as one word, and so do all words of the page's own URL and those of its links: the date in a
+        calendar or the address on an error page is not new text.
         """
         import numpy as np
 
         parts = _URL_PARTS.split(" ".join((url, *links))) + [link.rpartition("/")[2] for link in links]
         shingles = _shingles(text, parts) ^ hash(hostname_of(url))
         slots = np.unique(shingles & (_SLOTS - 1))
-        read = self._memory()
+        read = self._novelty()
         new = slots[read[slots] == 0]
         read[new] = 1
-        self._filled += len(new)
-        return len(new) >= max(_LEAST_NEW, _LEAST_SHARE * len(slots))
+        self._set_slots += len(new)
+        return len(new) >= max(_MIN_NEW, _MIN_NEW_SHARE * len(slots))
 
-    def _memory(self) -> NDArray[np.uint8]:
+    def _novelty(self) -> NDArray[np.uint8]:
         import numpy as np
 
-        if self._read is None or self._filled > _MOST_FILLED * _SLOTS:
-            self._read, self._filled = np.zeros(_SLOTS, np.uint8), 0
-        return self._read
+        if self._seen is None or self._set_slots > _MAX_FILL * _SLOTS:
+            self._seen, self._set_slots = np.zeros(_SLOTS, np.uint8), 0
+        return self._seen
 
 
 def _shingles(text: str, parts: list[str]) -> NDArray[np.int64]:
-    """A hash of every three words in a row that lie within one piece of text, or at one of its ends."""
+    """Return a hash of every three consecutive words within one line of text, or at either end of it."""
     import numpy as np
 
-    words = _NUMBER.sub("0", text).replace("\n", f" {_BREAK} ").split()[:_WORDS_READ]
+    words = _NUMBER.sub("0", text).replace("\n", f" {_BREAK} ").split()[:_MAX_WORDS]
     hashes = np.fromiter(map(hash, [_BREAK, *words, _BREAK]), np.int64)
     hashes[np.isin(hashes, np.fromiter(map(hash, parts), np.int64))] = 0
     first, middle, last = hashes[:-2], hashes[1:-1], hashes[2:]

@@ -1,11 +1,11 @@
 """The crawl's child process: reads a job on stdin, reports progress on stdout, drains and flushes on SIGTERM.
 
-It asks on stdout too when it may request from a host and how many pages it may take, and is answered on stdin, one
-line of JSON each. Run as `python -m kb_pipeline.fetch.web.crawl.worker PARENT_PID known|new`: it imports what such a
-job needs while the parent still gets the job together.
+It also sends its reports on hosts and its requests for pages to stdout and reads the replies from stdin, one line of
+JSON each. Run as `python -m kb_pipeline.fetch.web.crawl.worker PARENT_PID known|new`: it imports what such a job needs
+while the parent still prepares the job.
 
-A process of its own, because a reactor can run once in a process, and because a page that breaks a parser
-must not break the run. It dies with its parent.
+It is a process of its own because a reactor can run only once in a process, and because a page that crashes a parser
+must not crash the run. It dies with its parent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from kb_pipeline.fetch.web.politeness.host_throttle import Stopped
+from kb_pipeline.fetch.web.politeness.host_throttle import CrawlStopped
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
 from kb_pipeline.host_scheduler import Permit, Report
 from kb_pipeline.processes import collect_garbage_rarely, die_with_parent
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 15.0
 _PROGRESS_SECONDS = 0.25
-_LONGEST_ANSWER = 1 << 24
-"""Bytes of one line of grants: some hundred a host."""
+_MAX_REPLY_BYTES = 1 << 24
+"""The longest line of permits; each host takes some hundred bytes."""
 
 
 def main() -> int:
-    """Run one job; 0 when its summary was printed."""
+    """Run one job; return 0 when its summary was printed."""
     die_with_parent(signal.SIGTERM, int(sys.argv[1]))
     collect_garbage_rarely()
     _import_ahead(knows_pages=sys.argv[2] == "known")
     text = sys.stdin.readline()
     if not text:
-        return 0  # the parent has changed its mind
+        return 0  # the parent ended without sending a job
     job = json.loads(text)
     import uvloop
 
@@ -70,7 +70,7 @@ async def _crawl(job: dict[str, Any]) -> None:
     rules, files = CrawlRules.from_json(job["rules"]), CrawlFiles.from_json(job["files"])
     writer = JournalWriter(files.journal)
     statistics = Statistics(writer)
-    pipe = await _Pipe.open()
+    pipe = await _ParentPipe.open()
     crawler = Crawler(rules, files, statistics, KnownPages(files.known), pipe, pipe.take_pages)
     ticker = asyncio.create_task(_tick(crawler, statistics, rules))
     _stop_on_signals(crawler)
@@ -81,13 +81,13 @@ async def _crawl(job: dict[str, Any]) -> None:
         ticker.cancel()
         writer.close()
     engines = tuple(name for name in ("aiohttp", "scrapy") if name in sys.modules)
-    client, hosts = crawler.client, crawler.clocks.figures()
+    client, hosts = crawler.client, crawler.throttles.figures()
     summary = statistics.summary(client.requests, client.body_bytes, finished=finished, engines=engines, hosts=hosts)
     _print({"summary": asdict(summary)})
 
 
 async def _run_phases(crawler: Crawler, rules: CrawlRules, *, knows_pages: bool) -> bool:
-    """Revalidate, then discover; each HTTP library is imported only where it has something to do."""
+    """Revalidate, then discover; import each HTTP library only when it is needed."""
     if knows_pages:
         from kb_pipeline.fetch.web.http import aiohttp_transport
 
@@ -105,7 +105,7 @@ def _stop_on_signals(crawler: Crawler) -> None:
 
     def stop() -> None:
         crawler.stop()
-        loop.call_later(DRAIN_SECONDS, crawler.abandon)
+        loop.call_later(DRAIN_SECONDS, crawler.cancel)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
@@ -118,42 +118,42 @@ async def _tick(crawler: Crawler, statistics: Statistics, rules: CrawlRules) -> 
         _print({"done": done, "total": min(done + crawler.queued, rules.max_pages)})
 
 
-class _Pipe:
-    """Exchanges reports on hosts for grants with the parent process."""
+class _ParentPipe:
+    """Sends reports and requests to the parent process and reads its replies."""
 
-    def __init__(self, answers: asyncio.StreamReader) -> None:
-        self._answers, self._lock = answers, asyncio.Lock()
+    def __init__(self, replies: asyncio.StreamReader) -> None:
+        self._replies, self._lock = replies, asyncio.Lock()
 
     @classmethod
-    async def open(cls) -> _Pipe:
-        """Read stdin from here on."""
-        answers = asyncio.StreamReader(limit=_LONGEST_ANSWER)
+    async def open(cls) -> _ParentPipe:
+        """Read stdin asynchronously from here on."""
+        replies = asyncio.StreamReader(limit=_MAX_REPLY_BYTES)
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(answers), sys.stdin)
-        return cls(answers)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(replies), sys.stdin)
+        return cls(replies)
 
     async def __call__(self, reports: Mapping[str, Report]) -> dict[str, Permit]:
-        """A grant for every host reported on; raises Stopped when the parent no longer answers."""
-        grants = await self._ask({"hosts": {host: asdict(report) for host, report in reports.items()}})
-        return {host: Permit(**fields) for host, fields in grants.items()}
+        """Return a permit for every host reported on; raise CrawlStopped when the parent closed the pipe."""
+        permits = await self._exchange({"hosts": {host: asdict(report) for host, report in reports.items()}})
+        return {host: Permit(**fields) for host, fields in permits.items()}
 
     async def take_pages(self, pages: int) -> int | None:
-        """How many of so many pages may be asked for, None for all there are; raises Stopped as well."""
-        taken: int | None = (await self._ask({"pages": pages}))["pages"]
+        """Take pages from the account; return how many, None without a limit. Raise CrawlStopped as well."""
+        taken: int | None = (await self._exchange({"pages": pages}))["pages"]
         return taken
 
-    async def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+    async def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
         async with self._lock:
-            _print(question)
-            line = await self._answers.readline()
+            _print(message)
+            line = await self._replies.readline()
         if not line:
-            raise Stopped
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+            raise CrawlStopped
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
 
 def _print(message: dict[str, Any]) -> None:
-    # The reader may be gone: then there is nobody to tell, and the journal still has to be flushed.
+    # The parent may have closed the pipe; the journal still has to be flushed.
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()

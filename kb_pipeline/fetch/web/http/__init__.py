@@ -1,1 +1,1 @@
-"""Sends requests and reads responses within limits, to addresses that are allowed."""
+"""Sends requests to allowed addresses and reads responses within limits."""

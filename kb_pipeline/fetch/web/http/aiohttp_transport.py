@@ -1,8 +1,8 @@
-"""aiohttp as the HTTP engine of a refresh: the only module that imports it.
+"""aiohttp as the HTTP engine for known pages: the only module that imports it.
 
-A known page mostly answers that it is unchanged, so what counts is the cost of one small exchange: aiohttp takes a
-third of Scrapy's time. It gives the same guarantees: only judged addresses are connected to, certificates are verified,
-redirects, cookies and the environment's proxies are ignored, time and size are bounded.
+Most responses for known pages say that they are unchanged, so the cost of one small exchange matters: aiohttp takes a
+third of Scrapy's time. It gives the same guarantees: it connects only to allowed addresses, verifies certificates,
+ignores redirects, cookies and the environment's proxies, and bounds time and size.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from kb_pipeline.fetch.web.http.client import ACCEPT, FetchError, Request, Response, Transport, header_texts
-from kb_pipeline.fetch.web.http.content_encoding import ACCEPT_ENCODING, decoded
+from kb_pipeline.fetch.web.http.client import ACCEPT, FetchError, Request, Response, Transport, decode_headers
+from kb_pipeline.fetch.web.http.content_encoding import ACCEPT_ENCODING, decode_body
 from kb_pipeline.fetch.web.http.ssrf_guard import refusal
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.urls import hostname_of
 
 _CONNECTIONS = 64
 _MAX_HEADERS = 256
-_MOST_ANSWERS = 16
-_TOO_LARGE = ("Got more than", "Too many headers")
-"""How aiohttp says that a limit on headers was passed; it has no exception of its own that reaches us."""
+_MAX_RESPONSES = 16
+_TOO_LARGE_MESSAGES = ("Got more than", "Too many headers")
+"""How aiohttp's messages begin when a limit on headers is exceeded; it raises no exception of its own for that."""
 _NO_BODY = frozenset({204, 304})
 
 
-class _Blocked(OSError):
-    """The address must not be connected to."""
+class _AddressBlocked(OSError):
+    """The address guard forbids connecting to this address."""
 
 
-class _EndlessAnswers(aiohttp.ClientError):
-    """One request got answer after answer: interim ones (1xx), of which aiohttp would read as many as come."""
+class _TooManyResponses(aiohttp.ClientError):
+    """One request got response after response: interim ones (1xx), of which aiohttp would read any number."""
 
 
-class _Responses(ResponseHandler):
-    """aiohttp's reader of answers, with a bound on those that wait to be read."""
+class _BoundedResponseHandler(ResponseHandler):
+    """aiohttp's response handler, with a limit on the responses that wait to be read."""
 
     def data_received(self, data: bytes) -> None:
-        """Give up where more answers come than there are requests."""
+        """Close the connection when more responses arrive than there are requests."""
         super().data_received(data)
-        if len(self) > _MOST_ANSWERS and self.transport is not None:
+        if len(self) > _MAX_RESPONSES and self.transport is not None:
             self.transport.abort()
-            self.set_exception(_EndlessAnswers(f"more than {_MOST_ANSWERS} answers to one request"))
+            self.set_exception(_TooManyResponses(f"more than {_MAX_RESPONSES} responses to one request"))
 
 
 class _GuardedResolver(AbstractResolver):
-    """Resolves a name and lets only judged addresses through to the connection."""
+    """Resolves a name and passes only allowed addresses on to the connection."""
 
     def __init__(self, allowed_networks: tuple[str, ...], proxy: str) -> None:
         self._allowed_networks, self._proxy = allowed_networks, hostname_of(proxy) if proxy else ""
@@ -64,46 +64,46 @@ class _GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses that may be fetched."""
-        found = await self._threaded.resolve(host, port, family)
+        """Return the addresses that may be fetched; raise _AddressBlocked if there is none."""
+        addresses = await self._threaded.resolve(host, port, family)
         if host == self._proxy:
-            self.proxy_addresses.update(address["host"] for address in found)
-            return found
-        refusals = [refusal(address["host"], self._allowed_networks) for address in found]
-        judged = [address for address, why in zip(found, refusals, strict=True) if why is None]
-        if not judged and refusals:
-            raise _Blocked(f"{host}: {refusals[-1]}")
-        return judged
+            self.proxy_addresses.update(address["host"] for address in addresses)
+            return addresses
+        refusals = [refusal(address["host"], self._allowed_networks) for address in addresses]
+        allowed = [address for address, why in zip(addresses, refusals, strict=True) if why is None]
+        if not allowed and refusals:
+            raise _AddressBlocked(f"{host}: {refusals[-1]}")
+        return allowed
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the resolver holds no resources."""
 
 
 @asynccontextmanager
 async def transport(rules: CrawlRules) -> AsyncIterator[Transport]:
-    """Open connections by the rules for as long as the context lasts."""
+    """Yield a transport that obeys the rules, with connections that are open for as long as the context lasts."""
     resolver = _GuardedResolver(rules.allowed_networks, rules.proxy)
     if rules.proxy:
         resolver.proxy_addresses.add(hostname_of(rules.proxy).strip("[]"))
 
-    def judged_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-        # Every connection begins here, also those to IP literals, about which no resolver is asked. Through a proxy,
-        # nothing else is connected to; where it is sent has been judged before.
-        family, kind, protocol, _, place = address
-        if str(place[0]) in resolver.proxy_addresses:
+    def guarded_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        # Every connection begins here, also those to IP literals, which no resolver sees. With a proxy, only the proxy
+        # is connected to; the client has checked the addresses of the request's host before.
+        family, kind, protocol, _, socket_address = address
+        if str(socket_address[0]) in resolver.proxy_addresses:
             return socket.socket(family, kind, protocol)
-        if why := refusal(str(place[0]), rules.allowed_networks):
-            raise _Blocked(f"{place[0]}: {why}")
+        if why := refusal(str(socket_address[0]), rules.allowed_networks):
+            raise _AddressBlocked(f"{socket_address[0]}: {why}")
         return socket.socket(family, kind, protocol)
 
     connector = aiohttp.TCPConnector(
         limit=_CONNECTIONS,
         resolver=resolver,
         ttl_dns_cache=None,  # resolved once
-        socket_factory=judged_socket,
+        socket_factory=guarded_socket,
     )
-    # aiohttp has no place to name the reader of answers.
-    connector._factory = functools.partial(_Responses, loop=asyncio.get_running_loop())  # type: ignore[assignment]
+    # aiohttp has no setting for the response handler.
+    connector._factory = functools.partial(_BoundedResponseHandler, loop=asyncio.get_running_loop())  # type: ignore[assignment]
     async with aiohttp.ClientSession(
         connector=connector,
         headers={"User-Agent": rules.user_agent, "Accept": ACCEPT, "Accept-Encoding": ACCEPT_ENCODING},
@@ -121,65 +121,65 @@ async def transport(rules: CrawlRules) -> AsyncIterator[Transport]:
         max_field_size=rules.max_header_bytes,
         max_headers=_MAX_HEADERS,
     ) as session:
-        # A request on a connection that breaks would be sent again at once; every request has to wait for its turn.
+        # aiohttp would resend a request at once when a connection breaks; every request waits for its host's permit.
         session._retry_connection = False
-        yield _Getter(session, rules).get
+        yield _Client(session, rules).get
 
 
-class _Getter:
-    """Makes single requests of one session."""
+class _Client:
+    """Sends single requests of one session."""
 
     def __init__(self, session: aiohttp.ClientSession, rules: CrawlRules) -> None:
         self._session, self._rules = session, rules
 
-    async def get(self, get: Request) -> Response:
-        """Make one request; raises FetchError."""
+    async def get(self, request: Request) -> Response:
+        """Send one request and return its response; raise FetchError."""
         try:
-            # `encoded`: the key is the canonical spelling and is sent as it is.
+            # `encoded`: the canonical URL is sent exactly as it is.
             async with self._session.get(
-                URL(get.url, encoded=True),
-                headers=get.headers,
+                URL(request.url, encoded=True),
+                headers=request.headers,
                 allow_redirects=False,
                 proxy=self._rules.proxy or None,
             ) as response:
-                heard_at = monotonic()
-                headers = header_texts(response.raw_headers)
-                body = await self._body(get, response, headers)
+                responded_at = monotonic()
+                headers = decode_headers(response.raw_headers)
+                body = await self._body(request, response, headers)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _no_answer(error) from error
-        return Response(get.url, response.status, headers, body, heard_at)
+            raise _fetch_error(error) from error
+        return Response(request.url, response.status, headers, body, responded_at)
 
-    async def _body(self, get: Request, response: aiohttp.ClientResponse, headers: Mapping[str, str]) -> bytes:
+    async def _body(self, request: Request, response: aiohttp.ClientResponse, headers: Mapping[str, str]) -> bytes:
         if response.status in _NO_BODY:
             return b""
-        if not get.wants_body(headers.get("content-type", "")):
+        if not request.accepts(headers.get("content-type", "")):
             response.close()
             return b""
-        limit = get.max_bytes or self._rules.max_body_bytes
-        sent = await _sent_body(get, response, limit)
-        return decoded(sent, headers.get("content-encoding", ""), limit, cut=get.cut)
+        limit = request.max_bytes or self._rules.max_body_bytes
+        sent = await _read_body(request, response, limit)
+        return decode_body(sent, headers.get("content-encoding", ""), limit, truncate=request.truncate)
 
 
-async def _sent_body(get: Request, response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body as the server sent it; one that is too large is not waited for."""
+async def _read_body(request: Request, response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return the body as the server sent it; stop reading one that is too large."""
     announced = response.content_length or 0
-    pieces, size = [], 0
-    if announced <= limit or get.cut:
-        async for piece in response.content.iter_any():
-            pieces.append(piece)
-            size += len(piece)
+    chunks, size = [], 0
+    if announced <= limit or request.truncate:
+        async for chunk in response.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
             if size > limit:
                 break
     if max(size, announced) > limit:
         response.close()
-        if not get.cut:
+        if not request.truncate:
             raise FetchError("too_large", f"more than {limit} bytes as sent")
-    return b"".join(pieces)[:limit]
+    return b"".join(chunks)[:limit]
 
 
-def _no_answer(error: Exception) -> FetchError:
+def _fetch_error(error: Exception) -> FetchError:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, _Blocked):
+    if isinstance(cause, _AddressBlocked):
         return FetchError("blocked_address", str(cause))
     return FetchError(_reason(error), f"{type(error).__name__}: {error}"[:500])
 
@@ -187,9 +187,9 @@ def _no_answer(error: Exception) -> FetchError:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timeout" if isinstance(error, aiohttp.ServerTimeoutError) else "too_slow"
-    if isinstance(error, _EndlessAnswers):
+    if isinstance(error, _TooManyResponses):
         return "headers_too_large"
-    if isinstance(error, aiohttp.ClientResponseError) and error.message.startswith(_TOO_LARGE):
+    if isinstance(error, aiohttp.ClientResponseError) and error.message.startswith(_TOO_LARGE_MESSAGES):
         return "headers_too_large"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "truncated"

@@ -1,4 +1,4 @@
-"""One GET as the crawl sees it: a request, an answer or a reason, and the polite way to make it."""
+"""A GET request, its response or error, and the client that sends it politely."""
 
 from __future__ import annotations
 
@@ -14,37 +14,36 @@ from time import monotonic
 from kb_pipeline.fetch.web.http.media_types import media_type
 from kb_pipeline.fetch.web.http.ssrf_guard import refusal
 from kb_pipeline.fetch.web.politeness.host_throttle import (
-    LONGEST_WAIT_S,
+    MAX_WAIT_S,
     AskedToWait,
-    HostClocks,
     HostThrottle,
-    Stopped,
+    HostThrottles,
 )
 from kb_pipeline.fetch.web.reasons import is_transient, is_transient_status
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.host_scheduler import LONGEST_RETRY_AFTER_S
+from kb_pipeline.host_scheduler import MAX_RETRY_AFTER_S
 from kb_pipeline.urls import hostname_of
 
 MAX_BACKOFF_S = 60.0
 ACCEPT = "text/html,application/xhtml+xml,text/plain,text/markdown;q=0.9,*/*;q=0.5"
-_NOBODY_THERE = {"timeout", "connection", "dns", "tls"}
-_BUSY = {429, 503}
+_UNREACHABLE = {"timeout", "connection", "dns", "tls"}
+_BUSY_STATUSES = {429, 503}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to make."""
+    """A GET request."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     media_types: frozenset[str] | None = None
-    """Types worth a body; the download of others stops at the headers. None: any."""
+    """Media types whose body is wanted; the download of others stops at the headers. None: any."""
     max_bytes: int = 0
-    cut: bool = False
-    """Whether to keep the first max_bytes of a larger body instead of refusing it."""
+    truncate: bool = False
+    """Whether to keep the first max_bytes of a larger body instead of failing."""
 
-    def wants_body(self, content_type: str) -> bool:
-        """Whether a response that announces this type is worth its body."""
+    def accepts(self, content_type: str) -> bool:
+        """Return whether the body of a response with this Content-Type is wanted."""
         kind = media_type(content_type)
         return self.media_types is None or not kind or kind in self.media_types
 
@@ -56,10 +55,10 @@ class Response:
     url: str
     status: int
     headers: Mapping[str, str]
-    """Names in lower case; several values joined by a comma."""
+    """By name in lower case; several values are joined by a comma."""
     body: bytes
-    heard_at: float
-    """When the headers arrived, by the monotonic clock."""
+    responded_at: float
+    """When the headers arrived, on the monotonic clock."""
     attempts: int = 1
 
 
@@ -75,93 +74,102 @@ Transport = Callable[[Request], Awaitable[Response]]
 
 
 class PoliteClient:
-    """Makes requests in their host's turn, and again with backoff when that can help.
+    """Sends requests when their host's throttle permits, and retries with backoff when that can help.
 
-    `transport` may be exchanged between two requests: turns and counts go on.
+    `transport` may be replaced between two requests: throttles and counts persist.
     """
 
-    def __init__(self, transport: Transport, clocks: HostClocks, rules: CrawlRules) -> None:
+    def __init__(self, transport: Transport, throttles: HostThrottles, rules: CrawlRules) -> None:
         self.transport = transport
-        self._clocks, self._rules = clocks, rules
+        self._throttles, self._rules = throttles, rules
         self._stopped = asyncio.Event()
         self.requests = 0
         self.body_bytes = 0
 
     def stop(self) -> None:
-        """Make no new request: waits end with Stopped, retries with the failure before them."""
+        """Send no new request: waits end with CrawlStopped, retries with the result of the attempt before."""
         self._stopped.set()
-        self._clocks.stop()
+        self._throttles.stop()
 
-    async def get(self, request: Request, read: Callable[[Response], None] | None = None) -> Response:
-        """The answer after as many attempts as the rules allow; raises NoAnswer or Stopped.
+    async def get(self, request: Request, on_response: Callable[[Response], None] | None = None) -> Response:
+        """Return the response, after as many attempts as the rules allow.
 
-        `read` is called with each answer before another request to its host may begin: what it says may change when.
+        Args:
+            request: what to send.
+            on_response: called with the response of each attempt, before the next request to its host may start: it may
+                change when that is.
+
+        Raises:
+            FetchError: no attempt got a complete response.
+            CrawlStopped: the crawl was stopped while the request waited for its host.
         """
-        clock = self._clocks.of(hostname_of(request.url))
+        throttle = self._throttles.of(hostname_of(request.url))
         attempt = 1
         while True:
             try:
-                answer = await self._once(request, clock, read)
-            except FetchError as failure:
-                failure.attempts += attempt - 1
-                if not (is_transient(failure.reason) and self._may_retry(attempt, clock)):
+                response = await self._attempt(request, throttle, on_response)
+            except FetchError as error:
+                error.attempts += attempt - 1
+                if not (is_transient(error.reason) and self._may_retry(attempt, throttle)):
                     raise
-                last: Response | FetchError = failure
+                last: Response | FetchError = error
             else:
-                last = answer if attempt == 1 else replace(answer, attempts=attempt)
-                asked_s = retry_after_s(answer.headers) if is_transient_status(answer.status) else 0.0
-                clock.not_before(asked_s)
-                is_final = not is_transient_status(answer.status)
-                if is_final or asked_s > LONGEST_WAIT_S or not self._may_retry(attempt, clock):
+                last = response if attempt == 1 else replace(response, attempts=attempt)
+                asked_to_wait_s = retry_after_s(response.headers) if is_transient_status(response.status) else 0.0
+                throttle.pause(asked_to_wait_s)
+                is_final = not is_transient_status(response.status)
+                if is_final or asked_to_wait_s > MAX_WAIT_S or not self._may_retry(attempt, throttle):
                     return last
             if not await self._pause(self._backoff_s(attempt)):
-                return _given_up(last)
+                return _response_or_raise(last)
             attempt += 1
 
-    async def _once(self, request: Request, clock: HostThrottle, read: Callable[[Response], None] | None) -> Response:
+    async def _attempt(
+        self, request: Request, throttle: HostThrottle, on_response: Callable[[Response], None] | None
+    ) -> Response:
         if self._rules.proxy:
-            await self._judge(hostname_of(request.url))
+            await self._check_addresses(hostname_of(request.url))
         try:
-            await clock.begin()
-        except AskedToWait as asked:
-            raise FetchError("asked_to_wait", str(asked), attempts=0) from asked
-        began_at, answer = monotonic(), None
+            await throttle.acquire()
+        except AskedToWait as error:
+            raise FetchError("asked_to_wait", str(error), attempts=0) from error
+        sent_at, response = monotonic(), None
         self.requests += 1
         try:
-            answer = await self.transport(request)
-            clock.failures_in_a_row = 0
-            if read is not None:
-                read(answer)
-        except FetchError as failure:
-            clock.failures_in_a_row += failure.reason in _NOBODY_THERE
+            response = await self.transport(request)
+            throttle.consecutive_failures = 0
+            if on_response is not None:
+                on_response(response)
+        except FetchError as error:
+            throttle.consecutive_failures += error.reason in _UNREACHABLE
             raise
         finally:
-            heard_at = answer.heard_at if answer is not None else None
-            clock.end(began_at, heard_at, busy=answer is not None and answer.status in _BUSY)
-        self.body_bytes += len(answer.body)
-        return answer
+            responded_at = response.responded_at if response is not None else None
+            throttle.release(sent_at, responded_at, busy=response is not None and response.status in _BUSY_STATUSES)
+        self.body_bytes += len(response.body)
+        return response
 
-    async def _judge(self, host: str) -> None:
-        """Judge every address of a host that a proxy is going to be sent to: its own look-up is beyond our reach."""
+    async def _check_addresses(self, host: str) -> None:
+        """Check every address of a host before a request goes to a proxy, whose own look-up cannot be checked."""
         name = host.strip("[]")
         try:
             found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except OSError as error:
             raise FetchError("dns", f"{name} does not resolve: {error}", attempts=0) from error
         for address in {str(place[0]) for *_, place in found}:
-            if why := refusal(address, self._rules.allowed_networks):
-                raise FetchError("blocked_address", f"{name}: {why}", attempts=0)
+            if reason := refusal(address, self._rules.allowed_networks):
+                raise FetchError("blocked_address", f"{name}: {reason}", attempts=0)
 
-    def _may_retry(self, attempt: int, clock: HostThrottle) -> bool:
-        return attempt <= self._rules.retries and not clock.is_down and not self._stopped.is_set()
+    def _may_retry(self, attempt: int, throttle: HostThrottle) -> bool:
+        return attempt <= self._rules.retries and not throttle.is_down and not self._stopped.is_set()
 
     def _backoff_s(self, attempt: int) -> float:
-        # Jitter only lengthens: several crawls that failed together must not come back together, nor early.
+        # Jitter only lengthens the wait: crawls that failed together must not retry together, nor early.
         longest = self._rules.backoff_s * 2.0 ** (attempt - 1)
         return min(MAX_BACKOFF_S, longest) * (1 + random.random() / 2)  # noqa: S311
 
     async def _pause(self, seconds: float) -> bool:
-        """Whether the whole pause passed without a stop."""
+        """Sleep; return whether the whole pause passed without a stop."""
         try:
             await asyncio.wait_for(self._stopped.wait(), seconds)
         except TimeoutError:
@@ -169,17 +177,17 @@ class PoliteClient:
         return False
 
 
-def _given_up(last: Response | FetchError) -> Response:
+def _response_or_raise(last: Response | FetchError) -> Response:
     if isinstance(last, FetchError):
         raise last
     return last
 
 
-def header_texts(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by name in lower case, several values joined by a comma, as text that can be stored.
+def decode_headers(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers as text, by name in lower case, several values joined by a comma.
 
     Servers send any bytes; what is not UTF-8 is replaced, since one odd header must not end a crawl. Lines of
-    X-Robots-Tag stay lines: an agent that one of them names is not addressed by the next.
+    X-Robots-Tag stay separate lines: an agent that one of them names is not addressed by the next.
     """
     headers: dict[str, str] = {}
     for raw_name, raw_value in fields:
@@ -190,16 +198,13 @@ def header_texts(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Seconds the server asks to be left alone; 0 when it does not say."""
+    """Return the seconds of a Retry-After header; 0 without one."""
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
-        return min(float(value), LONGEST_RETRY_AFTER_S)
+        return min(float(value), MAX_RETRY_AFTER_S)
     try:
         until = parsedate_to_datetime(value)
         seconds = (until.astimezone(UTC) - datetime.now(UTC)).total_seconds()
     except (ValueError, OverflowError):
         return 0.0
     return max(seconds, 0.0)
-
-
-__all__ = ["FetchError", "PoliteClient", "Request", "Response", "Stopped", "Transport", "retry_after_s"]

@@ -1,9 +1,9 @@
 """Scrapy as the HTTP engine of discovery: the only module that imports scrapy or twisted.
 
-The crawl keeps its own frontier, clocks, robots rules, redirects and retries; Scrapy brings connections, TLS
-and size limits. It joins the event loop that runs already, so the crawl that asked for its known pages on
-that loop goes on where it is. Host names are resolved once, by a resolver that hands on judged addresses
-only. IP literals pass it too, since Twisted's HostnameEndpoint asks the reactor's resolver for those as well.
+The crawler has its own frontier, throttles, robots rules, redirects and retries; Scrapy provides connections, TLS and
+size limits. It joins the event loop that is already running, so that the crawler, which has revalidated its known pages
+on that loop, continues there. Host names are resolved once, by a resolver that passes on only allowed addresses. IP
+literals go through it too, since Twisted's HostnameEndpoint asks the reactor's resolver for those as well.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web._newclient import Request as TxRequest
 from twisted.web.iweb import IResponse
 
-from kb_pipeline.fetch.web.http.client import ACCEPT, FetchError, Transport, header_texts
+from kb_pipeline.fetch.web.http.client import ACCEPT, FetchError, Transport, decode_headers
 from kb_pipeline.fetch.web.http.client import Request as HttpRequest
 from kb_pipeline.fetch.web.http.client import Response as HttpResponse
-from kb_pipeline.fetch.web.http.content_encoding import ACCEPT_ENCODING, decoded
+from kb_pipeline.fetch.web.http.content_encoding import ACCEPT_ENCODING, decode_body
 from kb_pipeline.fetch.web.http.ssrf_guard import refusal
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.urls import hostname_of
@@ -61,8 +61,8 @@ _DNS_CACHE_SIZE = 10_000
 _RESOLVER_THREADS = 10
 
 
-class _Judge:
-    """Passes on the addresses that may be fetched and remembers why the others may not."""
+class _AddressFilter:
+    """Passes on the addresses that may be fetched and records why the others may not."""
 
     def __init__(self, receiver: IResolutionReceiver, host: str, resolver: GuardedResolver) -> None:
         self._receiver: Any = receiver
@@ -72,7 +72,7 @@ class _Judge:
         self._receiver.resolutionBegan(resolution)
 
     def addressResolved(self, address: IAddress) -> None:  # noqa: N802
-        # Through a proxy, nothing else is connected to; where it is sent has been judged before.
+        # With a proxy, only the proxy is connected to; the client has checked the request's host before.
         is_proxy = self._host == self._resolver.proxy
         why = None if is_proxy else refusal(getattr(address, "host", ""), self._resolver.allowed_networks)
         if why is None:
@@ -85,11 +85,11 @@ class _Judge:
 
 
 class GuardedResolver(CachingHostnameResolver):
-    """Resolves a name once and lets only judged addresses through to the connection."""
+    """Resolves a name once and passes only allowed addresses on to the connection."""
 
     allowed_networks: tuple[str, ...] = ()
     proxy = ""
-    """Its host name."""
+    """The proxy's host name."""
     refused: dict[str, str] = {}  # noqa: RUF012 - one resolver a process, read by the transport
 
     def resolveHostName(  # noqa: N802
@@ -100,34 +100,34 @@ class GuardedResolver(CachingHostnameResolver):
         addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
         transportSemantics: str = "TCP",  # noqa: N803
     ) -> IHostResolution:
-        """Resolve as Scrapy does, through the judge."""
-        judge = cast("IResolutionReceiver", _Judge(resolutionReceiver, hostName, self))
-        return super().resolveHostName(judge, hostName, portNumber, addressTypes, transportSemantics)
+        """Resolve as Scrapy does, through the address filter."""
+        address_filter = cast("IResolutionReceiver", _AddressFilter(resolutionReceiver, hostName, self))
+        return super().resolveHostName(address_filter, hostName, portNumber, addressTypes, transportSemantics)
 
 
 class HeadersTooLarge(Exception):
     """The headers of a response, with those of all interim ones before it, exceed the limit."""
 
 
-class _Silence(DownloadTimeoutError):
-    """No byte came for too long, though the deadline is not over."""
+class _IdleTimeout(DownloadTimeoutError):
+    """The server sent no byte for too long, though the deadline has not passed."""
 
 
 class _BoundedProtocol(_LenientHTTP11ClientProtocol):
-    """Gives up on headers without an end: Twisted bounds a line of them, not their number."""
+    """Limits the total size of headers: Twisted limits a line of them, not their number."""
 
     max_header_bytes = 0
 
     def request(self, request: TxRequest) -> Deferred[IResponse]:
-        """Count the headers of each response anew."""
+        """Send a request and count the bytes of its response's headers from 0."""
         self._header_bytes = 0
-        answer = super().request(request)
+        response = super().request(request)
         if self._parser is not None:
             self._parser.MAX_LENGTH = self.max_header_bytes
-        return answer
+        return response
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
-        """Count what came while the headers have not ended."""
+        """Count the bytes that arrive before the headers have ended."""
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         if self._parser is not None and self._parser.state in (STATUS, HEADER):
             self._header_bytes += len(data)
@@ -141,25 +141,25 @@ class _BoundedFactory(_LenientHTTP11ClientFactory):
         return _BoundedProtocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
 
 
-class PatientHandler(HTTP11DownloadHandler):
-    """Gives up on a server that stays silent; Scrapy's own timeout is the deadline of the whole response."""
+class IdleTimeoutHandler(HTTP11DownloadHandler):
+    """Fails when a server sends nothing for too long; Scrapy's own timeout is the deadline of the whole response."""
 
     def __init__(self, crawler: Crawler) -> None:
         super().__init__(crawler)
         self._pool._factory = _BoundedFactory
-        # A request on a connection that breaks would be sent again at once; every request has to wait for its turn.
+        # Twisted would resend a request at once when a connection breaks; every request waits for its host's permit.
         self._pool.retryAutomatically = False
 
     async def download_request(self, request: Request) -> Response:
-        """Download, watching that bytes keep coming."""
-        silence_s = float(request.meta["silence_s"])
+        """Download, and fail when no byte arrives for too long."""
+        idle_timeout_s = float(request.meta["silence_s"])
         request.meta["heard"] = monotonic()
         download = asyncio.ensure_future(super().download_request(request))
         try:
             while not download.done():
-                left_s = silence_s - (monotonic() - request.meta["heard"])
+                left_s = idle_timeout_s - (monotonic() - request.meta["heard"])
                 if left_s <= 0:
-                    raise _Silence(f"no byte for {silence_s:g} s")
+                    raise _IdleTimeout(f"no byte for {idle_timeout_s:g} s")
                 await asyncio.wait({download}, timeout=left_s)
             return download.result()
         finally:
@@ -167,7 +167,7 @@ class PatientHandler(HTTP11DownloadHandler):
 
 
 class CrawlSpider(scrapy.Spider):
-    """Runs one piece of work that makes its requests through Scrapy's downloader."""
+    """Runs one coroutine that sends its requests through Scrapy's downloader."""
 
     name = "kb"
 
@@ -178,14 +178,14 @@ class CrawlSpider(scrapy.Spider):
 
     @classmethod
     def from_crawler(cls, crawler: Crawler, work: Work, rules: CrawlRules) -> CrawlSpider:
-        """Connect the signals that decide about a body while it arrives."""
+        """Connect the signals that may stop the download of a body."""
         spider = super().from_crawler(crawler, work, rules)
         crawler.signals.connect(_on_headers, signal=signals.headers_received)
         crawler.signals.connect(_on_bytes, signal=signals.bytes_received)
         return spider
 
     async def start(self) -> AsyncIterator[Any]:
-        """Do the work; yields nothing, the requests bypass Scrapy's scheduler."""
+        """Run the coroutine; yield nothing, since its requests bypass Scrapy's scheduler."""
         try:
             await self._work(self.get)
         except Exception:  # noqa: BLE001 - Scrapy would log it and report success
@@ -195,16 +195,16 @@ class CrawlSpider(scrapy.Spider):
             yield request
 
     async def get(self, get: HttpRequest) -> HttpResponse:
-        """Make one request; raises FetchError."""
+        """Send one request and return its response; raise FetchError."""
         request = self._request(get)
         try:
             download = self.crawler.engine.downloader.fetch(request)
             response = await maybe_deferred_to_future(download)
         except Exception as error:
-            raise _no_answer(error, request) from error
+            raise _fetch_error(error, request) from error
         if not isinstance(response, Response):
             raise FetchError("connection", "no response")
-        return _answer(response, request)
+        return _response(response, request)
 
     def _request(self, get: HttpRequest) -> Request:
         meta = {
@@ -213,7 +213,7 @@ class CrawlSpider(scrapy.Spider):
             "download_timeout": self._rules.deadline_s,
             "limit": get.max_bytes or self._rules.max_body_bytes,
             # A cut body is stopped by _on_bytes; 0 is no limit of Scrapy's.
-            "download_maxsize": 0 if get.cut else get.max_bytes or self._rules.max_body_bytes,
+            "download_maxsize": 0 if get.truncate else get.max_bytes or self._rules.max_body_bytes,
             **({"proxy": self._rules.proxy} if self._rules.proxy else {}),
         }
         return Request(get.url, headers=dict(get.headers), meta=meta, dont_filter=True)
@@ -235,7 +235,7 @@ async def run(work: Work, rules: CrawlRules, *, debug: bool = False) -> None:
 
 @contextlib.contextmanager
 def _running_reactor(rules: CrawlRules) -> Iterator[None]:
-    """Twisted's reactor on the event loop that runs already: all of reactor.run() but running the loop."""
+    """Start Twisted's reactor on the running event loop: all of reactor.run() except running the loop."""
     install_reactor(_REACTOR)
     from twisted.internet import reactor as installed
 
@@ -249,13 +249,13 @@ def _running_reactor(rules: CrawlRules) -> Iterator[None]:
     try:
         yield
     finally:
-        # Its threads would keep the process alive. The event "shutdown" would end them too, and the loop with them.
+        # The reactor's threads would keep the process alive. Firing "shutdown" would end them too, but also the loop.
         reactor.getThreadPool().stop()
 
 
 def settings(rules: CrawlRules) -> dict[str, Any]:
-    """Scrapy's settings: all that the crawl does itself is off."""
-    handler = f"{__name__}.{PatientHandler.__name__}"
+    """Return Scrapy's settings, with everything off that the crawler does itself."""
+    handler = f"{__name__}.{IdleTimeoutHandler.__name__}"
     package = "scrapy.downloadermiddlewares"
     off = (
         "offsite.OffsiteMiddleware",
@@ -288,7 +288,7 @@ def settings(rules: CrawlRules) -> dict[str, Any]:
         "DOWNLOAD_VERIFY_CERTIFICATES": True,
         "DOWNLOAD_MAXSIZE": rules.max_body_bytes,
         "DOWNLOAD_WARNSIZE": 0,
-        # The crawl's own clocks keep the delay: they count from the server's answer and know Crawl-delay.
+        # The crawler's throttles keep the delay: they count from the server's response and know Crawl-delay.
         "DOWNLOAD_DELAY": 0,
         "CONCURRENT_REQUESTS": _TOTAL_CONCURRENCY,
         "CONCURRENT_REQUESTS_PER_DOMAIN": rules.concurrency,
@@ -304,29 +304,29 @@ def settings(rules: CrawlRules) -> dict[str, Any]:
 def _on_headers(headers: Headers, request: Request, **_: object) -> None:
     now = monotonic()
     request.meta["heard"] = request.meta["heard_first"] = now
-    if not request.meta["get"].wants_body((headers.get(b"Content-Type") or b"").decode("latin-1")):
+    if not request.meta["get"].accepts((headers.get(b"Content-Type") or b"").decode("latin-1")):
         raise StopDownload(fail=False)
 
 
 def _on_bytes(data: bytes, request: Request, **_: object) -> None:
     request.meta["heard"] = monotonic()
     get = request.meta["get"]
-    if get.cut:
+    if get.truncate:
         request.meta["got"] = request.meta.get("got", 0) + len(data)
         if request.meta["got"] > get.max_bytes:
             raise StopDownload(fail=False)
 
 
-def _answer(response: Response, request: Request) -> HttpResponse:
-    heard_at = request.meta.get("heard_first") or monotonic()
-    headers = header_texts((name, value) for name, values in response.headers.items() for value in values)
+def _response(response: Response, request: Request) -> HttpResponse:
+    responded_at = request.meta.get("heard_first") or monotonic()
+    headers = decode_headers((name, value) for name, values in response.headers.items() for value in values)
     get = request.meta["get"]
-    body = response.body if get.wants_body(headers.get("content-type", "")) else b""
-    plain = decoded(body, headers.get("content-encoding", ""), request.meta["limit"], cut=get.cut)
-    return HttpResponse(response.url, response.status, headers, plain, heard_at)
+    body = response.body if get.accepts(headers.get("content-type", "")) else b""
+    plain = decode_body(body, headers.get("content-encoding", ""), request.meta["limit"], truncate=get.truncate)
+    return HttpResponse(response.url, response.status, headers, plain, responded_at)
 
 
-def _no_answer(error: Exception, request: Request) -> FetchError:
+def _fetch_error(error: Exception, request: Request) -> FetchError:
     host = hostname_of(request.url).strip("[]")
     if isinstance(error, CannotResolveHostError):
         if blocked := GuardedResolver.refused.get(host):
@@ -338,7 +338,7 @@ def _no_answer(error: Exception, request: Request) -> FetchError:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, DownloadTimeoutError):
-        return "timeout" if isinstance(error, _Silence) else "too_slow"
+        return "timeout" if isinstance(error, _IdleTimeout) else "too_slow"
     if isinstance(error, ResponseDataLossError):
         return "truncated"
     if isinstance(error, DownloadCancelledError):

@@ -1,8 +1,7 @@
-"""Judges which addresses may be fetched: nothing private, local or disguised, unless the operator opened it.
+"""Guards against server-side request forgery: no private, local or disguised address unless the operator allows it.
 
-`refusal` judges one IP address and is asked about every address a host name resolves to, right before the
-connection is made to that very address, so neither redirects nor DNS answers that change in between get
-around it.
+The transports call `refusal` for every address that a host name resolves to, right before they connect to that very
+address, so neither redirects nor changing DNS responses get around it.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _SCHEME_AND_SLASHES = re.compile(r"^[^:/?#]*:[/\\]*")
 
 
 def refusal(address: str, allowed_networks: Iterable[str] = ()) -> str | None:
-    """Why this IP address must not be fetched, or None when it may be."""
+    """Return why this IP address must not be fetched, or None when it may be."""
     return _refusal(address, tuple(allowed_networks))
 
 
@@ -70,7 +69,7 @@ def _refusal(address: str, allowed_networks: tuple[str, ...]) -> str | None:
 
 
 def _parse(address: str) -> _Address | None:
-    # A scope id (fe80::1%eth0) names an interface, never a public host: judge the address without it.
+    # A scope id (fe80::1%eth0) names an interface, never a public host: check the address without it.
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0].strip("[]"))
     except ValueError:
@@ -88,10 +87,10 @@ def _is_opened(address: _Address, allowed_networks: tuple[str, ...]) -> bool:
 
 
 def url_refusal(url: str) -> str | None:
-    """Why a URL as somebody wrote it must not be asked for, before any name is resolved; None when it may be.
+    """Return why a URL, as it was written, must not be fetched, or None when it may be; resolves no name.
 
-    The spelling matters here: parsers normalise http://2130706433/ and http://0x7f.1/ to 127.0.0.1, and who
-    writes an address that way means to get past a check, whichever address it is.
+    The spelling matters here: parsers normalise http://2130706433/ and http://0x7f.1/ to 127.0.0.1, and an address
+    written that way is meant to get past a check, whichever address it is.
     """
     try:
         parsed = ada_url.URL(url.strip())

@@ -1,1 +1,1 @@
-"""Reads what pages and sitemaps say: links, directives, dates."""
+"""Parses pages and sitemaps: links, directives, dates."""

@@ -1,4 +1,4 @@
-"""Reads what an HTML page says to a crawler, in one pass: where it leads, what it allows, the words it shows."""
+"""Parses what a crawler needs of an HTML page, in one pass: links, directives, visible text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import accumulate
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from kb_pipeline.fetch.web.http.media_types import media_type
-from kb_pipeline.fetch.web.politeness.usage_directives import says_nofollow
+from kb_pipeline.fetch.web.politeness.usage_directives import has_nofollow
 from kb_pipeline.urls import canonical_url
 
 _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
@@ -27,61 +27,61 @@ _DEEP = 10_000
 _NOT_PAGES = ("javascript:", "mailto:", "tel:", "data:", "blob:", "#")
 _FEED_TYPES = frozenset({"application/rss+xml", "application/atom+xml"})
 _LINK_RELATIONS = frozenset({"canonical", "next", "prev"})
-"""Of `link` elements: what else is at the page's own site is not said for a reader."""
+"""The relations of `link` elements that are followed; the others do not lead to pages."""
 _INVISIBLE = ["script", "style", "noscript", "template", "svg"]
 _MOUNTS = "#root, #app, #__next, #__nuxt, #__layout, #q-app, #gatsby-focus-wrapper, #svelte, #application, app-root"
-_WORDS_OF_A_SHELL = 50
-_WORDS_OF_A_SPINNER = 2
+_MIN_WORDS = 50
+_MAX_PLACEHOLDER_WORDS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedPage:
-    """What one page says."""
+    """What a crawler needs of one page."""
 
     urls: tuple[str, ...] = ()
-    """Where a crawler may go from here, in page order and each once: links, frames, a refresh, the canonical address,
-    translations. None when the page asks for nofollow."""
+    """The canonical URLs it leads to, in page order and each once: links, frames, a refresh, the canonical address,
+    translations. Empty when the page asks for nofollow."""
     invalid: int = 0
-    """Links to http(s) that are no valid URL."""
-    left_out: int = 0
-    """Links beyond the limit."""
+    """The number of http(s) links that are no valid URL."""
+    over_limit: int = 0
+    """The number of links beyond the limit."""
     feeds: tuple[str, ...] = ()
     """RSS and Atom feeds that the page names."""
-    metas: tuple[tuple[str, str], ...] = ()
+    meta_tags: tuple[tuple[str, str], ...] = ()
     """Name (in lower case) and content of every meta element that has both."""
     text: str = ""
-    """The words it shows, a line for each piece of text."""
+    """The visible text, a line for each text node."""
     is_shell: bool = False
-    """Whether scripts are to fill it: it shows next to nothing, and has a place to mount on or asks for JavaScript."""
+    """Whether it is to be filled by scripts: it shows next to no text, and has a mount point or asks for JavaScript."""
 
 
-def read_page(body: bytes, content_type: str, url: str, max_links: int) -> ParsedPage:
-    """The facts of a page found at `url`."""
+def parse_page(body: bytes, content_type: str, url: str, max_links: int) -> ParsedPage:
+    """Parse a page found at `url`."""
     if _is_too_deep(body):
         return _read_flat(body, url, max_links)
     tree = LexborHTMLParser(_decoded(body, content_type))
-    metas = tuple(_metas(tree))
+    meta_tags = tuple(_meta_tags(tree))
     base = _base(tree, url)
     feeds = tuple(dict.fromkeys(target for href in _feeds(tree) if (target := _resolved(href, base))))
-    hrefs = () if says_nofollow(metas) else _hrefs(tree)
-    urls, invalid, left_out = _targets(hrefs, base, max_links)
+    hrefs = () if has_nofollow(meta_tags) else _hrefs(tree)
+    urls, invalid, over_limit = _targets(hrefs, base, max_links)
     is_shell = _may_be_shell(tree)
     tree.strip_tags(_INVISIBLE)
     text = tree.body.text(separator="\n") if tree.body is not None else ""
-    return ParsedPage(urls, invalid, left_out, feeds, metas, text, is_shell and _is_short(text))
+    return ParsedPage(urls, invalid, over_limit, feeds, meta_tags, text, is_shell and _is_short(text))
 
 
 def _targets(hrefs: Iterable[str], base: str, max_links: int) -> tuple[tuple[str, ...], int, int]:
     found: dict[str, None] = {}
-    invalid = left_out = 0
+    invalid = over_limit = 0
     for href in hrefs:
         if len(found) >= max_links:
-            left_out += 1
+            over_limit += 1
         elif (target := _resolved(href, base)) is not None:
             found[target] = None
         elif href[:4].lower() == "http":
             invalid += 1
-    return tuple(found), invalid, left_out
+    return tuple(found), invalid, over_limit
 
 
 def _hrefs(tree: LexborHTMLParser) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _hrefs(tree: LexborHTMLParser) -> Iterator[str]:
 
 
 def _other_href(node: LexborNode) -> str:
-    """Where an element that is no link for a reader leads a crawler; empty when nowhere."""
+    """Return the target of an element that is no link for a reader but one for a crawler; empty if it has none."""
     attributes = node.attributes
     if node.tag == "meta":
         is_refresh = (attributes["http-equiv"] or "").lower() == "refresh"
@@ -120,7 +120,7 @@ def _feeds(tree: LexborHTMLParser) -> Iterator[str]:
             yield (node.attributes["href"] or "").strip()
 
 
-def _metas(tree: LexborHTMLParser) -> Iterator[tuple[str, str]]:
+def _meta_tags(tree: LexborHTMLParser) -> Iterator[tuple[str, str]]:
     for meta in tree.css("meta[name][content]"):
         attributes = meta.attributes
         yield (attributes["name"] or "").strip().lower(), attributes["content"] or ""
@@ -129,29 +129,29 @@ def _metas(tree: LexborHTMLParser) -> Iterator[tuple[str, str]]:
 def _may_be_shell(tree: LexborHTMLParser) -> bool:
     if tree.css_first("script") is None:
         return False
-    mounts = any(not mount.text(strip=True) for mount in tree.css(_MOUNTS))
-    pleas = any("javascript" in (plea.html or "").lower() for plea in tree.css("noscript"))
+    has_mount_point = any(not mount.text(strip=True) for mount in tree.css(_MOUNTS))
+    asks_for_javascript = any("javascript" in (element.html or "").lower() for element in tree.css("noscript"))
     body = tree.body
-    return mounts or pleas or body is None or _shows_nothing(body)
+    return has_mount_point or asks_for_javascript or body is None or _shows_nothing(body)
 
 
 def _shows_nothing(body: LexborNode) -> bool:
-    # Scripts' own text is among it: what shows more is decided by the text alone.
+    # The text includes that of scripts: whether a page with more text is a shell is decided by _is_short.
     texts = (node.text(deep=False) for node in body.traverse() if node.tag not in _INVISIBLE)
     words = 0
     for text in texts:
         words += len(text.split())
-        if words > _WORDS_OF_A_SPINNER:
+        if words > _MAX_PLACEHOLDER_WORDS:
             return False
     return True
 
 
 def _is_short(text: str) -> bool:
-    return len(text.split()) < _WORDS_OF_A_SHELL
+    return len(text.split()) < _MIN_WORDS
 
 
 def _is_too_deep(body: bytes) -> bool:
-    """Whether elements nest so deep that the parser, quadratic in depth, would need minutes."""
+    """Return whether elements nest so deep that the parser, quadratic in depth, would need minutes."""
     if body.count(b"<") < _MANY_TAGS:
         return False
     steps = (0 if tag[2].lower() in _VOID else -1 if tag[1] else 1 for tag in _TAG.finditer(body))
@@ -160,13 +160,13 @@ def _is_too_deep(body: bytes) -> bool:
 
 def _read_flat(body: bytes, url: str, max_links: int) -> ParsedPage:
     hrefs = (match[1].decode("utf-8", "replace") for match in _HREF.finditer(body))
-    wanted = (href for href in hrefs if not href[:11].lower().startswith(_NOT_PAGES))
-    metas = tuple(_flat_metas(body))
-    urls, invalid, left_out = _targets(() if says_nofollow(metas) else wanted, url, max_links)
-    return ParsedPage(urls, invalid, left_out, metas=metas)
+    followed = (href for href in hrefs if not href[:11].lower().startswith(_NOT_PAGES))
+    meta_tags = tuple(_flat_meta_tags(body))
+    urls, invalid, over_limit = _targets(() if has_nofollow(meta_tags) else followed, url, max_links)
+    return ParsedPage(urls, invalid, over_limit, meta_tags=meta_tags)
 
 
-def _flat_metas(body: bytes) -> Iterator[tuple[str, str]]:
+def _flat_meta_tags(body: bytes) -> Iterator[tuple[str, str]]:
     for tag in _META.finditer(body):
         found = {
             match[1].lower(): (match[2] or match[3] or match[4] or b"").decode("utf-8", "replace")
@@ -185,15 +185,15 @@ def _resolved(href: str, base: str) -> str | None:
     bare = href.partition("#")[0]
     if not bare:
         return None
-    # Only a query-only link needs the page itself as base; for the others the folder gives the same result,
-    # and the canonicaliser's cache then answers for every page of that folder.
+    # Only a query-only link needs the page itself as base; for the others the folder gives the same result, and the
+    # cache of canonical_url then serves every page of that folder.
     path_end = base.find("?")
     folder = base[: base.rfind("/", 0, path_end if path_end >= 0 else len(base)) + 1]
     return canonical_url(bare, base if bare.startswith("?") else folder)
 
 
 def _decoded(body: bytes, content_type: str) -> bytes | str:
-    """The body, decoded when it is not UTF-8, which the parser reads by itself."""
+    """Return the body, decoded unless it is UTF-8, which the parser reads by itself."""
     declared = _CHARSET.search(content_type.encode("latin-1", "replace")) or _CHARSET.search(body[:_PRESCAN_BYTES])
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return body.decode("utf-16", "replace")

@@ -20,17 +20,17 @@ MAX_NESTING = 3
 _ROOTS = frozenset({"urlset", "sitemapindex", "rss", "feed", "rdf"})
 _ENTRIES = frozenset({"url", "sitemap", "item", "entry"})
 _DATES = ("lastmod", "updated", "pubdate", "date")
-_DAY_ANYWHERE = timedelta(hours=24 + 12)
-"""A date without a zone may end as late as this after it began in UTC."""
-_MOMENT = timedelta(minutes=1)
+_DAY_IN_ANY_ZONE = timedelta(hours=24 + 12)
+"""A date without a time zone may end as late as this after it began in UTC."""
+_MINUTE = timedelta(minutes=1)
 
 
 class UnreadableSitemap(ValueError):
-    """The file is no sitemap."""
+    """The file is not a sitemap."""
 
 
 class TooManyEntries(UnreadableSitemap):
-    """The file has more entries than the protocol allows; those within it have been read."""
+    """The file has more entries than the protocol allows; those within the limit were yielded before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,24 @@ class SitemapEntry:
 
 
 def is_past(lastmod: str, now: datetime) -> bool:
-    """Whether the day or minute that a lastmod names is over for sure.
+    """Return whether the day or minute that a lastmod names has certainly passed.
 
-    Until then the page may change again and keep that lastmod, so it must not be remembered as an up-to-date one.
+    Until then the page may change again and keep that lastmod, so it must not be stored as that of the fetched page.
     """
     try:
         named = datetime.fromisoformat(lastmod)
-        end = named + _MOMENT if named.tzinfo else named.replace(tzinfo=UTC) + _DAY_ANYWHERE
+        end = named + _MINUTE if named.tzinfo else named.replace(tzinfo=UTC) + _DAY_IN_ANY_ZONE
     except (ValueError, OverflowError):
-        return False  # "yesterday", or only a year: nobody knows which moment is meant
+        return False  # "yesterday", or only a year: no definite moment
     return end < now
 
 
 def read_sitemap(body: bytes) -> Iterator[SitemapEntry]:
-    """Yield at most 50,000 entries; raises UnreadableSitemap for what is neither XML nor a list of URLs.
+    """Yield the entries of a sitemap, a sitemap index or a feed, at most 50,000.
 
-    Of a file that is larger than 50 MiB or has more entries, the first ones are read before TooManyEntries is raised.
+    Raises:
+        UnreadableSitemap: the file is neither XML nor a list of URLs.
+        TooManyEntries: the file is larger than 50 MiB or has more entries; the first ones were yielded before.
     """
     content = _unzipped(body)
     start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -76,7 +78,7 @@ def _unzipped(body: bytes) -> bytes:
     if not body.startswith(b"\x1f\x8b"):
         return body[:MAX_BYTES]
     try:
-        # Bounded: a megabyte of gzip can hold a gigabyte. What is beyond the limit of the protocol is cut.
+        # Limited: a megabyte of gzip can hold a gigabyte. What is beyond the limit of the protocol is dropped.
         return zlib.decompressobj(wbits=31).decompress(body, MAX_BYTES)
     except zlib.error as error:
         raise UnreadableSitemap(f"broken gzip: {error}") from error
@@ -116,7 +118,7 @@ def _read_xml(content: bytes) -> Iterator[SitemapEntry]:
                 if (entry := _entry(element, is_sitemap=name == "sitemap")) is not None:
                     yield entry
                     entries += 1
-                _forget(element)
+                _free(element)
             root = name
     except etree.XMLSyntaxError as error:
         if not entries:
@@ -147,16 +149,16 @@ def _permanent(guid: str) -> str:
 
 
 def _lastmod(texts: dict[str, str]) -> str | None:
-    written = next((texts[name] for name in _DATES if texts.get(name)), None)
-    if written is None or "lastmod" in texts or "updated" in texts:
-        return written
+    text = next((texts[name] for name in _DATES if texts.get(name)), None)
+    if text is None or "lastmod" in texts or "updated" in texts:
+        return text
     try:
-        return parsedate_to_datetime(written).isoformat()  # RSS
+        return parsedate_to_datetime(text).isoformat()  # RSS
     except ValueError:
-        return written
+        return text
 
 
-def _forget(element: etree._Element) -> None:
+def _free(element: etree._Element) -> None:
     element.clear()
     while element.getprevious() is not None:
         del element.getparent()[0]

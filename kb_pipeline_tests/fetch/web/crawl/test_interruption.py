@@ -18,7 +18,7 @@ import pytest
 from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.crawl.journal import JournalWriter, read_outcomes, segments
 from kb_pipeline.fetch.web.crawl.process import crawl
-from kb_pipeline.host_scheduler import UnsharedTurns
+from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline_tests.fetch.web.conftest import Crawler, child_of, files_at, rules_for
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
 
@@ -86,7 +86,7 @@ def test_interrupting_the_caller_flushes_and_a_second_crawl_goes_on(big_site: Si
     assert parent.wait(15) != 0
     answered = {f"{big_site.url}{path}" for path in big_site.paths() if path != "/robots.txt"}
     assert _kept(journal) == answered, "what was in flight came to its end and was flushed"
-    summary = crawl(rules_for(big_site.url + "/p0"), files_at(journal), lambda done, total: None, UnsharedTurns())
+    summary = crawl(rules_for(big_site.url + "/p0"), files_at(journal), lambda done, total: None, LocalHostScheduler())
     assert summary.finished
     assert summary.outcomes == {"fetched": PAGES}
     _assert_complete_and_frugal(big_site, journal, extra=0)
@@ -101,7 +101,7 @@ def test_an_exception_in_the_caller_stops_the_child(big_site: Site, tmp_path: Pa
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        crawl(rules_for(big_site.url + "/p0"), files_at(tmp_path), progress, UnsharedTurns())
+        crawl(rules_for(big_site.url + "/p0"), files_at(tmp_path), progress, LocalHostScheduler())
     assert 20 < len(_kept(tmp_path)) < PAGES
     assert len(big_site.hits) == len(_kept(tmp_path)) + 1
 
@@ -117,11 +117,11 @@ def test_a_killed_child_is_reported_and_its_crawl_resumed(big_site: Site, tmp_pa
             killed.append(child)
 
     with pytest.raises(ChildCrashed):
-        crawl(rules_for(big_site.url + "/p0"), files_at(journal), kill, UnsharedTurns())
+        crawl(rules_for(big_site.url + "/p0"), files_at(journal), kill, LocalHostScheduler())
     (journal / "000099.tmp").write_bytes(b"PAR1 torn")
     JournalWriter(journal).close()
     lost = len(big_site.hits) - 1 - len(_kept(journal))
-    summary = crawl(rules_for(big_site.url + "/p0"), files_at(journal), lambda done, total: None, UnsharedTurns())
+    summary = crawl(rules_for(big_site.url + "/p0"), files_at(journal), lambda done, total: None, LocalHostScheduler())
     assert summary.outcomes == {"fetched": PAGES}
     assert lost <= IN_FLIGHT
     _assert_complete_and_frugal(big_site, journal, extra=lost)
@@ -144,13 +144,15 @@ def test_killed_twenty_times_no_page_is_fetched_twice_but_those_in_flight(site: 
                 os.kill(child_of(os.getpid()), signal.SIGKILL)
 
         with pytest.raises(ChildCrashed):
-            crawl(rules_for(site.url + "/p0"), files_at(tmp_path), kill, UnsharedTurns())
+            crawl(rules_for(site.url + "/p0"), files_at(tmp_path), kill, LocalHostScheduler())
         killed += 1
         JournalWriter(tmp_path).close()
         asked = {site.url + path for path in site.paths()} - {site.url + "/robots.txt"}
         assert len(asked - _kept(tmp_path)) <= IN_FLIGHT
     assert len(_kept(tmp_path)) < pages, "the last kill came before the end"
-    assert crawl(rules_for(site.url + "/p0"), files_at(tmp_path), lambda done, total: None, UnsharedTurns()).finished
+    assert crawl(
+        rules_for(site.url + "/p0"), files_at(tmp_path), lambda done, total: None, LocalHostScheduler()
+    ).finished
     assert _kept(tmp_path) == {f"{site.url}/p{number}" for number in range(pages)}
     asked_for = Counter(path for path in site.paths() if path != "/robots.txt")
     assert sum(asked_for.values()) <= pages + kills * IN_FLIGHT

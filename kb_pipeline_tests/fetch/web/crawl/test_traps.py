@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kb_pipeline.fetch.web.crawl.traps import Memory, Shapes
+from kb_pipeline.fetch.web.crawl.traps import NoveltyFilter, UrlTrapFilter
 from kb_pipeline.fetch.web.rules import CrawlLimits
 from kb_pipeline_tests.fetch.web.conftest import Crawler
 from kb_pipeline_tests.fetch.web.site import Page, Site
@@ -158,11 +158,11 @@ def test_a_sitemap_is_believed(site: Site, crawled: Crawler) -> None:
     ],
 )
 def test_shapes_of_urls(url: str, reason: str | None) -> None:
-    assert Shapes(CrawlLimits()).refusal(url) == reason
+    assert UrlTrapFilter(CrawlLimits()).refusal(url) == reason
 
 
 def test_folders_that_differ_in_numbers_and_queries_that_differ_in_values_count_as_one() -> None:
-    folders, shapes = Shapes(CrawlLimits(per_directory=3)), Shapes(CrawlLimits(per_query_pattern=2))
+    folders, shapes = UrlTrapFilter(CrawlLimits(per_directory=3)), UrlTrapFilter(CrawlLimits(per_query_pattern=2))
     assert [folders.refusal(f"https://example.com/{year}/x{year}") for year in range(2020, 2024)] == [
         None, None, None, "directory_limit",
     ]  # fmt: skip
@@ -173,18 +173,18 @@ def test_folders_that_differ_in_numbers_and_queries_that_differ_in_values_count_
 
 
 def test_what_was_read_before_is_no_news_whatever_its_numbers_and_addresses() -> None:
-    memory = Memory()
+    memory = NoveltyFilter()
     url, links = "https://example.com/2026/11", ("https://example.com/2026/12",)
     text = "The events of 2026/11\nNothing is planned in this month or in the next one\nmore in 12"
-    assert memory.is_news(url, text, links)
-    assert not memory.is_news(url, text, links)
-    assert not memory.is_news("https://example.com/2031/05", text.replace("2026/11", "2031/05"), links)
-    assert memory.is_news("https://other.example/2026/11", text, links), "each host is read for itself"
-    assert memory.is_news(url, text + "\nThe council meets in the old town hall to talk about bees", links)
+    assert memory.is_novel(url, text, links)
+    assert not memory.is_novel(url, text, links)
+    assert not memory.is_novel("https://example.com/2031/05", text.replace("2026/11", "2031/05"), links)
+    assert memory.is_novel("https://other.example/2026/11", text, links), "each host is read for itself"
+    assert memory.is_novel(url, text + "\nThe council meets in the old town hall to talk about bees", links)
 
 
 def test_a_full_memory_of_what_was_read_begins_anew() -> None:
-    memory = Memory()
+    memory = NoveltyFilter()
     chance = random.Random(1)
     for _ in range(2500):
-        assert memory.is_news("https://example.com/", " ".join(f"w{chance.getrandbits(50)}" for _ in range(3000)), ())
+        assert memory.is_novel("https://example.com/", " ".join(f"w{chance.getrandbits(50)}" for _ in range(3000)), ())

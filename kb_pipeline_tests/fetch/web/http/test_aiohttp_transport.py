@@ -20,7 +20,7 @@ from backports import zstd
 from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.crawl.journal import JournalWriter, read_outcomes
 from kb_pipeline.fetch.web.crawl.process import crawl
-from kb_pipeline.host_scheduler import UnsharedTurns
+from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.model import document_id
 from kb_pipeline_tests.fetch.web.conftest import Crawled, Crawler, child_of, files_at, known_file, rules_for
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site, running_site
@@ -257,12 +257,14 @@ def test_killed_while_asking_for_known_pages_then_resumed(site: Site, tmp_path: 
             os.kill(child_of(os.getpid()), signal.SIGKILL)
 
     with pytest.raises(ChildCrashed):
-        crawl(rules_for(site.url + "/p0"), files_at(journal, known), kill, UnsharedTurns())
+        crawl(rules_for(site.url + "/p0"), files_at(journal, known), kill, LocalHostScheduler())
     JournalWriter(journal).close()
     kept = set(read_outcomes(journal).column("key").to_pylist())
     asked = Counter(site.paths())
     assert 20 < len(kept) < len(paths)
-    summary = crawl(rules_for(site.url + "/p0"), files_at(journal, known), lambda done, total: None, UnsharedTurns())
+    summary = crawl(
+        rules_for(site.url + "/p0"), files_at(journal, known), lambda done, total: None, LocalHostScheduler()
+    )
     assert summary.outcomes == {"unchanged": len(paths)}
     again = Counter(site.paths()) - asked
     assert not kept & {site.url + path for path in again}, "what was kept is not asked for again"

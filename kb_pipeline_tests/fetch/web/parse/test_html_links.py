@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from kb_pipeline.fetch.web.parse.html_links import ParsedPage, read_page
+from kb_pipeline.fetch.web.parse.html_links import ParsedPage, parse_page
 
 URL = "https://example.com/docs/page.html?v=1"
 
@@ -16,7 +16,7 @@ def _links(html: str, content_type: str = "text/html; charset=utf-8") -> tuple[s
 
 
 def _read(html: str | bytes, content_type: str = "text/html", max_links: int = 100) -> ParsedPage:
-    return read_page(html.encode() if isinstance(html, str) else html, content_type, URL, max_links)
+    return parse_page(html.encode() if isinstance(html, str) else html, content_type, URL, max_links)
 
 
 def test_anchors_and_areas_in_order_and_once() -> None:
@@ -58,7 +58,7 @@ def test_what_else_leads_somewhere() -> None:
 
 def test_links_beyond_the_limit_are_counted() -> None:
     found = _read("".join(f'<a href="/{number}">x</a>' for number in range(150)))
-    assert (len(found.urls), found.left_out) == (100, 50)
+    assert (len(found.urls), found.over_limit) == (100, 50)
 
 
 def test_the_text_that_a_page_shows() -> None:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kb_pipeline.fetch.web.politeness.usage_directives import forbids, of_response, says_nofollow, with_page
+from kb_pipeline.fetch.web.politeness.usage_directives import add_page_directives, forbids, from_response, has_nofollow
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 def _of_tag(tag: str) -> str | None:
-    return of_response({"x-robots-tag": tag}, (), NOW)
+    return from_response({"x-robots-tag": tag}, (), NOW)
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_directives_of_a_response(tag: str, noindex: bool, nofollow: bool) -> No
 
 
 def test_page_and_response_speak_together() -> None:
-    metas = [
+    meta_tags = [
         ("viewport", "width=1"),
         ("robots", "noarchive, noai"),
         ("googlebot", "noindex"),
         ("kb_pipeline", "nofollow"),
     ]
-    evidence = with_page(_of_tag("noindex"), metas, NOW)
+    evidence = add_page_directives(_of_tag("noindex"), meta_tags, NOW)
     assert json.loads(evidence or "") == {
         "directives": ["noindex", "noarchive", "noai", "nofollow"],
         "x-robots-tag": ["noindex"],
@@ -57,14 +57,14 @@ def test_page_and_response_speak_together() -> None:
 
 
 def test_content_signals_are_kept() -> None:
-    evidence = of_response({"content-signal": "ai-train=no"}, ["search=yes, ai-input=no"], NOW)
+    evidence = from_response({"content-signal": "ai-train=no"}, ["search=yes, ai-input=no"], NOW)
     assert json.loads(evidence or "") == {"content-signal": ["ai-train=no"], "robots.txt": ["search=yes, ai-input=no"]}
     assert not forbids(evidence, "noindex")
 
 
 def test_nothing_said_leaves_no_evidence() -> None:
-    assert of_response({}, (), NOW) is None
-    assert with_page(None, [("description", "noindex")], NOW) is None
+    assert from_response({}, (), NOW) is None
+    assert add_page_directives(None, [("description", "noindex")], NOW) is None
     assert not forbids(None, "noindex")
 
 
@@ -73,5 +73,5 @@ def test_evidence_is_bounded() -> None:
 
 
 def test_nofollow_of_a_page() -> None:
-    assert says_nofollow([("robots", "index, NoFollow")])
-    assert not says_nofollow([("otherbot", "nofollow")])
+    assert has_nofollow([("robots", "index, NoFollow")])
+    assert not has_nofollow([("otherbot", "nofollow")])
