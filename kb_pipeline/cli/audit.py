@@ -26,11 +26,11 @@ def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
     entries = list_entries(Session().db, tenant)
     if as_json:
         for entry in entries:
-            print_json(entry)
+            print_json(entry.as_json())
         return
     for entry in entries:
-        change = f"{_said(entry['before'])} -> {_said(entry['after'])}" if entry["before"] else _said(entry["after"])
-        line = f"{entry['number']:>6}  {entry['at'][:19]}  {entry['actor']}  {entry['action']}  {entry['subject']}  "
+        change = f"{_said(entry.before)} -> {_said(entry.after)}" if entry.before else _said(entry.after)
+        line = f"{entry.number:>6}  {entry.at.isoformat()[:19]}  {entry.actor}  {entry.action}  {entry.subject}  "
         out.print(printable(line + change), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -40,14 +40,12 @@ def verify(as_json: JsonOption = False) -> None:
 
     Note the heads elsewhere: that entries were cut off a log's end shows only there.
     """
-    from dataclasses import asdict
-
     from kb_pipeline.cli.output import print_json, print_table
     from kb_pipeline.control.tenancy.audit import verify as verify_all
 
     chains = verify_all(Session().db)
     if as_json:
-        print_json([asdict(chain) for chain in chains])
+        print_json([chain.as_json() for chain in chains])
     else:
         print_table(
             ["tenant", "entries", "intact", "head"],

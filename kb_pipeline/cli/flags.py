@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kb_pipeline.cli.session import JsonOption, Session
 
 if TYPE_CHECKING:
-    from kb_pipeline.control.flags.overrides import Scope
+    from kb_pipeline.control.flags.overrides import FlagRecord, Scope
     from kb_pipeline.model import KbKey
 
 flag_app = typer.Typer(help="List flags; set them for everybody, a share, a tenant or a KB.", no_args_is_help=True)
@@ -28,17 +27,20 @@ def list_them(
     """List the flags with all that is set, or what they are for one KB and why."""
     from kb_pipeline.cli.output import print_json, print_table
     from kb_pipeline.control.flags.overrides import list_states
+    from kb_pipeline.control.flags.provider import evaluate_flags
+    from kb_pipeline.control.kbs.catalog import get_kb
 
     session = Session()
-    rows = _effective(session, kb) if kb else list_states(session.db)
+    choices = evaluate_flags(session.db, get_kb(session.db, _key(kb)).key) if kb else []
+    states = [] if kb else list_states(session.db)
     if as_json:
-        print_json(rows)
+        print_json([row.as_json() for row in (*choices, *states)])
     elif kb:
         columns = ["flag", "variant", "reason", "set_for"]
-        print_table(columns, ([row[name] for name in columns] for row in rows))
+        print_table(columns, ([getattr(choice, name) for name in columns] for choice in choices))
     else:
-        for row in rows:
-            _print_state(row)
+        for state in states:
+            _print_state(state)
 
 
 @flag_app.command("set")
@@ -104,23 +106,6 @@ def _share(name: str, written: str) -> tuple[str, float]:
         raise InvalidRollout(name, f"{written!r} is no VARIANT=PERCENT") from None
 
 
-def _effective(session: Session, kb: str) -> list[dict[str, Any]]:
-    from kb_pipeline.control.flags.provider import evaluate_flags
-    from kb_pipeline.control.kbs.catalog import get_kb
-
-    key = get_kb(session.db, _key(kb)).key
-    return [
-        {
-            "flag": name,
-            "variant": found.variant,
-            "value": found.value,
-            "reason": str(found.reason),
-            "set_for": found.flag_metadata["scope"],
-        }
-        for name, found in evaluate_flags(session.db, key).items()
-    ]
-
-
 def _key(text: str) -> KbKey:
     from kb_pipeline.model import KbKey
 
@@ -131,22 +116,22 @@ def _show(session: Session, name: str, *, as_json: bool) -> None:
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.control.flags.overrides import list_states
 
-    (state,) = (row for row in list_states(session.db) if row["flag"] == name)
+    (state,) = (state for state in list_states(session.db) if state.flag == name)
     if as_json:
-        print_json(state)
+        print_json(state.as_json())
     else:
         _print_state(state)
 
 
-def _print_state(state: Mapping[str, Any]) -> None:
+def _print_state(state: FlagRecord) -> None:
     from kb_pipeline.cli.output import out
 
+    out.print(f"{state.flag}: {state.about}", markup=False, style="bold")
     said = {
-        **state,
-        "variants": ", ".join(state["variants"]),
-        "rollout": ", ".join(f"{variant}={percent:g}%" for variant, percent in state["rollout"].items()),
-        "overrides": ", ".join(f"{scope}={variant}" for scope, variant in state["overrides"].items()),
+        "variants": ", ".join(state.variants),
+        "default": state.default,
+        "rollout": ", ".join(f"{variant}={percent:g}%" for variant, percent in state.rollout.items()),
+        "overrides": ", ".join(f"{scope}={variant}" for scope, variant in state.overrides.items()),
     }
-    out.print(f"{said.pop('flag')}: {said.pop('about')}", markup=False, style="bold")
     for name, value in said.items():
         out.print(f"{name:<10} {value}".rstrip(), markup=False)

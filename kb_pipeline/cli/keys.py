@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kb_pipeline.cli.session import JsonOption, Session
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from kb_pipeline.control.tenancy.api_keys import KeyRecord
 
 key_app = typer.Typer(help="Create, list and revoke the API keys of a tenant.", no_args_is_help=True)
 
@@ -31,10 +36,10 @@ def create(
     lifetime = timedelta(days=days) if days else None
     key, described = create_key(session.db, tenant, scope, session.settings.actor, label=label, lifetime=lifetime)
     if as_json:
-        print_json({"key": key, **described})
+        print_json({"key": key, **described.as_json()})
         return
     out.print(key, markup=False)
-    err.print(f"key {described['id']} of {tenant} is shown this once; give it to programs as KB_KEY", markup=False)
+    err.print(f"key {described.id} of {tenant} is shown this once; give it to programs as KB_KEY", markup=False)
 
 
 @key_app.command("list")
@@ -48,11 +53,11 @@ def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     get_tenant(session.db, tenant)
     rows = list(list_keys(session.db, tenant))
     if as_json:
-        print_json(rows)
+        print_json([row.as_json() for row in rows])
         return
     print_table(
         ["id", "label", "scopes", "last used", "state"],
-        ([row["id"], row["label"], " ".join(row["scopes"]), _minute(row["last_used_at"]), _state(row)] for row in rows),
+        ([row.id, row.label, " ".join(row.scopes), _minute(row.last_used_at), _state(row)] for row in rows),
     )
 
 
@@ -69,16 +74,16 @@ def revoke(
     session = Session()
     described = revoke_key(session.db, tenant, key_id, session.settings.actor)
     if as_json:
-        print_json(described)
+        print_json(described.as_json())
     else:
         out.print(f"key {key_id} of {tenant} is refused from now on", markup=False)
 
 
-def _state(row: dict[str, Any]) -> str:
-    if row["revoked_at"]:
-        return f"revoked {_minute(row['revoked_at'])}"
-    return f"until {_minute(row['expires_at'])}" if row["expires_at"] else "valid"
+def _state(row: KeyRecord) -> str:
+    if row.revoked_at:
+        return f"revoked {_minute(row.revoked_at)}"
+    return f"until {_minute(row.expires_at)}" if row.expires_at else "valid"
 
 
-def _minute(at: str | None) -> str:
-    return (at or "")[:16].replace("T", " ")
+def _minute(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else ""

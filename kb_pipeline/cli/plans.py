@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,9 +40,9 @@ def list_them(as_json: JsonOption = False) -> None:
 
     plans = list(list_plans(Session().db))
     if as_json:
-        print_json(plans)
+        print_json([plan.as_json() for plan in plans])
         return
-    print_table(["plan", "tenants", "limits"], ([p["plan"], p["tenants"], _told(p["limits"])] for p in plans))
+    print_table(["plan", "tenants", "limits"], ([p.plan, p.tenants, _told(p.limits)] for p in plans))
 
 
 @plan_app.command()
@@ -50,17 +51,17 @@ def show(
 ) -> None:
     """Show one plan: its limits and prices."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenancy.plans import show_plan
+    from kb_pipeline.control.tenancy.plans import get_plan
 
-    shown = show_plan(Session().db, plan)
+    shown = get_plan(Session().db, plan)
     if as_json:
-        print_json(shown)
+        print_json(shown.as_json())
         return
-    limits, prices = shown.pop("limits"), shown.pop("prices")
-    prices = {f"price of {model}": f"{price:g} a million tokens" for model, price in prices.items()}
-    for name, value in (shown | limits | prices).items():
+    named = {"plan": shown.plan, "tenants": shown.tenants, "updated_at": shown.as_json()["updated_at"]}
+    prices = {f"price of {model}": f"{price:g} a million tokens" for model, price in shown.prices.items()}
+    for name, value in (named | dict(shown.limits) | prices).items():
         out.print(f"{name:<25} {'' if value is None else value}", markup=False)
 
 
-def _told(limits: dict[str, Any]) -> str:
+def _told(limits: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in limits.items()) or "none"

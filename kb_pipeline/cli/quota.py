@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -27,10 +28,10 @@ def quota(
     session = Session()
     rows = list(list_quotas(session.settings, session.db, tenant))
     if as_json:
-        print_json(rows)
+        print_json([row.as_json() for row in rows])
         return
     columns = ["limit", "used", "allowed", "left", "renews_at"]
-    print_table(columns, ([_told(name, row[name]) for name in columns] for row in rows))
+    print_table(columns, ([_told(name, getattr(row, name)) for name in columns] for row in rows))
 
 
 def usage(
@@ -53,7 +54,8 @@ def usage(
 
     if as_csv and as_json:
         raise UsageError("give --csv or --json, not both")
-    rows = list_usage(Session().db, tenant, kb=kb, since=since, until=until, by=by)
+    sums = list_usage(Session().db, tenant, kb=kb, since=since, until=until, by=by)
+    rows = (row.as_json() for row in sums)
     columns = ["tenant", *([by] if by else ["kb", "day", "operation", "model"])]
     columns += ["pages", "bytes", "tokens", "seconds", "cost"]
     if as_json:
@@ -81,6 +83,8 @@ def _write_csv(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _told(name: str, value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
     if value is None:
         return {"allowed": "unlimited", "left": "unlimited"}.get(name, "")
     return value

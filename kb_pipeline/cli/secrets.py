@@ -40,9 +40,9 @@ def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     get_tenant(session.db, tenant)
     rows = list(list_secrets(session.db, tenant))
     if as_json:
-        print_json(rows)
+        print_json([row.as_json() for row in rows])
         return
-    print_table(["name", "set at", "by"], ([row["name"], row["updated_at"][:16], row["updated_by"]] for row in rows))
+    print_table(["name", "set at", "by"], ([row.name, row.updated_at.isoformat()[:16], row.updated_by] for row in rows))
 
 
 @secret_app.command()
@@ -62,15 +62,13 @@ def delete(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
 @secret_app.command()
 def rotate(as_json: JsonOption = False) -> None:
     """Encrypt every tenant's secrets with the newest key; exit status 1 if any cannot be decrypted."""
-    from dataclasses import asdict
-
     from kb_pipeline.cli.output import out, print_json, warn
     from kb_pipeline.control.tenancy.secrets import rotate_secrets
 
     session = Session()
     rotation = rotate_secrets(session.settings, session.db, session.settings.actor)
     if as_json:
-        print_json(asdict(rotation))
+        print_json(rotation.as_json())
     else:
         out.print(f"{rotation.rotated} secrets are encrypted with the newest key")
         for lost in rotation.lost:

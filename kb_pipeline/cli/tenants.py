@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,12 +35,12 @@ def list_them(as_json: JsonOption = False) -> None:
     from kb_pipeline.control.tenancy.tenants import list_tenants
 
     session = Session()
-    rows = [_described(session, found) for found in list_tenants(session.db)]
+    rows = list(list_tenants(session.db))
     if as_json:
-        print_json(rows)
+        print_json([row.as_json() for row in rows])
         return
     columns = ["tenant", "plan", "status", "kbs", "reason"]
-    print_table(columns, ([row[name] for name in columns] for row in rows))
+    print_table(columns, ([getattr(row, name) for name in columns] for row in rows))
 
 
 @tenant_app.command()
@@ -113,23 +113,9 @@ def _show(session: Session, tenant: str, *, as_json: bool) -> None:
     from kb_pipeline.cli.output import out, print_json
     from kb_pipeline.control.tenancy.tenants import get_tenant
 
-    described = _described(session, get_tenant(session.db, tenant))
+    described = get_tenant(session.db, tenant).as_json()
     if as_json:
         print_json(described)
         return
     for name, value in described.items():
         out.print(f"{name:<11} {value if value is not None else ''}", markup=False)
-
-
-def _described(session: Session, found: Any) -> dict[str, Any]:  # noqa: ANN401 - a TenantRecord, loaded lazily
-    from kb_pipeline.control.tenancy.tenants import count_kbs
-
-    return {
-        "tenant": found.tenant,
-        "plan": found.plan,
-        "status": found.status,
-        "reason": found.reason,
-        "kbs": count_kbs(session.db, found.tenant),
-        "created_at": found.created_at.isoformat(),
-        "delete_at": found.delete_at.isoformat() if found.delete_at else None,
-    }

@@ -131,7 +131,7 @@ def test_a_key_applies_files_of_its_tenant_under_its_own_name(db: Database, tmp_
     (tmp_path / "new.yaml").write_text(yaml_of("acme/new"))
     assert json.loads(kb("--key", key, "apply", "new.yaml", "--json")) == [{"kb": "acme/new", "action": "created"}]
     *_, last = audit.list_entries(db, "acme")
-    assert (last["actor"], last["action"], last["subject"]) == (f"key {key.split('_')[2]}", "kb.apply", "acme/new")
+    assert (last.actor, last.action, last.subject) == (f"key {key.split('_')[2]}", "kb.apply", "acme/new")
 
 
 def test_a_file_of_another_tenant_tells_nothing_of_its_kbs_and_secrets(db: Database, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class World:
         erase_document.erase_document(self.home.settings, self._db, VICTIM, f"{site.url}/dugong")
         secrets.set_secret(self.home.settings, self._db, VICTIM.tenant, "NARWHAL_TOKEN", "platypus-1", "ocelot")
         overrides.set_variant(self._db, "clean-focus", "recall", overrides.Scope(VICTIM.tenant, VICTIM.kb), "ocelot")
-        self.key_id = api_keys.create_key(self._db, VICTIM.tenant, ["read"], "ocelot", label="okapi")[1]["id"]
+        self.key_id = api_keys.create_key(self._db, VICTIM.tenant, ["read"], "ocelot", label="okapi")[1].id
         with self._db.write_all() as session:
             receipt = {"key": "zebrafish/wombat", "status": "removed"}
             session.add(RetiredKey(key="zebrafish/wombat", receipt=receipt, retired_at=datetime.now(UTC)))

@@ -109,9 +109,9 @@ def test_usage_equals_the_truth_however_often_a_refresh_is_killed(orchard: Orcha
         truth.look()
     assert status == 0, err[-2000:]
     assert refresh["status"] == "ready"
-    used = {row["operation"]: row for row in list_usage(orchard.db, KEY.tenant, by="operation")}
-    assert (used["fetch"]["pages"], used["fetch"]["bytes"]) == (truth.pages, truth.bytes)
-    assert used["embed"]["tokens"] == truth.tokens
+    used = {row.operation: row for row in list_usage(orchard.db, KEY.tenant, by="operation")}
+    assert (used["fetch"].pages, used["fetch"].bytes) == (truth.pages, truth.bytes)
+    assert used["embed"].tokens == truth.tokens
     with orchard.db.read(KEY.tenant) as session:
         taken = [daily_quotas.taken_today(session, quota) for quota in (daily_quotas.PAGES, daily_quotas.TOKENS)]
     assert taken == [truth.pages, truth.tokens], "nothing is taken that was not used"

@@ -182,12 +182,12 @@ def test_what_a_deleted_kb_has_used_stays_its_tenants(db: Database, settings: Se
     delete_kb(settings, db, NoHistory(), DOCS)
     delete_kb(settings, db, NoHistory(), WIKI)
     assert list(list_usage(db, by="day")) == before
-    assert {row["kb"]: row["pages"] for row in list_usage(db, "acme", by="kb")} == {"(deleted)": 80}
+    assert {row.kb: row.pages for row in list_usage(db, "acme", by="kb")} == {"(deleted)": 80}
     with db.read("acme") as session:
         assert daily_quotas.taken_today(session, daily_quotas.PAGES) == 60
     make_due(db)
     delete_tenant(settings, db, NoHistory(), "acme")
-    assert {row["tenant"] for row in list_usage(db)} == {"globex"}
+    assert {row.tenant for row in list_usage(db)} == {"globex"}
 
 
 def test_a_retired_key_is_taken_knowingly_only_and_nothing_comes_back_with_it(db: Database, settings: Settings) -> None:

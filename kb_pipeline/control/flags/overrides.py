@@ -9,17 +9,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Flag, FlagChanges, FlagOverride, Kb, Tenant
-from kb_pipeline.control.flags.registry import KNOWN_FLAGS, known_flag
+from kb_pipeline.control.flags.registry import KNOWN_FLAGS, FlagValue, known_flag
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.errors import FlagNotSet, InvalidRollout, UnknownKb, UnknownTenant
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import JsonObject, KbKey, Record
 
 WHOLE_TENANT = ""
 """The KB of an override that holds for each of a tenant's KBs that has none of its own."""
@@ -53,6 +52,23 @@ class Scope:
 EVERYBODY = Scope()
 
 
+@dataclass(frozen=True, slots=True)
+class FlagRecord(Record):
+    """A known flag with all that was set of it."""
+
+    flag: str
+    about: str
+    """What it decides."""
+    variants: Mapping[str, FlagValue]
+    """The value of each variant."""
+    default: str
+    """The variant of whoever is given no other."""
+    rollout: Mapping[str, float]
+    """Percent of the KBs by variant."""
+    overrides: Mapping[str, str]
+    """Variant by `tenant` or `tenant/kb`."""
+
+
 def count_changes(db: Database) -> int:
     """How often flags were changed: as long as this stays, all that was read of them is true."""
     with db.read_all() as session:
@@ -72,14 +88,14 @@ def read_states(db: Database, tenant: str) -> dict[str, FlagState]:
     return {name: _state(name, flags.get(name), overrides.get(name, {})) for name in KNOWN_FLAGS}
 
 
-def list_states(db: Database) -> list[dict[str, Any]]:
-    """Every known flag with all that was set of it, by name, as the command line prints it."""
+def list_states(db: Database) -> list[FlagRecord]:
+    """Return every known flag with all that was set of it, by name."""
     with db.read_all() as session:
         flags = {row.name: row for row in session.scalars(select(Flag))}
         overrides: dict[str, dict[str, str]] = {}
         for row in session.scalars(select(FlagOverride).order_by(FlagOverride.tenant, FlagOverride.kb)):
             overrides.setdefault(row.flag, {})[str(Scope(row.tenant, row.kb))] = row.variant
-    return [_described(name, flags.get(name), overrides.get(name, {})) for name in sorted(KNOWN_FLAGS)]
+    return [_record(name, flags.get(name), overrides.get(name, {})) for name in sorted(KNOWN_FLAGS)]
 
 
 def set_variant(db: Database, name: str, variant: str, scope: Scope, actor: str) -> None:
@@ -140,7 +156,7 @@ def clear_flag(db: Database, name: str, scope: Scope, actor: str) -> None:
             row = session.get(FlagOverride, (scope.tenant, name, scope.kb))
         if row is None:
             raise FlagNotSet(name, str(scope))
-        before: dict[str, Any] = {"variant": row.variant}
+        before: JsonObject = {"variant": row.variant}
         if isinstance(row, Flag):
             before["rollout"] = row.rollout
         session.delete(row)
@@ -182,14 +198,8 @@ def _state(name: str, row: Flag | None, overrides: Mapping[str, str]) -> FlagSta
     return FlagState(default, rollout, {kb: variant for kb, variant in overrides.items() if variant in known})
 
 
-def _described(name: str, row: Flag | None, overrides: Mapping[str, str]) -> dict[str, Any]:
-    known, rollout = KNOWN_FLAGS[name], dict(row.rollout if row else ())
+def _record(name: str, row: Flag | None, overrides: Mapping[str, str]) -> FlagRecord:
+    known = KNOWN_FLAGS[name]
     default = (row.variant if row else None) or known.default
-    return {
-        "flag": name,
-        "about": known.about,
-        "variants": dict(known.variants),
-        "default": default,
-        "rollout": rollout,
-        "overrides": dict(overrides),
-    }
+    rollout = dict(row.rollout if row else ())
+    return FlagRecord(name, known.about, known.variants, default, rollout, overrides)

@@ -10,23 +10,27 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from openfeature import api
 from openfeature.client import OpenFeatureClient
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import FlagNotFoundError, InvalidContextError, TargetingKeyMissingError, TypeMismatchError
 from openfeature.flag_evaluation import FlagEvaluationDetails, FlagResolutionDetails, FlagValueType, Reason
-from openfeature.provider import AbstractProvider, Metadata
+from openfeature.provider import AbstractProvider, Metadata, ProviderStatus
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.flags.overrides import WHOLE_TENANT, FlagState, Rollout, count_changes, read_states
 from kb_pipeline.control.flags.registry import KNOWN_FLAGS, FlagValue, KnownFlag
 from kb_pipeline.errors import FlagUnreadable, InvalidKey
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, Record
 
 LOOK_EVERY_S = 1.0
+"""How long a change by another process may stay unseen."""
+_MOST_TENANTS = 1000
+"""Whose flags a provider keeps: those that were asked for last."""
 _Value = TypeVar("_Value")
 
 
@@ -38,12 +42,12 @@ class ControlPlaneProvider(AbstractProvider):
         self.db = db
         self._look_every_s = look_every_s
         self._lock = threading.Lock()
-        self._states: dict[str, dict[str, FlagState]] = {}
+        self._states: OrderedDict[str, dict[str, FlagState]] = OrderedDict()
         self._changes = -1
         self._next_look = 0.0
 
     def get_metadata(self) -> Metadata:
-        """Who answers."""
+        """Return the name of this provider."""
         return Metadata(name="kb_pipeline control plane")
 
     def look_again(self) -> None:
@@ -105,6 +109,9 @@ class ControlPlaneProvider(AbstractProvider):
                 self._changes, self._next_look = changes, time.monotonic() + self._look_every_s
             if tenant not in self._states:
                 self._states[tenant] = read_states(self.db, tenant)
+            self._states.move_to_end(tenant)
+            if len(self._states) > _MOST_TENANTS:
+                self._states.popitem(last=False)
             return self._states[tenant]
 
 
@@ -143,35 +150,61 @@ def _key(context: EvaluationContext | None) -> KbKey:
         raise InvalidContextError(str(error)) from None
 
 
-def open_client(db: Database) -> OpenFeatureClient:
-    """OpenFeature's client of one control plane; the provider behind it lives as long as the process."""
-    domain = f"kb_pipeline {db.url.render_as_string()}"
-    client = api.get_client(domain)
-    provider = client.provider
-    if not (isinstance(provider, ControlPlaneProvider) and provider.db is db):
-        api.set_provider_and_wait(ControlPlaneProvider(db), domain)
-    return client
+class ControlPlaneClient(OpenFeatureClient):
+    """OpenFeature's client of one control plane.
+
+    It holds its provider itself. OpenFeature's registry of providers is one for the whole process: two installations
+    in one process would share what is registered there, and a provider in it would outlive its database.
+    """
+
+    def __init__(self, provider: ControlPlaneProvider) -> None:
+        super().__init__(domain=None, version=None)
+        self._provider = provider
+
+    @property
+    def provider(self) -> ControlPlaneProvider:
+        """The provider that this client asks."""
+        return self._provider
+
+    def get_provider_status(self) -> ProviderStatus:
+        """Return READY: the provider has nothing to initialize, and each evaluation says whether it failed."""
+        return ProviderStatus.READY
 
 
-def evaluate_flags(db: Database, key: KbKey) -> dict[str, FlagEvaluationDetails[Any]]:
-    """Every flag of a KB as it is now, by name.
+def open_client(db: Database, look_every_s: float = LOOK_EVERY_S) -> ControlPlaneClient:
+    """Return a client that keeps what it has read, and sees changes by others within `look_every_s` seconds."""
+    return ControlPlaneClient(ControlPlaneProvider(db, look_every_s))
+
+
+@dataclass(frozen=True, slots=True)
+class FlagChoice(Record):
+    """The variant of a flag that one KB has, and why."""
+
+    flag: str
+    variant: str | None
+    value: FlagValue
+    reason: str
+    """OpenFeature's word: TARGETING_MATCH, SPLIT, DEFAULT or STATIC."""
+    set_for: str
+    """What decided it: kb, tenant, rollout or default."""
+
+
+def evaluate_flags(db: Database, key: KbKey) -> list[FlagChoice]:
+    """Return what a KB has of every flag now, by name.
 
     Raises:
         FlagUnreadable: the control plane does not answer; a default in its place might be another variant.
     """
     client = open_client(db)
-    provider = client.provider
-    if isinstance(provider, ControlPlaneProvider):
-        provider.look_again()
-    return {name: _evaluate(client, flag, key) for name, flag in sorted(KNOWN_FLAGS.items())}
+    return [_evaluate(client, flag, key) for _, flag in sorted(KNOWN_FLAGS.items())]
 
 
 def read_flags(db: Database, key: KbKey) -> dict[str, FlagValue]:
-    """The value of every flag of a KB as it is now; raises FlagUnreadable."""
-    return {name: found.value for name, found in evaluate_flags(db, key).items()}
+    """Return the value of every flag of a KB as it is now; raises FlagUnreadable."""
+    return {choice.flag: choice.value for choice in evaluate_flags(db, key)}
 
 
-def _evaluate(client: OpenFeatureClient, flag: KnownFlag, key: KbKey) -> FlagEvaluationDetails[Any]:
+def _evaluate(client: OpenFeatureClient, flag: KnownFlag, key: KbKey) -> FlagChoice:
     default, context = flag.variants[flag.default], EvaluationContext(str(key))
     found: FlagEvaluationDetails[Any]
     if isinstance(default, bool):
@@ -180,4 +213,4 @@ def _evaluate(client: OpenFeatureClient, flag: KnownFlag, key: KbKey) -> FlagEva
         found = client.get_string_details(flag.name, default, context)
     if found.error_code:
         raise FlagUnreadable(flag.name, found.error_message or found.error_code.value)
-    return found
+    return FlagChoice(flag.name, found.variant, found.value, str(found.reason), str(found.flag_metadata["scope"]))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -15,12 +15,26 @@ from kb_pipeline.control.metering import daily_quotas
 from kb_pipeline.control.tenancy.plans import PlanLimits, limits_of, limits_of_anybody, limits_within
 from kb_pipeline.cron import shortest_gap
 from kb_pipeline.errors import QuotaExceeded
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, Record
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec
 from kb_pipeline.store.paths import KbPaths, folder_bytes
 
 DAILY = (daily_quotas.PAGES, daily_quotas.TOKENS)
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaRecord(Record):
+    """One limit of a tenant, and how much of it is used."""
+
+    limit: str
+    """Its name in a plan file, such as `pages_per_day`."""
+    used: int
+    allowed: int | None
+    """None for unlimited."""
+    left: int | None
+    renews_at: datetime | None
+    """When a daily limit is full again; None for others."""
 
 
 def check_spec(limits: PlanLimits, spec: KbSpec) -> None:
@@ -111,24 +125,24 @@ def snooze(db: Database, key: KbKey, until: datetime | None) -> None:
         session.get_one(Kb, (key.tenant, key.kb)).snoozed_until = until
 
 
-def list_quotas(settings: Settings, db: Database, tenant: str) -> Iterator[dict[str, Any]]:
-    """Each limit that is a number, as `kb quota` prints it; raises UnknownTenant."""
+def list_quotas(settings: Settings, db: Database, tenant: str) -> Iterator[QuotaRecord]:
+    """Yield each limit that is a number; raises UnknownTenant."""
     with db.read(tenant) as session:
         limits = limits_within(session, tenant)
-        renews_at = daily_quotas.renews_at(session).isoformat()
+        renews_at = daily_quotas.renews_at(session)
         used = {quota: daily_quotas.taken_today(session, quota) for quota in DAILY}
         used |= {name: sum(_live_counts(session, name).values()) for name in ("documents", "chunks")}
         held = select(func.count()).select_from(Lease).where(Lease.expires_at > database_now(session))
         used |= {"storage": _storage(settings, tenant), "concurrent_runs": session.scalar(held) or 0}
     for name in (*DAILY, "documents", "chunks", "storage", "concurrent_runs"):
         allowed = getattr(limits, name)
-        yield {
-            "limit": name,
-            "used": used[name],
-            "allowed": allowed,
-            "left": None if allowed is None else max(0, allowed - used[name]),
-            "renews_at": renews_at if name in DAILY and allowed is not None else None,
-        }
+        yield QuotaRecord(
+            limit=name,
+            used=used[name],
+            allowed=allowed,
+            left=None if allowed is None else max(0, allowed - used[name]),
+            renews_at=renews_at if name in DAILY and allowed is not None else None,
+        )
 
 
 def _live_counts(session: Session, name: str) -> dict[str, int]:

@@ -1,11 +1,12 @@
-"""What the ledger says, summed up by tenant, KB, day, operation and model."""
+"""Sums up the usage ledger by tenant, KB, day, operation and model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,11 +15,37 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Usage
 from kb_pipeline.control.tenancy.tenants import get_tenant
 from kb_pipeline.errors import UsageError
-from kb_pipeline.model import check_slug
+from kb_pipeline.model import JsonObject, Record, check_slug
 
 By = Literal["day", "kb", "operation", "model"]
 _ALL: tuple[By, ...] = ("kb", "day", "operation", "model")
 _ROWS = 500
+"""Sums in memory at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord(Record):
+    """What was used, of one tenant and whatever else the sums tell apart."""
+
+    tenant: str
+    kb: str | None
+    """The KB's name without its tenant; `(deleted)` for all deleted ones together. None where KBs are summed up."""
+    day: str | None
+    """UTC, as in 2026-11-25; None where days are summed up."""
+    operation: str | None
+    """`fetch`, `embed` or another stage; None where operations are summed up."""
+    model: str | None
+    """Embedding model, empty for stages without one; None where models are summed up."""
+    pages: int
+    bytes: int
+    tokens: int
+    seconds: float
+    cost: float
+    """In the currency of the plan's prices, by the price of its day."""
+
+    def as_json(self) -> JsonObject:
+        """Return the figures and what they are told apart by."""
+        return {name: value for name, value in Record.as_json(self).items() if value is not None}
 
 
 def list_usage(
@@ -29,8 +56,8 @@ def list_usage(
     since: str | None = None,
     until: str | None = None,
     by: By | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Stream the sums, in order.
+) -> Iterator[UsageRecord]:
+    """Yield the sums, in the order of what they are told apart by.
 
     Args:
         db: the control plane.
@@ -56,14 +83,20 @@ def list_usage(
     if until is not None:
         query = query.where(Usage.day <= _day(until))
     with _reading(db, tenant) as session:
-        for *keys, pages, size, tokens, seconds, cost in session.execute(query).yield_per(_ROWS):
-            yield dict(zip(("tenant", *names), keys, strict=True)) | {
-                "pages": int(pages),
-                "bytes": int(size),
-                "tokens": int(tokens),
-                "seconds": round(seconds, 3),
-                "cost": int(cost) / 1_000_000,
-            }
+        for owner, *keys, pages, size, tokens, seconds, cost in session.execute(query).yield_per(_ROWS):
+            told = dict(zip(names, keys, strict=True))
+            yield UsageRecord(
+                tenant=owner,
+                kb=told.get("kb"),
+                day=told.get("day"),
+                operation=told.get("operation"),
+                model=told.get("model"),
+                pages=int(pages),
+                bytes=int(size),
+                tokens=int(tokens),
+                seconds=round(seconds, 3),
+                cost=int(cost) / 1_000_000,
+            )
 
 
 def _reading(db: Database, tenant: str | None) -> AbstractContextManager[Session]:

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import select
 
@@ -29,6 +29,7 @@ from kb_pipeline.control.db.models import ApiKey
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import KeyRefused, NotAllowed, UnknownApiKey, UsageError
+from kb_pipeline.model import Record
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
@@ -52,6 +53,23 @@ _proven: dict[bytes, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRecord(Record):
+    """An API key as its tenant's operator sees it: everything but the secret and its hash."""
+
+    tenant: str
+    id: str
+    """Public: part of the key, and how people name it."""
+    label: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    """None for a key that does not expire."""
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """To the hour; None for a key that was never used."""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who showed a valid key: a tenant's program with some rights."""
 
@@ -65,7 +83,7 @@ class Caller:
         return f"key {self.id}"
 
     def require(self, scope: Scope) -> None:
-        """Raises NotAllowed unless the key has that scope."""
+        """Raise NotAllowed unless the key has that scope."""
         if scope not in self.scopes:
             has = ", ".join(sorted(self.scopes))
             raise NotAllowed(self.id, f"this takes the scope {scope!r}; the key has {has}")
@@ -79,8 +97,8 @@ def create_key(
     *,
     label: str = "",
     lifetime: timedelta | None = None,
-) -> tuple[str, dict[str, Any]]:
-    """Make a key; returns it, for the only time, and its description.
+) -> tuple[str, KeyRecord]:
+    """Make a key; return it, for the only time, and its record.
 
     Raises:
         UsageError: there is no such scope, or none was given.
@@ -102,17 +120,17 @@ def create_key(
         after = {"label": label, "scopes": named, "expires_at": expires_at}
         audit.record(session, tenant, actor, "key.create", key_id, None, after)
     body = f"kb_{tenant}_{key_id}_{secret}"
-    return body + _checksum(body), _described(row)
+    return body + _checksum(body), _record(row)
 
 
-def list_keys(db: Database, tenant: str) -> Iterator[dict[str, Any]]:
-    """A tenant's keys, oldest first, also those that are not valid any more."""
+def list_keys(db: Database, tenant: str) -> Iterator[KeyRecord]:
+    """Yield a tenant's keys, oldest first, also those that are not valid any more."""
     with db.read(tenant) as session:
         for row in session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)):
-            yield _described(row)
+            yield _record(row)
 
 
-def revoke_key(db: Database, tenant: str, key_id: str, actor: str) -> dict[str, Any]:
+def revoke_key(db: Database, tenant: str, key_id: str, actor: str) -> KeyRecord:
     """Refuse a key from now on, in every process; one that was revoked stays so. Raises UnknownApiKey."""
     with db.write(tenant) as session:
         row = session.get(ApiKey, (tenant, key_id))
@@ -121,7 +139,7 @@ def revoke_key(db: Database, tenant: str, key_id: str, actor: str) -> dict[str, 
         if row.revoked_at is None:
             row.revoked_at = datetime.now(UTC)
             audit.record(session, tenant, actor, "key.revoke", key_id, {"revoked": False}, {"revoked": True})
-        return _described(row)
+        return _record(row)
 
 
 def authenticate(db: Database, key: str) -> Caller:
@@ -188,16 +206,11 @@ def _scopes(given: Collection[str]) -> list[str]:
     return [scope for scope in SCOPES if scope in given]
 
 
-def _described(row: ApiKey) -> dict[str, Any]:
-    """Without the hash."""
-    times = {name: getattr(row, name) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
-    return {
-        "tenant": row.tenant,
-        "id": row.id,
-        "label": row.label,
-        "scopes": row.scopes.split(","),
-        **{name: at.isoformat() if at else None for name, at in times.items()},
-    }
+def _record(row: ApiKey) -> KeyRecord:
+    scopes = tuple(row.scopes.split(","))
+    return KeyRecord(
+        row.tenant, row.id, row.label, scopes, row.created_at, row.expires_at, row.revoked_at, row.last_used_at
+    )
 
 
 def _checksum(body: str) -> str:

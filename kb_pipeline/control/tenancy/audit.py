@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database, advisory_lock
 from kb_pipeline.control.db.models import AuditEntry
+from kb_pipeline.model import Record
 
 INSTALLATION = ""
 """The tenant of what concerns all."""
@@ -26,7 +27,28 @@ _START = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class AuditRecord(Record):
+    """One change by somebody."""
+
+    number: int
+    """From 1 on, without gaps, per tenant."""
+    at: datetime
+    actor: str
+    """A user of the machine, a run or an API key."""
+    action: str
+    """What was changed and a verb, such as `kb.apply`."""
+    subject: str
+    """The key, name or id of what was changed."""
+    before: Mapping[str, Any] | None
+    """What the change replaced; None when it was new."""
+    after: Mapping[str, Any] | None
+    """What it was then; None when it was removed."""
+    hash: str
+    """SHA-256 over this entry and the hash before it, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Record):
     """What verifying a tenant's audit log found."""
 
     tenant: str
@@ -70,20 +92,11 @@ def record(
     session.flush()
 
 
-def list_entries(db: Database, tenant: str) -> Iterator[dict[str, Any]]:
-    """A tenant's log, oldest first, as the command line prints it."""
+def list_entries(db: Database, tenant: str) -> Iterator[AuditRecord]:
+    """Yield a tenant's log, oldest first."""
     with db.read(tenant) as session:
         for row in session.scalars(select(AuditEntry).order_by(AuditEntry.number)).yield_per(500):
-            yield {
-                "number": row.number,
-                "at": row.at.isoformat(),
-                "actor": row.actor,
-                "action": row.action,
-                "subject": row.subject,
-                "before": row.before,
-                "after": row.after,
-                "hash": row.hash,
-            }
+            yield AuditRecord(row.number, row.at, row.actor, row.action, row.subject, row.before, row.after, row.hash)
 
 
 def verify(db: Database) -> list[Chain]:

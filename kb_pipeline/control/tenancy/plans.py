@@ -14,11 +14,27 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Plan, Tenant
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.errors import UnknownPlan, UnknownTenant
+from kb_pipeline.model import JsonObject, Record
 from kb_pipeline.spec.plan_file import PlanSpec
 
 DEFAULT_PLAN = "default"
 """There always is one of that name: without limits, until a file says otherwise."""
 Action = Literal["created", "updated", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord(Record):
+    """A plan as its file says."""
+
+    plan: str
+    tenants: int
+    """How many have it."""
+    limits: Mapping[str, Any]
+    """By the words of plan files; what is missing is unlimited."""
+    prices: Mapping[str, float]
+    """Of a million tokens, by model."""
+    updated_at: datetime | None
+    """None for the default plan while no file says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +78,26 @@ def _apply(session: Session, spec: PlanSpec, actor: str) -> Action:
     return "updated" if before else "created"
 
 
-def list_plans(db: Database) -> Iterator[dict[str, Any]]:
-    """Every plan, by name, as the command line prints it."""
+def list_plans(db: Database) -> Iterator[PlanRecord]:
+    """Yield every plan, by name."""
     with db.read_all() as session:
         rows = {row.name: row for row in session.scalars(select(Plan))}
         tenants = list(session.scalars(select(Tenant.plan)))
     for name in sorted({*rows, DEFAULT_PLAN}):
         row = rows.get(name)
-        yield {
-            "plan": name,
-            "tenants": tenants.count(name),
-            "limits": row.limits if row else {},
-            "prices": row.prices if row else {},
-            "updated_at": row.updated_at.isoformat() if row else None,
-        }
+        yield PlanRecord(
+            plan=name,
+            tenants=tenants.count(name),
+            limits=row.limits if row else {},
+            prices=row.prices if row else {},
+            updated_at=row.updated_at if row else None,
+        )
 
 
-def show_plan(db: Database, name: str) -> dict[str, Any]:
-    """One plan, as the command line prints it; raises UnknownPlan."""
+def get_plan(db: Database, name: str) -> PlanRecord:
+    """Return one plan; raises UnknownPlan."""
     for plan in list_plans(db):
-        if plan["plan"] == name:
+        if plan.plan == name:
             return plan
     raise UnknownPlan(name)
 
@@ -123,7 +139,7 @@ def limits_within(session: Session, tenant: str) -> PlanLimits:
 
 
 def _limits(row: Plan) -> PlanLimits:
-    given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in row.limits.items()}
+    given: JsonObject = {name: tuple(v) if isinstance(v, list) else v for name, v in row.limits.items()}
     if "shortest_interval" in given:
         given["shortest_interval_s"] = given.pop("shortest_interval")
     return PlanLimits(row.name, prices=row.prices, **given)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
@@ -23,6 +23,7 @@ from kb_pipeline.control.db.models import Secret
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import get_tenant, list_tenants
 from kb_pipeline.errors import InvalidSetting, SecretUnreadable, UnknownSecret, UsageError
+from kb_pipeline.model import Record
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.paths import fsync_path
 
@@ -37,8 +38,17 @@ _LONGEST_VALUE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
-    """What encrypting everything with the newest key came to."""
+class SecretRecord(Record):
+    """That a tenant has a secret of that name; never its value."""
+
+    name: str
+    updated_at: datetime
+    updated_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation(Record):
+    """The result of encrypting every secret with the newest key."""
 
     rotated: int
     lost: tuple[str, ...]
@@ -69,11 +79,11 @@ def set_secret(settings: Settings, db: Database, tenant: str, name: str, value: 
         audit.record(session, tenant, actor, "secret.set", name, before, after)
 
 
-def list_secrets(db: Database, tenant: str) -> Iterator[dict[str, Any]]:
-    """The names of a tenant's secrets, since when and by whom; never what they are."""
+def list_secrets(db: Database, tenant: str) -> Iterator[SecretRecord]:
+    """Yield a tenant's secrets by name."""
     with db.read(tenant) as session:
         for row in session.scalars(select(Secret).order_by(Secret.name)):
-            yield {"name": row.name, "updated_at": row.updated_at.isoformat(), "updated_by": row.updated_by}
+            yield SecretRecord(row.name, row.updated_at, row.updated_by)
 
 
 def delete_secret(db: Database, tenant: str, name: str, actor: str) -> None:

@@ -1,4 +1,4 @@
-"""The tenants of this installation: who they are, which plan they have, whether their KBs may be used."""
+"""The tenants of this installation: their names, their plans, whether their KBs may be used."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kb_pipeline.control.db.models import Kb, RetiredKey, Tenant
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.plans import DEFAULT_PLAN, require_plan
 from kb_pipeline.errors import KeyRetired, RemovalBegun, TenantExists, TenantInactive, UnknownTenant
-from kb_pipeline.model import check_slug
+from kb_pipeline.model import Record, check_slug
 
 UNFINISHED = "unfinished"
 """Status of the receipt of a removal that has begun and not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
-class TenantRecord:
+class TenantRecord(Record):
     """A tenant as the control plane knows it."""
 
     tenant: str
@@ -29,8 +29,12 @@ class TenantRecord:
     status: str
     """active, suspended, deleting or removing."""
     reason: str
+    """Why it is not active, in the words of whoever decided it."""
+    kbs: int
+    """How many KBs it has."""
     created_at: datetime
     delete_at: datetime | None
+    """When a tenant that is `deleting` is removed for good."""
 
 
 def create_tenant(db: Database, tenant: str, plan: str, actor: str, *, reuse: bool = False) -> None:
@@ -67,22 +71,18 @@ def _add(session: Session, tenant: str, plan: str, actor: str) -> None:
 
 
 def get_tenant(db: Database, tenant: str) -> TenantRecord:
-    """One tenant; raises UnknownTenant."""
+    """Return one tenant; raises UnknownTenant."""
     with db.read(tenant) as session:
-        return _record(_get(session, tenant))
+        return _record(session, _get(session, tenant))
 
 
 def list_tenants(db: Database) -> Iterator[TenantRecord]:
-    """Every tenant, by name."""
+    """Yield every tenant, by name."""
+    counted = select(Kb.tenant, func.count()).group_by(Kb.tenant)
     with db.read_all() as session:
+        kbs = dict(session.execute(counted).tuples().all())
         for row in session.scalars(select(Tenant).order_by(Tenant.tenant)):
-            yield _record(row)
-
-
-def count_kbs(db: Database, tenant: str) -> int:
-    """How many KBs a tenant has."""
-    with db.read(tenant) as session:
-        return session.scalar(select(func.count(Kb.kb))) or 0
+            yield _record_of(row, kbs.get(row.tenant, 0))
 
 
 def set_status(db: Database, tenant: str, status: str, reason: str, actor: str) -> TenantRecord:
@@ -98,7 +98,7 @@ def set_status(db: Database, tenant: str, status: str, reason: str, actor: str) 
         before = {"status": row.status, "reason": row.reason}
         row.status, row.reason, row.delete_at, row.updated_at = status, reason, None, datetime.now(UTC)
         audit.record(session, tenant, actor, action, tenant, before, {"status": status, "reason": reason})
-        return _record(row)
+        return _record(session, row)
 
 
 def schedule_deletion(db: Database, tenant: str, grace: timedelta, actor: str) -> TenantRecord:
@@ -114,7 +114,7 @@ def schedule_deletion(db: Database, tenant: str, grace: timedelta, actor: str) -
         row.status, row.updated_at, row.delete_at = "deleting", now, now + grace
         after = {"status": "deleting", "delete_at": row.delete_at.isoformat()}
         audit.record(session, tenant, actor, "tenant.delete", tenant, before, after)
-        return _record(row)
+        return _record(session, row)
 
 
 def set_plan(db: Database, tenant: str, plan: str, actor: str) -> TenantRecord:
@@ -124,15 +124,15 @@ def set_plan(db: Database, tenant: str, plan: str, actor: str) -> TenantRecord:
         require_plan(session, plan)
         audit.record(session, tenant, actor, "tenant.plan", tenant, {"plan": row.plan}, {"plan": plan})
         row.plan, row.updated_at = plan, datetime.now(UTC)
-        return _record(row)
+        return _record(session, row)
 
 
-def require_active(db: Database, tenant: str) -> TenantRecord:
-    """The tenant, if its KBs may be refreshed and searched; raises TenantInactive or UnknownTenant."""
-    found = get_tenant(db, tenant)
-    if found.status != "active":
-        raise TenantInactive(tenant, found.status, found.reason)
-    return found
+def require_active(db: Database, tenant: str) -> None:
+    """Raise TenantInactive or UnknownTenant unless the tenant's KBs may be refreshed and searched."""
+    with db.read(tenant) as session:
+        row = _get(session, tenant)
+    if row.status != "active":
+        raise TenantInactive(tenant, row.status, row.reason)
 
 
 def check_not_retired(db: Database, key: str, *, reuse: bool) -> None:
@@ -173,5 +173,10 @@ def _get(session: Session, tenant: str) -> Tenant:
     return row
 
 
-def _record(row: Tenant) -> TenantRecord:
-    return TenantRecord(row.tenant, row.plan, row.status, row.reason or "", row.created_at, row.delete_at)
+def _record(session: Session, row: Tenant) -> TenantRecord:
+    kbs = session.scalar(select(func.count(Kb.kb)).where(Kb.tenant == row.tenant))
+    return _record_of(row, kbs or 0)
+
+
+def _record_of(row: Tenant, kbs: int) -> TenantRecord:
+    return TenantRecord(row.tenant, row.plan, row.status, row.reason or "", kbs, row.created_at, row.delete_at)

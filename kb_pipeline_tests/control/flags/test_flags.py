@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openfeature import api
-from openfeature.client import OpenFeatureClient
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import Reason
+from openfeature.provider._registry import provider_registry
 from sqlalchemy import text
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import FlagOverride, Kb, Tenant
+from kb_pipeline.control.flags import provider
 from kb_pipeline.control.flags.overrides import (
     EVERYBODY,
     FlagState,
@@ -28,7 +31,13 @@ from kb_pipeline.control.flags.overrides import (
     set_rollout,
     set_variant,
 )
-from kb_pipeline.control.flags.provider import ControlPlaneProvider, choose, evaluate_flags, read_flags
+from kb_pipeline.control.flags.provider import (
+    ControlPlaneProvider,
+    choose,
+    evaluate_flags,
+    open_client,
+    read_flags,
+)
 from kb_pipeline.control.flags.registry import CLEAN_FOCUS, JOIN_SECTIONS
 from kb_pipeline.control.runs.refreshes import begin_refresh
 from kb_pipeline.control.tenancy import audit
@@ -63,8 +72,8 @@ def plane(db: Database) -> Database:
 
 
 def focus(db: Database, key: KbKey) -> tuple[str | None, Any, Any]:
-    found = evaluate_flags(db, key)[FOCUS]
-    return found.variant, found.reason, found.flag_metadata["scope"]
+    (found,) = (choice for choice in evaluate_flags(db, key) if choice.flag == FOCUS)
+    return found.variant, found.reason, found.set_for
 
 
 def test_a_kbs_own_variant_comes_before_its_tenants_then_the_rollout_then_the_default(plane: Database) -> None:
@@ -89,11 +98,11 @@ def test_a_kbs_own_variant_comes_before_its_tenants_then_the_rollout_then_the_de
 def test_what_is_set_is_listed_and_each_change_is_in_the_log_of_whom_it_concerns(plane: Database) -> None:
     set_variant(plane, JOIN, "off", Scope("acme"), "ann")
     set_rollout(plane, JOIN, [("off", 12.5)], "ann")
-    (state,) = (row for row in list_states(plane) if row["flag"] == JOIN)
-    assert (state["default"], state["rollout"], state["overrides"]) == ("on", {"off": 12.5}, {"acme": "off"})
+    (state,) = (row for row in list_states(plane) if row.flag == JOIN)
+    assert (state.default, state.rollout, state.overrides) == ("on", {"off": 12.5}, {"acme": "off"})
     set_variant(plane, JOIN, "on", Scope("acme"), "ben")
     clear_flag(plane, JOIN, Scope("acme"), "ben")
-    told = [(e["action"], e["actor"], e["subject"], e["before"], e["after"]) for e in audit.list_entries(plane, "acme")]
+    told = [(e.action, e.actor, e.subject, e.before, e.after) for e in audit.list_entries(plane, "acme")]
     off, on = {"variant": "off"}, {"variant": "on"}
     assert told == [
         ("flag.set", "ann", f"{JOIN} acme", None, off),
@@ -101,7 +110,7 @@ def test_what_is_set_is_listed_and_each_change_is_in_the_log_of_whom_it_concerns
         ("flag.clear", "ben", f"{JOIN} acme", on, None),
     ]
     (entry,) = audit.list_entries(plane, audit.INSTALLATION)
-    assert (entry["action"], entry["after"]) == ("flag.rollout", {"rollout": [["off", 12.5]]})
+    assert (entry.action, entry.after) == ("flag.rollout", {"rollout": [["off", 12.5]]})
 
 
 # -- rollouts
@@ -191,14 +200,8 @@ def test_a_variant_that_this_release_does_not_know_counts_as_not_set(plane: Data
 # -- OpenFeature
 
 
-def client_of(db: Database, look_every_s: float) -> OpenFeatureClient:
-    domain = f"test {id(db)}"
-    api.set_provider_and_wait(ControlPlaneProvider(db, look_every_s), domain)
-    return api.get_client(domain)
-
-
 def test_openfeatures_clients_get_values_or_the_standards_error_codes(plane: Database) -> None:
-    client, docs = client_of(plane, 0.0), EvaluationContext("acme/docs")
+    client, docs = open_client(plane, 0.0), EvaluationContext("acme/docs")
     set_variant(plane, JOIN, "off", Scope("acme", "docs"), "ann")
     assert client.get_boolean_value(JOIN, True, docs) is False
     assert client.get_string_value(FOCUS, "recall", docs) == "balanced"
@@ -224,13 +227,11 @@ def test_a_control_plane_that_does_not_answer_is_an_error_and_no_default(plane: 
 
 
 def test_what_was_read_is_kept_until_it_is_looked_for_again(plane: Database) -> None:
-    client, docs = client_of(plane, 3600.0), EvaluationContext("acme/docs")
+    client, docs = open_client(plane, 3600.0), EvaluationContext("acme/docs")
     assert client.get_boolean_value(JOIN, True, docs) is True
     set_variant(plane, JOIN, "off", EVERYBODY, "ann")
     assert client.get_boolean_value(JOIN, True, docs) is True
-    provider = client.provider
-    assert isinstance(provider, ControlPlaneProvider)
-    provider.look_again()
+    client.provider.look_again()
     assert client.get_boolean_value(JOIN, True, docs) is False
 
 
@@ -243,12 +244,70 @@ set_variant(Database(sys.argv[1]), "chunk-join-sections", "off", Scope("acme"), 
 
 
 def test_a_change_by_another_process_is_seen_within_the_time_between_two_looks(plane: Database) -> None:
-    client, docs = client_of(plane, 0.05), EvaluationContext("acme/docs")
+    client, docs = open_client(plane, 0.05), EvaluationContext("acme/docs")
     assert client.get_boolean_value(JOIN, True, docs) is True
     url = plane.url.render_as_string(hide_password=False)
     subprocess.run([sys.executable, "-c", _CHANGED_ELSEWHERE, url], check=True)
     time.sleep(0.05)
     assert client.get_boolean_value(JOIN, True, docs) is False
+
+
+def test_two_installations_in_one_process_share_neither_provider_nor_flags(
+    plane: Database, migrated_sqlite: Path, tmp_path: Path
+) -> None:
+    shutil.copy(migrated_sqlite, tmp_path / "other.db")
+    other = Database(f"sqlite:///{tmp_path / 'other.db'}")
+    set_variant(plane, JOIN, "off", EVERYBODY, "ann")
+    ours, theirs, docs = open_client(plane), open_client(other), EvaluationContext("acme/docs")
+    assert [client.get_boolean_value(JOIN, True, docs) for client in (ours, theirs, ours)] == [False, True, False]
+    assert (read_flags(plane, DOCS)[JOIN], read_flags(other, DOCS)[JOIN]) == (False, True)
+    other.dispose()
+    assert read_flags(plane, DOCS)[JOIN] is False
+
+
+def test_reading_flags_registers_nothing_for_the_whole_process(plane: Database) -> None:
+    before = api.get_client().provider
+    read_flags(plane, DOCS)
+    assert provider_registry._providers == {}
+    assert api.get_client().provider is before
+
+
+def test_a_provider_can_be_registered_by_whoever_wants_the_standards_way(plane: Database) -> None:
+    api.set_provider_and_wait(ControlPlaneProvider(plane), "test")
+    assert api.get_client("test").get_string_value(FOCUS, "recall", EvaluationContext("acme/docs")) == "balanced"
+    api.clear_providers()
+
+
+def test_a_provider_keeps_the_flags_of_the_tenants_asked_for_last(
+    plane: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider, "_MOST_TENANTS", 2)
+    client = open_client(plane, 3600.0)
+    for tenant in ("acme", "globex", "acme", "initech"):
+        assert client.get_boolean_value(JOIN, False, EvaluationContext(f"{tenant}/docs")) is True
+    assert list(client.provider._states) == ["acme", "initech"]
+
+
+def test_flags_print_as_they_always_did(plane: Database) -> None:
+    set_rollout(plane, FOCUS, [("recall", 10)], "ann")
+    set_variant(plane, FOCUS, "precision", Scope("acme", "docs"), "ann")
+    (state,) = (row for row in list_states(plane) if row.flag == FOCUS)
+    assert list(state.as_json().items()) == [
+        ("flag", FOCUS),
+        ("about", CLEAN_FOCUS.about),
+        ("variants", {"balanced": "balanced", "recall": "recall", "precision": "precision"}),
+        ("default", "balanced"),
+        ("rollout", {"recall": 10}),
+        ("overrides", {"acme/docs": "precision"}),
+    ]
+    (choice,) = (choice for choice in evaluate_flags(plane, DOCS) if choice.flag == FOCUS)
+    assert list(choice.as_json().items()) == [
+        ("flag", FOCUS),
+        ("variant", "precision"),
+        ("value", "precision"),
+        ("reason", "TARGETING_MATCH"),
+        ("set_for", "kb"),
+    ]
 
 
 # -- refreshes

@@ -90,7 +90,7 @@ def test_what_a_crawl_took_and_did_not_use_goes_back(tenants: Database) -> None:
     assert ledger.take(200) == 120
     ledger.count("fetch-1", {today(tenants): PagesUsed(40, 4000), "2026-01-01": PagesUsed(5, 500)})
     assert ledger.take(200) == 110
-    assert [(row["day"], row["pages"], row["bytes"]) for row in list_usage(tenants, "acme", by="day")] == [
+    assert [(row.day, row.pages, row.bytes) for row in list_usage(tenants, "acme", by="day")] == [
         ("2026-01-01", 5, 500),
         (today(tenants), 40, 4000),
     ]
@@ -103,7 +103,7 @@ def test_a_writer_that_was_replaced_counts_nothing(tenants: Database) -> None:
     pages(tenants, DOCS, "new").count("fetch-1", {today(tenants): PagesUsed(9, 9)})
     with pytest.raises(LeaseLost):
         old.count("fetch-1", {today(tenants): PagesUsed(3, 3)})
-    assert [row["pages"] for row in list_usage(tenants, "acme")] == [9]
+    assert [row.pages for row in list_usage(tenants, "acme")] == [9]
 
 
 def test_usage_of_what_no_kb_can_be_called_is_refused(db: Database) -> None:
@@ -124,7 +124,7 @@ def test_a_batch_that_the_tokens_do_not_reach_for_is_cut(tenants: Database) -> N
     assert told.value.renews_at is not None
     assert told.value.renews_at > datetime.now(UTC)
     (row,) = list_usage(tenants, "acme")
-    assert (row["operation"], row["model"], row["tokens"], row["cost"]) == ("embed", "none", 80, 0.00016)
+    assert (row.operation, row.model, row.tokens, row.cost) == ("embed", "none", 80, 0.00016)
 
 
 def test_usage_is_summed_up_by_what_one_asks_for(tenants: Database) -> None:
@@ -133,7 +133,7 @@ def test_usage_is_summed_up_by_what_one_asks_for(tenants: Database) -> None:
     pages(tenants, THEIRS).count("fetch-1", {"2026-01-01": PagesUsed(8, 80)})
 
     def sums(*arguments: Any, **wanted: Any) -> list[tuple[Any, ...]]:
-        return [tuple(row.values())[:3] for row in list_usage(tenants, *arguments, **wanted)]
+        return [tuple(row.as_json().values())[:3] for row in list_usage(tenants, *arguments, **wanted)]
 
     assert sums("acme", by="kb") == [("acme", "docs", 1), ("acme", "wiki", 6)]
     assert sums("acme", by="day", kb="wiki") == [("acme", "2026-01-01", 2), ("acme", "2026-01-02", 4)]
@@ -156,13 +156,13 @@ def home(tmp_path: Path, models_dir: Path) -> Home:
     return Home(tmp_path / "home", models_dir)
 
 
-def quota_of(home: Home, name: str) -> dict[str, Any]:
-    return next(row for row in limits.list_quotas(home.settings, home.db, "acme") if row["limit"] == name)
+def quota_of(home: Home, name: str) -> limits.QuotaRecord:
+    return next(row for row in limits.list_quotas(home.settings, home.db, "acme") if row.limit == name)
 
 
 def used(home: Home, operation: str, figure: str) -> Any:
-    rows = {row["operation"]: row for row in list_usage(home.db, "acme", by="operation")}
-    return rows.get(operation, {figure: 0})[figure]
+    rows = {row.operation: row for row in list_usage(home.db, "acme", by="operation")}
+    return getattr(rows[operation], figure) if operation in rows else 0
 
 
 def next_day(home: Home) -> None:
@@ -180,7 +180,7 @@ def test_a_fetch_that_comes_to_its_quota_publishes_what_it_has_and_goes_on_the_n
     assert "2 pages were not asked for: tenant acme, plan default: pages_per_day is 3, allowed is 3" in first.message
     assert len(home.keys()) == 3
     assert sum(site.asked[path] for path in site.pages) == 3
-    assert (quota_of(home, "pages_per_day")["used"], quota_of(home, "pages_per_day")["left"]) == (3, 0)
+    assert (quota_of(home, "pages_per_day").used, quota_of(home, "pages_per_day").left) == (3, 0)
 
     second = home.refresh()
     assert second.status == "snoozed"
@@ -272,7 +272,7 @@ def test_a_file_that_its_plan_does_not_allow_is_not_applied(home: Home, site: Si
 def test_each_stage_that_ends_has_its_seconds(home: Home, site: Site) -> None:
     home.apply(site)
     home.refresh()
-    seconds = {row["operation"]: row["seconds"] for row in list_usage(home.db, "acme", by="operation")}
+    seconds = {row.operation: row.seconds for row in list_usage(home.db, "acme", by="operation")}
     assert set(seconds) == {"fetch", "clean", "chunk", "embed", "index"}
     assert seconds["fetch"] == pytest.approx(home.last().stages["fetch"]["seconds"], abs=0.01)
     assert used(home, "fetch", "pages") == 5

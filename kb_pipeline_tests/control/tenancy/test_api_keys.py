@@ -38,7 +38,7 @@ def with_checksum(body: str) -> str:
 def test_a_key_says_whose_it_is_and_what_it_may_do(db: Database) -> None:
     key, described = create_key(db, "acme", ["build", "read"], "tester", label="nightly")
     caller = authenticate(db, key)
-    assert (caller.tenant, caller.id, sorted(caller.scopes)) == ("acme", described["id"], ["build", "read"])
+    assert (caller.tenant, caller.id, sorted(caller.scopes)) == ("acme", described.id, ["build", "read"])
     caller.require("build")
     with pytest.raises(NotAllowed, match=f"{caller.id}: this takes the scope 'manage'; the key has build, read"):
         caller.require("manage")
@@ -49,7 +49,7 @@ def test_what_is_stored_is_argon2_and_no_part_of_the_secret(db: Database) -> Non
     key, described = create_key(db, "acme", ["read"], "tester")
     secret = key.split("_")[3]
     with db.read("acme") as session:
-        row = session.get_one(ApiKey, ("acme", described["id"]))
+        row = session.get_one(ApiKey, ("acme", described.id))
     assert row.hash.startswith("$argon2id$")
     said = repr([row.__dict__, described, *list_keys(db, "acme"), *audit.list_entries(db, "acme")])
     assert not any(secret[start : start + 8] in said for start in range(len(secret) - 8))
@@ -58,27 +58,27 @@ def test_what_is_stored_is_argon2_and_no_part_of_the_secret(db: Database) -> Non
 def test_no_two_keys_are_alike(db: Database) -> None:
     (first, one), (second, other) = (create_key(db, "acme", ["read"], "tester") for _ in range(2))
     assert first.split("_")[3] != second.split("_")[3]
-    assert [row["id"] for row in list_keys(db, "acme")] == [one["id"], other["id"]]
+    assert [row.id for row in list_keys(db, "acme")] == [one.id, other.id]
     assert list(list_keys(db, "globex")) == []
 
 
 def test_every_change_is_in_the_audit_log(db: Database) -> None:
     _, described = create_key(db, "acme", ["read"], "alice", label="reader")
     for _ in range(2):
-        revoke_key(db, "acme", described["id"], "bob")
-    entries = [entry for entry in audit.list_entries(db, "acme") if entry["action"].startswith("key.")]
-    assert [(e["actor"], e["action"], e["subject"]) for e in entries] == [
-        ("alice", "key.create", described["id"]),
-        ("bob", "key.revoke", described["id"]),
+        revoke_key(db, "acme", described.id, "bob")
+    entries = [entry for entry in audit.list_entries(db, "acme") if entry.action.startswith("key.")]
+    assert [(e.actor, e.action, e.subject) for e in entries] == [
+        ("alice", "key.create", described.id),
+        ("bob", "key.revoke", described.id),
     ]
-    assert entries[0]["after"] == {"label": "reader", "scopes": ["read"], "expires_at": None}
+    assert entries[0].after == {"label": "reader", "scopes": ["read"], "expires_at": None}
 
 
 def test_a_revoked_key_is_refused_at_once_also_where_it_was_accepted_before(db: Database) -> None:
     key, described = create_key(db, "acme", ["read"], "tester")
     authenticate(db, key)
     elsewhere = Database(db.url.render_as_string(hide_password=False))
-    revoke_key(elsewhere, "acme", described["id"], "tester")
+    revoke_key(elsewhere, "acme", described.id, "tester")
     elsewhere.dispose()
     with pytest.raises(KeyRefused, match="was revoked at"):
         authenticate(db, key)
@@ -87,7 +87,7 @@ def test_a_revoked_key_is_refused_at_once_also_where_it_was_accepted_before(db: 
 def test_an_expired_key_is_refused(db: Database) -> None:
     key, described = create_key(db, "acme", ["read"], "tester", lifetime=timedelta(days=1))
     authenticate(db, key)
-    edit(db, described["id"], expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    edit(db, described.id, expires_at=datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(KeyRefused, match="expired at"):
         authenticate(db, key)
 
@@ -104,14 +104,14 @@ def test_a_key_of_a_suspended_tenant_is_refused_with_the_reason(db: Database) ->
 def test_nothing_tells_a_wrong_secret_from_an_unknown_id_tenant_or_revoked_key(db: Database) -> None:
     key, described = create_key(db, "acme", ["read"], "tester")
     _, old = create_key(db, "acme", ["read"], "tester")
-    revoke_key(db, "acme", old["id"], "tester")
+    revoke_key(db, "acme", old.id, "tester")
     secret = "0" * 43
     forged = [
-        f"kb_acme_{described['id']}_{secret}",
+        f"kb_acme_{described.id}_{secret}",
         f"kb_acme_{'0' * 12}_{secret}",
-        f"kb_nobody_{described['id']}_{secret}",
-        f"kb_acme_{old['id']}_{secret}",
-        f"kb_globex_{described['id']}_{key.split('_')[3][:43]}",  # a valid key under another tenant's name
+        f"kb_nobody_{described.id}_{secret}",
+        f"kb_acme_{old.id}_{secret}",
+        f"kb_globex_{described.id}_{key.split('_')[3][:43]}",  # a valid key under another tenant's name
     ]
     told = set()
     for body in forged:
@@ -123,7 +123,7 @@ def test_nothing_tells_a_wrong_secret_from_an_unknown_id_tenant_or_revoked_key(d
             authenticate(db, mangled)
         told.add(str(caught.value))
     assert len(told) == 1
-    assert authenticate(db, key).id == described["id"]
+    assert authenticate(db, key).id == described.id
 
 
 def test_an_unknown_id_costs_what_a_wrong_secret_costs(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_an_unknown_id_costs_what_a_wrong_secret_costs(db: Database, monkeypatch
 
     monkeypatch.setattr(PasswordHasher, "verify", counted)
     _, described = create_key(db, "acme", ["read"], "tester")
-    for key_id in (described["id"], "0" * 12):
+    for key_id in (described.id, "0" * 12):
         with pytest.raises(KeyRefused):
             authenticate(db, with_checksum(f"kb_acme_{key_id}_{'0' * 43}"))
     assert len(compared) == 2
@@ -153,22 +153,24 @@ def test_a_key_that_was_recognised_is_not_hashed_again_unless_its_row_changes(
     monkeypatch.setattr(PasswordHasher, "verify", lambda *_: pytest.fail("hashed again"))
     authenticate(db, key)
     monkeypatch.undo()
-    edit(db, described["id"], hash=PasswordHasher().hash("another"))
+    edit(db, described.id, hash=PasswordHasher().hash("another"))
     with pytest.raises(KeyRefused):
         authenticate(db, key)
 
 
 def test_last_use_is_noted_to_the_hour(db: Database) -> None:
     key, described = create_key(db, "acme", ["read"], "tester")
-    assert described["last_used_at"] is None
+    assert described.last_used_at is None
     authenticate(db, key)
     (first,) = list_keys(db, "acme")
     authenticate(db, key)
-    assert [row["last_used_at"] for row in list_keys(db, "acme")] == [first["last_used_at"]]
-    edit(db, described["id"], last_used_at=datetime.now(UTC) - timedelta(hours=2))
+    assert [row.last_used_at for row in list_keys(db, "acme")] == [first.last_used_at]
+    edit(db, described.id, last_used_at=datetime.now(UTC) - timedelta(hours=2))
     authenticate(db, key)
     (last,) = list_keys(db, "acme")
-    assert last["last_used_at"] >= first["last_used_at"]
+    assert first.last_used_at is not None
+    assert last.last_used_at is not None
+    assert last.last_used_at >= first.last_used_at
 
 
 @pytest.mark.parametrize("scopes", [[], ["write"], ["read", "root"]])
@@ -182,4 +184,20 @@ def test_what_is_unknown_is_said(db: Database) -> None:
         create_key(db, "initech", ["read"], "tester")
     _, described = create_key(db, "acme", ["read"], "tester")
     with pytest.raises(UnknownApiKey, match="kb key list globex"):
-        revoke_key(db, "globex", described["id"], "tester")
+        revoke_key(db, "globex", described.id, "tester")
+
+
+def test_a_key_prints_its_fields_in_order_and_no_secret(db: Database) -> None:
+    tenants.create_tenant(db, "initech", "default", "tester")
+    _, record = create_key(db, "initech", ["build", "read"], "tester", label="ci", lifetime=timedelta(days=1))
+    assert record.expires_at == record.created_at + timedelta(days=1)
+    assert list(record.as_json().items()) == [
+        ("tenant", "initech"),
+        ("id", record.id),
+        ("label", "ci"),
+        ("scopes", ["read", "build"]),
+        ("created_at", record.created_at.isoformat()),
+        ("expires_at", record.expires_at.isoformat()),
+        ("revoked_at", None),
+        ("last_used_at", None),
+    ]

@@ -37,7 +37,7 @@ def publish(db: Database, key: KbKey, run_id: str) -> None:
 
 def said(db: Database, tenant: str) -> list[tuple[Any, ...]]:
     names = ("actor", "action", "subject", "before", "after")
-    return [tuple(entry[name] for name in names) for entry in audit.list_entries(db, tenant)]
+    return [tuple(getattr(entry, name) for name in names) for entry in audit.list_entries(db, tenant)]
 
 
 def test_changes_are_told_by_whom_when_from_what_to_what(db: Database) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.tenancy import audit
-from kb_pipeline.control.tenancy.plans import PlanLimits, apply_plans, limits_of, list_plans, show_plan
+from kb_pipeline.control.tenancy.plans import PlanLimits, apply_plans, get_plan, limits_of, list_plans
 from kb_pipeline.control.tenancy.tenants import create_tenant, get_tenant, set_plan
 from kb_pipeline.errors import InvalidSpec, UnknownPlan, UnknownTenant
 from kb_pipeline.spec.plan_file import PlanSpec, load_plan
@@ -40,7 +40,7 @@ def test_a_plan_is_what_its_file_says_and_nothing_else_is_limited(db: Database, 
         "gold", concurrent_runs=3, pages_per_day=1000, storage=20_000_000_000, priority=5,
         models=("all-MiniLM-L6-v2",), shortest_interval_s=3600.0, prices={"all-MiniLM-L6-v2": 0.02},
     )  # fmt: skip
-    assert [(plan["plan"], plan["tenants"]) for plan in list_plans(db)] == [("default", 0), ("gold", 1)]
+    assert [(plan.plan, plan.tenants) for plan in list_plans(db)] == [("default", 0), ("gold", 1)]
 
 
 def test_the_default_plan_is_unlimited_until_a_file_says_otherwise(db: Database, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_plan_that_does_not_exist_is_given_to_nobody(db: Database) -> None:
     with pytest.raises(UnknownPlan):
         create_tenant(db, "globex", "platinum", "tester")
     with pytest.raises(UnknownPlan):
-        show_plan(db, "platinum")
+        get_plan(db, "platinum")
     assert get_tenant(db, "acme").plan == "default"
     with pytest.raises(UnknownTenant):
         limits_of(db, "globex")
@@ -67,9 +67,11 @@ def test_a_plan_that_changes_is_in_the_audit_log(db: Database, tmp_path: Path) -
     for pages in (1, 2):
         apply_plans(db, [plan_of(tmp_path, f"{{plan: gold, limits: {{pages_per_day: {pages}}}}}")], "tester")
     first, second = audit.list_entries(db, audit.INSTALLATION)
-    assert (first["action"], first["subject"], first["before"]) == ("plan.apply", "gold", None)
-    assert second["before"]["limits"] == {"pages_per_day": 1}
-    assert second["after"]["limits"] == {"pages_per_day": 2}
+    assert (first.action, first.subject, first.before) == ("plan.apply", "gold", None)
+    assert second.before is not None
+    assert second.after is not None
+    assert second.before["limits"] == {"pages_per_day": 1}
+    assert second.after["limits"] == {"pages_per_day": 2}
 
 
 @pytest.mark.parametrize(
@@ -104,3 +106,18 @@ def test_sizes_have_units(tmp_path: Path, written: object, read: int | None) -> 
             plan_of(tmp_path, text)
     else:
         assert plan_of(tmp_path, text).limits.storage == read
+
+
+def test_a_plan_prints_its_fields_in_order(db: Database, tmp_path: Path) -> None:
+    (default,) = list_plans(db)
+    assert list(default.as_json().items()) == [
+        ("plan", "default"),
+        ("tenants", 0),
+        ("limits", {}),
+        ("prices", {}),
+        ("updated_at", None),
+    ]
+    apply_plans(db, [plan_of(tmp_path, "{plan: gold, limits: {documents: 10}}")], "tester")
+    gold = get_plan(db, "gold")
+    assert gold.updated_at is not None
+    assert (gold.limits, gold.as_json()["updated_at"]) == ({"documents": 10}, gold.updated_at.isoformat())

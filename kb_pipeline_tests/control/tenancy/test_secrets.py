@@ -71,14 +71,14 @@ def test_the_log_and_the_list_say_who_and_when_and_never_what(settings: Settings
     delete_secret(db, "acme", "TOKEN", "bob")
     put(settings, db, "third value")
     (listed,) = list_secrets(db, "acme")
-    entries = [entry for entry in audit.list_entries(db, "acme") if entry["action"].startswith("secret.")]
-    assert [(e["actor"], e["action"], e["subject"]) for e in entries] == [
+    entries = [entry for entry in audit.list_entries(db, "acme") if entry.action.startswith("secret.")]
+    assert [(e.actor, e.action, e.subject) for e in entries] == [
         ("alice", "secret.set", "TOKEN"),
         ("alice", "secret.set", "TOKEN"),
         ("bob", "secret.delete", "TOKEN"),
         ("alice", "secret.set", "TOKEN"),
     ]
-    assert (listed["name"], listed["updated_by"]) == ("TOKEN", "alice")
+    assert (listed.name, listed.updated_by) == ("TOKEN", "alice")
     with db.read("acme") as session:
         stored = session.get_one(Secret, ("acme", "TOKEN")).token
     assert "value" not in repr([listed, entries, stored])
