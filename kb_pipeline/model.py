@@ -149,6 +149,14 @@ class EmbeddingModel:
     dimension: int
 
 
+@dataclass(frozen=True, slots=True)
+class PagesUsed:
+    """What was asked for in a day."""
+
+    pages: int
+    bytes: int
+
+
 class ReportProgress(Protocol):
     """Called by a stage as it goes; must be cheap and must not raise."""
 

@@ -23,7 +23,7 @@ def quota(
 ) -> None:
     """Show each limit of a tenant: what is used, what is left, when it renews."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.metering.limits import list_quotas
+    from kb_pipeline.operations.quotas import list_quotas
 
     session = Session()
     rows = list(list_quotas(session.settings, session.db, tenant))

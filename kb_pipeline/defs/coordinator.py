@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,37 +10,13 @@ from dagster._core.run_coordinator.queued_run_coordinator import RunQueueConfig
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.tags import PRIORITY_TAG
 
-from kb_pipeline.defs.partitions import PLAN_TAGS, tags_of
+from kb_pipeline.defs.niceness import count_unfinished
+from kb_pipeline.defs.partitions import PARTITION_TAG, PLAN_TAGS, tags_of
+from kb_pipeline.defs.resources import open_database
 from kb_pipeline.errors import TenantInactive, UnknownTenant
-from kb_pipeline.processes import be_nice
 
 if TYPE_CHECKING:
     from kb_pipeline.control.runs.priorities import QueuePolicy
-
-_PARTITION_TAG = "dagster/partition"
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
-
-
-def count_unfinished(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> int:
-    """The runs with these tags that wait or are under way."""
-    return instance.get_runs_count(dg.RunsFilter(tags=tags, statuses=_UNFINISHED))
-
-
-def leave_cpu_to_others(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Make this process nice while the run's tenant has more of them: those of tenants with one KB at work go before.
-
-    Runs of the same KB are not counted: they wait for one another.
-    """
-    from kb_pipeline.control.runs.priorities import niceness
-
-    if own := tags_of(run.tags.get(_PARTITION_TAG)):
-        of_tenant = count_unfinished(instance, {"kb/tenant": own["kb/tenant"]})
-        be_nice(niceness(of_tenant - count_unfinished(instance, own)))
 
 
 class TenantRunCoordinator(dg.QueuedRunCoordinator):
@@ -54,10 +29,9 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Queue the run in its tenant's turn; one of a tenant that is not active fails at once, with the reason."""
         from kb_pipeline.control.tenancy.tenants import require_active
-        from kb_pipeline.defs.resources import open_database
 
         run = context.dagster_run
-        tags = tags_of(run.tags.get(_PARTITION_TAG))
+        tags = tags_of(run.tags.get(PARTITION_TAG))
         if not tags:
             return super().submit_run(context)
         tenant = tags["kb/tenant"]
@@ -74,11 +48,10 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
     def get_run_queue_config(self) -> RunQueueConfig:
         """One writer a KB, few backfills at once, for each plan as many runs a tenant as it says, but never all."""
         from kb_pipeline.control.runs.priorities import list_terms
-        from kb_pipeline.defs.resources import open_database
 
         config, each = super().get_run_queue_config(), {"applyLimitPerUniqueValue": True}
         limits: list[dict[str, Any]] = [
-            {"key": _PARTITION_TAG, "limit": 1, "value": each},
+            {"key": PARTITION_TAG, "limit": 1, "value": each},
             {"key": "dagster/backfill", "limit": 2},
             *(
                 {
@@ -93,7 +66,6 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
 
     def _turn(self, tenant: str, run: DagsterRun) -> dict[str, str]:
         from kb_pipeline.control.runs.priorities import terms_of
-        from kb_pipeline.defs.resources import open_database
 
         terms: QueuePolicy = terms_of(open_database(), tenant)
         priority = {PRIORITY_TAG: str(terms.priority(count_unfinished(self._instance, {"kb/tenant": tenant})))}

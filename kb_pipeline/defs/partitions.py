@@ -9,7 +9,11 @@ from kb_pipeline.model import KbKey
 
 knowledge_bases = dg.DynamicPartitionsDefinition(name="knowledge_bases")
 
+PARTITION_TAG = "dagster/partition"
+"""Dagster's tag for the partition of a run."""
+
 OPTION_TAGS = "kb/"
+"""With the name of an option: the tag that turns it on."""
 FORCE_TAG = f"{OPTION_TAGS}force"
 """A run with this tag set to `true` publishes what a check would hold; also for runs launched in the web UI."""
 
@@ -17,7 +21,7 @@ RETRY_TAG = f"{OPTION_TAGS}retry"
 """A run with this tag set to `true` asks for everything that failed, however often and recently it did."""
 
 REQUEST_TAG = "kb/request"
-"""The id of the request that a run was started for; see control.run_requests."""
+"""The id of the request that a run was started for; see control.runs.requests."""
 
 PLAN_TAGS = "kb/tenant."
 """With a plan's name: the tag whose value is the tenant, so that each plan limits its tenants' runs by itself."""

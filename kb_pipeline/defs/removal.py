@@ -20,7 +20,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, As
 from dagster._core.storage.runs.schema import BackfillTagsTable, BulkActionsTable, RunTagsTable
 from dagster._core.storage.schedules.schema import JobTickTable
 
-from kb_pipeline.defs.partitions import knowledge_bases
+from kb_pipeline.defs.partitions import PARTITION_TAG, knowledge_bases
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.operations.delete import DeletionTarget
 
@@ -94,7 +94,7 @@ class DagsterHistory:
         yield from self._instance.get_runs(dg.RunsFilter(tags=tags))
         # Those that were refused before they could be tagged, or started around the coordinator.
         for key in self._partitions(leaving):
-            yield from self._instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key}))
+            yield from self._instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: key}))
 
     def _is_alive(self, runs: list[dg.DagsterRun]) -> bool:
         """Whether waiting can help: a run whose process died says nothing for long."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from kb_pipeline.defs.coordinator import leave_cpu_to_others
+from kb_pipeline.defs.niceness import leave_cpu_to_others
 from kb_pipeline.defs.partitions import FORCE_TAG, RETRY_TAG, tags_of
 from kb_pipeline.errors import ChildCrashed, KbError, LeaseHeld
 from kb_pipeline.model import KbKey

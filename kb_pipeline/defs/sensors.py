@@ -15,7 +15,7 @@ from kb_pipeline.control.runs.refreshes import end_refresh
 from kb_pipeline.control.runs.requests import RequestRecord, list_waiting, note_runs
 from kb_pipeline.cron import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
-from kb_pipeline.defs.partitions import OPTION_TAGS, REQUEST_TAG, knowledge_bases, tags_of
+from kb_pipeline.defs.partitions import OPTION_TAGS, PARTITION_TAG, REQUEST_TAG, knowledge_bases, tags_of
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.errors import InvalidKey
 from kb_pipeline.model import KbKey
@@ -167,7 +167,7 @@ def lost_refreshes(context: dg.RunFailureSensorContext) -> None:
     """A refresh that ended by itself has its own message and keeps it."""
     run = context.dagster_run
     try:
-        key = KbKey.parse(run.tags.get("dagster/partition", ""))
+        key = KbKey.parse(run.tags.get(PARTITION_TAG, ""))
     except InvalidKey:
         return
     message = context.failure_event.message or "the run's worker was lost"

@@ -15,13 +15,13 @@ from kb_pipeline.errors import SourceFailed
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.fetch_state import merge_outcomes, pages_schema
 from kb_pipeline.fetch.revisit import RevisitPolicy, describe_wait, plan
-from kb_pipeline.fetch.web.crawl.journal import PagesUsed, pages_used, segments
+from kb_pipeline.fetch.web.crawl.journal import pages_used, segments
 from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS as KNOWN_COLUMNS
 from kb_pipeline.fetch.web.crawl.page_quota import PageAccount, Unlimited
 from kb_pipeline.fetch.web.crawl.process import CrawlProcess, crawl
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary
 from kb_pipeline.host_scheduler import HostScheduler
-from kb_pipeline.model import ReportProgress, StageReport
+from kb_pipeline.model import PagesUsed, ReportProgress, StageReport
 from kb_pipeline.store.lance_table import PAGES, KbStore, LanceTable
 from kb_pipeline.store.paths import KbPaths, atomic_write, commit_segments, write_durably
 

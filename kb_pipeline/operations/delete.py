@@ -29,7 +29,7 @@ from kb_pipeline.control.coordination.leases import (
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import DELETED_KBS, Base, HostClient, Kb, OfKb, OfTenant, Refresh, RetiredKey, Tenant
 from kb_pipeline.control.kbs.catalog import list_kbs
-from kb_pipeline.control.metering.ledger import PageLedger, keep_of_deleted, reconcile_usage
+from kb_pipeline.control.metering.ledger import keep_of_deleted
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import UNFINISHED
 from kb_pipeline.embed.refresh import VECTORS_PREFIX
@@ -39,6 +39,7 @@ from kb_pipeline.maintenance.garbage_collection import chunk_tables, unused_vect
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.backup import remove_abandoned
 from kb_pipeline.operations.housekeeping import READER_GRACE, manifests_in_use
+from kb_pipeline.operations.recover_usage import recover_usage
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import KbStore, LanceTable
 from kb_pipeline.store.paths import KbPaths, files_beneath, remove_folder, tenant_folder, tenants_with_files
@@ -345,8 +346,7 @@ class _Removal:
         """Of what killed runs left unsaid, the files tell how much was used; soon nothing will."""
         store = KbStore(self._paths(lease.key), lambda: check_lease(self._db, lease))
         try:
-            PageLedger(self._db, lease).count_unfinished(store)
-            reconcile_usage(self._db, lease, store)
+            recover_usage(self._db, lease, store)
         except DamagedStore:
             logger.warning("%s: what killed runs have used cannot be told any more", lease.key, exc_info=True)
 

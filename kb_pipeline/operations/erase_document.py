@@ -11,7 +11,6 @@ from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import erasures, versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
-from kb_pipeline.control.metering.ledger import PageLedger, reconcile_usage
 from kb_pipeline.embed.refresh import VECTORS_PREFIX
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.failpoints import failpoint
@@ -28,6 +27,7 @@ from kb_pipeline.maintenance.purge import (
 )
 from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.operations.housekeeping import READER_GRACE, manifests_in_use
+from kb_pipeline.operations.recover_usage import recover_usage
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import KbStore, LanceTable
 from kb_pipeline.store.paths import KbPaths, redact_rows, remove_leftovers, segments_with_key
@@ -111,8 +111,7 @@ class _Erasing:
     def run(self) -> dict[str, Any]:
         """Do all of it; the receipt says `unfinished` until everything has been looked through once more."""
         # What goes now is the proof of what killed runs have fetched and embedded.
-        PageLedger(self._db, self._lease).count_unfinished(self._store)
-        reconcile_usage(self._db, self._lease, self._store)
+        recover_usage(self._db, self._lease, self._store)
         kept = versions.kept_manifests(self._db, self._key)
         resumed = self._is_resumed(kept)
         receipt = self._receipt(kept)

@@ -13,7 +13,6 @@ from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
-from kb_pipeline.control.metering.ledger import reconcile_usage
 from kb_pipeline.control.runs.requests import forget_old_requests
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
@@ -21,6 +20,7 @@ from kb_pipeline.errors import InvalidSpec, LeaseHeld, LeaseLost, SecretUnreadab
 from kb_pipeline.index.build import index_name
 from kb_pipeline.maintenance import garbage_collection
 from kb_pipeline.model import KbKey
+from kb_pipeline.operations.recover_usage import recover_tokens
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import INDEX_PREFIX, KbStore
 from kb_pipeline.store.paths import KbPaths
@@ -145,7 +145,7 @@ def tidy_vectors(
         leases = [stack.enter_context(_lease(db, key, run_id)) for key in sorted(keys)]
         stores = [_store(settings, db, lease) for lease in leases]
         for lease, store in zip(leases, stores, strict=True):
-            reconcile_usage(db, lease, store)  # the cache is the proof of what killed runs have embedded
+            recover_tokens(db, lease, store)  # the cache is the proof of what killed runs have embedded
         kept = [manifests_in_use(db, store, store.key, grace) for store in stores]
         tables = (
             table

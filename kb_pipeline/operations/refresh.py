@@ -26,7 +26,7 @@ from kb_pipeline.control.flags.registry import CLEAN_FOCUS, JOIN_SECTIONS
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.kbs.erasures import erased_ids
 from kb_pipeline.control.metering import daily_quotas, limits
-from kb_pipeline.control.metering.ledger import PageLedger, TokenLedger, reconcile_usage
+from kb_pipeline.control.metering.ledger import PageLedger, TokenLedger
 from kb_pipeline.control.runs import failures, refreshes
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.embed import open_embedder
@@ -52,6 +52,7 @@ from kb_pipeline.maintenance.garbage_collection import tidy_tables
 from kb_pipeline.maintenance.repair import repair_heads, reset_heads
 from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.operations.housekeeping import tidy_kb
+from kb_pipeline.operations.recover_usage import recover_pages, recover_tokens
 from kb_pipeline.operations.source_rules import crawl_rules, recheck_rules
 from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candidate, verify_version
 from kb_pipeline.publish.integrity_gates import failed_gates
@@ -145,8 +146,8 @@ class RefreshRun:
 
         What a run that was killed had taken and not used is counted first.
         """
-        self._pages.count_unfinished(self.store)
-        limits.check_run(self.settings, self.db, self.spec)
+        recover_pages(self._pages, self.store)
+        limits.check_run(self.db, self.spec, lambda: folder_bytes(self.store.paths.of_tenant))
         limits.snooze(self.db, self.key, None)
 
     def build_candidate(self) -> Candidate:
@@ -228,7 +229,7 @@ class RefreshRun:
         return refresh_pages(self.store, rules, self.run_id, progress, self._turns, recheck, self._pages)
 
     def _refresh_vectors(self, progress: ReportProgress) -> StageReport:
-        reconcile_usage(self.db, self.lease, self.store)
+        recover_tokens(self.db, self.lease, self.store)
         ledger = TokenLedger(self.db, self.lease, self._model)
         return refresh_vectors(self.store, self._model, self._open_embedder, embedding_text, progress, ledger)
 

@@ -15,9 +15,8 @@ import pytest
 from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages, unfinished
 from kb_pipeline.fetch.revisit import MAX_FAILURES, RevisitPolicy
-from kb_pipeline.fetch.web.crawl.journal import PagesUsed
 from kb_pipeline.host_scheduler import LocalHostScheduler
-from kb_pipeline.model import KbKey, StageReport, document_id
+from kb_pipeline.model import KbKey, PagesUsed, StageReport, document_id
 from kb_pipeline.store import paths
 from kb_pipeline.store.lance_table import PAGES, KbStore
 from kb_pipeline.store.paths import KbPaths

@@ -34,8 +34,7 @@ from kb_pipeline.errors import (
     UnknownTenant,
     UsageError,
 )
-from kb_pipeline.fetch.web.crawl.journal import PagesUsed
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, PagesUsed
 from kb_pipeline.operations import delete as operations_delete
 from kb_pipeline.operations.delete import DeletionTarget, delete_kb, delete_tenant, remove_due
 from kb_pipeline.operations.refresh import open_refresh_run

@@ -1,19 +1,20 @@
-"""The ledger: what each unit of work used, once however often it was tried, retried or killed.
+"""The usage ledger: counts each unit of work once, however often it is tried, retried or killed.
 
 A unit's name makes it count once:
 
-- `fetch/FETCH_ID/DAY`: pages and bytes. The truth is the crawl's journal, which survives kills;
-  the row is set to what the journal says, however often, and always before the journal goes.
-- `embed/DIGEST`: tokens and their cost, of a batch of texts. Written before the work as an intent that counts for
-  nothing, and settled when the vectors are stored. Of an intent that a killed run left, the cache tells which it was.
+- `fetch/FETCH_ID/DAY`: pages and bytes. The fetch's journal, which survives kills, is the authority: the row is set
+  to what the journal says, any number of times, and always before the journal is removed.
+- `embed/DIGEST`: tokens of a batch of texts, and their cost. The row is written before the work as pending, which
+  counts for nothing, and settled when the vectors are stored. Whether a batch that a killed run left pending was
+  embedded is decided by the vector cache; see operations.recover_usage.
 - `stage/RUN/STAGE/BEGINNING`: seconds, written in the transaction that keeps the stage's report.
 - `kept/DIGEST`: what a tenant's deleted KBs had used on a day, written in the transaction that removes their rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -23,24 +24,20 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import DELETED_KBS, Bucket, Usage
 from kb_pipeline.control.metering import daily_quotas
 from kb_pipeline.control.tenancy.plans import limits_within
-from kb_pipeline.embed.refresh import are_stored
 from kb_pipeline.errors import QuotaExceeded
-from kb_pipeline.fetch.refresh import unfinished
-from kb_pipeline.fetch.web.crawl.journal import PagesUsed
-from kb_pipeline.model import EmbeddingModel, KbKey, StageReport, digest
-from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.model import EmbeddingModel, KbKey, PagesUsed, StageReport, digest
 
 
 class PageLedger:
-    """The account of a KB's fetches; see fetch.web.allowance.PageAccount."""
+    """Grants and counts the pages of one KB's fetches: the `PageAccount` of the fetch stage."""
 
     def __init__(self, db: Database, lease: HeldLease) -> None:
         self._db, self._lease, self._key = db, lease, lease.key
         self.is_used_up = False
-        """Whether a crawl got none of the pages that it asked for."""
+        """Whether the last `take` was granted nothing."""
 
     def take(self, pages: int) -> int | None:
-        """How many of so many pages may be asked for; None when nothing limits them."""
+        """Return how many of `pages` pages may be fetched, 0 to all; None when the plan has no limit."""
         with self._db.write(self._key.tenant) as session:
             limit = limits_within(session, self._key.tenant).pages_per_day
             if limit is None:
@@ -50,7 +47,11 @@ class PageLedger:
         return taken
 
     def count(self, fetch_id: str, days: Mapping[str, PagesUsed]) -> None:
-        """Set what a fetch has used; raises LeaseLost: a writer that was replaced knows less than its heir."""
+        """Set what a fetch has used, by UTC day.
+
+        Raises:
+            LeaseLost: another run took over, and knows more than this one.
+        """
         with self._db.write(self._key.tenant) as session:
             verify_lease(session, self._lease)
             for day, used in days.items():
@@ -58,23 +59,23 @@ class PageLedger:
                 row.pages, row.bytes = used.pages, used.bytes
             _settle_bucket(session, self._key, daily_quotas.PAGES)
 
-    def count_unfinished(self, store: KbStore) -> None:
-        """What killed fetches have used; nobody may ever take them up again."""
-        for fetch_id, days in unfinished(store.paths):
-            self.count(fetch_id, days)
-
 
 class TokenLedger:
-    """The account of a KB's embedding; see embed.refresh.TokenAccount."""
+    """Grants and counts the tokens of one KB's embedding: the `TokenAccount` of the embed stage."""
 
     def __init__(self, db: Database, lease: HeldLease, model: EmbeddingModel) -> None:
         self._db, self._lease, self._key, self._model = db, lease, lease.key, model
 
     def begin(self, unit: str, texts: Sequence[str], tokens: Sequence[int]) -> int:
-        """Note that a batch is about to be embedded; how many of its texts, from the first on, the quota allows.
+        """Record that a batch is about to be embedded; return how many of its texts, from the first on, are allowed.
+
+        Args:
+            unit: the batch's name, which makes it count once.
+            texts: the hashes of its texts.
+            tokens: the number of tokens of each text.
 
         Raises:
-            QuotaExceeded: not one of them.
+            QuotaExceeded: not even the first text fits.
             LeaseLost: another run took over.
         """
         with self._db.write(self._key.tenant) as session:
@@ -84,10 +85,8 @@ class TokenLedger:
             taken = daily_quotas.take(session, self._key, daily_quotas.TOKENS, sum(tokens), limit)
             fits = _leading(tokens, taken)
             if not fits and limit is not None:
-                used, renews_at = (
-                    daily_quotas.taken_today(session, daily_quotas.TOKENS) - taken,
-                    daily_quotas.renews_at(session),
-                )
+                used = daily_quotas.taken_today(session, daily_quotas.TOKENS) - taken
+                renews_at = daily_quotas.renews_at(session)
                 raise QuotaExceeded(self._key.tenant, limits.plan, daily_quotas.TOKENS, used, limit, renews_at)
             row = _unit(session, self._key, f"embed/{unit}", self._lease.owner, daily_quotas.today(session), "embed")
             row.model, row.tokens = self._model.name, sum(tokens[:fits])
@@ -98,43 +97,53 @@ class TokenLedger:
         return fits
 
     def done(self, unit: str) -> None:
-        """The vectors of a batch are stored; raises LeaseLost."""
+        """Record that the vectors of a batch are stored; raises LeaseLost."""
         with self._db.write(self._key.tenant) as session:
             verify_lease(session, self._lease)
             session.get_one(Usage, (self._key.tenant, self._key.kb, f"embed/{unit}")).pending = None
 
 
-def reconcile_usage(db: Database, lease: HeldLease, store: KbStore) -> None:
-    """Find out of each batch that a killed run left whether its vectors are stored: then it counts, else it never was.
+@dataclass(frozen=True, slots=True)
+class PendingBatch:
+    """A batch of texts of which the ledger does not know whether it was embedded."""
 
-    Raises:
-        DamagedStore: the cache cannot be read.
-        LeaseLost: another run took over.
-    """
+    unit: str
+    model: str
+    """Fingerprint of the model."""
+    text_hashes: tuple[str, ...]
+
+
+def pending_batches(db: Database, key: KbKey) -> list[PendingBatch]:
+    """Return the batches of a KB that are being embedded, or were when their run was killed."""
+    query = select(Usage.unit, Usage.pending).where(Usage.kb == key.kb, Usage.pending.is_not(None))
+    with db.read(key.tenant) as session:
+        rows = session.execute(query).tuples().all()
+    return [PendingBatch(unit, pending["model"], tuple(pending["texts"])) for unit, pending in rows if pending]
+
+
+def settle_batch(db: Database, lease: HeldLease, batch: PendingBatch, *, is_done: bool) -> None:
+    """Count a pending batch, or forget it if it was never embedded; raises LeaseLost."""
     key = lease.key
-    for unit, pending in list(_pending(db, key)):
-        counts = are_stored(store, pending["model"], pending["texts"])
-        with db.write(key.tenant) as session:
-            verify_lease(session, lease)
-            row = session.get_one(Usage, (key.tenant, key.kb, unit))
-            if counts:
-                row.pending = None
-            else:
-                session.delete(row)
-            session.flush()
-            _settle_bucket(session, key, daily_quotas.TOKENS)
+    with db.write(key.tenant) as session:
+        verify_lease(session, lease)
+        row = session.get_one(Usage, (key.tenant, key.kb, batch.unit))
+        if is_done:
+            row.pending = None
+        else:
+            session.delete(row)
+        _settle_bucket(session, key, daily_quotas.TOKENS)
 
 
 def note_seconds(session: Session, key: KbKey, run_id: str, report: StageReport, unit: str) -> None:
-    """Within the transaction that keeps a stage's report: how long the stage took."""
+    """Record how long a stage took, within the transaction that keeps its report."""
     row = _unit(session, key, f"stage/{unit}", run_id, daily_quotas.today(session), report.stage)
     row.seconds = report.seconds
 
 
 def keep_of_deleted(session: Session, key: KbKey) -> None:
-    """Within the operator's transaction that removes a KB: what it has used stays its tenant's, without its name.
+    """Move what a KB has used to its tenant, without the KB's name, within the transaction that removes the KB.
 
-    Else whoever deletes a KB would delete a bill, and fill the day's quotas again.
+    Otherwise deleting a KB would delete a bill and give the day's quotas back.
     """
     columns = (Usage.day, Usage.operation, Usage.model)
     figures = (Usage.pages, Usage.bytes, Usage.tokens, Usage.seconds, Usage.cost_micros)
@@ -157,13 +166,6 @@ def keep_of_deleted(session: Session, key: KbKey) -> None:
         daily_quotas.hand_over(session, bucket, DELETED_KBS)
 
 
-def _pending(db: Database, key: KbKey) -> Iterator[tuple[str, dict[str, Any]]]:
-    query = select(Usage.unit, Usage.pending).where(Usage.kb == key.kb, Usage.pending.is_not(None))
-    with db.read(key.tenant) as session:
-        for unit, pending in session.execute(query):
-            yield unit, pending or {}
-
-
 def _unit(session: Session, key: KbKey, unit: str, run_id: str, day: str, operation: str) -> Usage:
     row = session.get(Usage, (key.tenant, key.kb, unit))
     if row is None:
@@ -174,7 +176,7 @@ def _unit(session: Session, key: KbKey, unit: str, run_id: str, day: str, operat
 
 
 def _settle_bucket(session: Session, key: KbKey, quota: str) -> None:
-    """Intents hold what they mean to use."""
+    """Set what the KB has taken of a daily quota to what its rows of today say; pending batches count as used."""
     session.flush()
     column = Usage.pages if quota == daily_quotas.PAGES else Usage.tokens
     query = select(func.sum(column)).where(Usage.kb == key.kb, Usage.day == daily_quotas.today(session))
@@ -182,7 +184,7 @@ def _settle_bucket(session: Session, key: KbKey, quota: str) -> None:
 
 
 def _leading(tokens: Sequence[int], allowed: int) -> int:
-    """How many of the first texts have no more tokens than that together."""
+    """Return how many texts, from the first on, have at most `allowed` tokens together."""
     total = 0
     for number, count in enumerate(tokens):
         total += count

@@ -1,8 +1,8 @@
-"""Whether a tenant may do what it is about to do, by its plan: asked before the work, never after."""
+"""Checks what a tenant is about to do against its plan, before any work is done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,9 +16,7 @@ from kb_pipeline.control.tenancy.plans import PlanLimits, limits_of, limits_of_a
 from kb_pipeline.cron import shortest_gap
 from kb_pipeline.errors import QuotaExceeded
 from kb_pipeline.model import KbKey, Record
-from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec
-from kb_pipeline.store.paths import KbPaths, folder_bytes
 
 DAILY = (daily_quotas.PAGES, daily_quotas.TOKENS)
 
@@ -38,7 +36,7 @@ class QuotaRecord(Record):
 
 
 def check_spec(limits: PlanLimits, spec: KbSpec) -> None:
-    """Whether a plan allows what a KB file asks for; raises QuotaExceeded."""
+    """Raise QuotaExceeded unless a plan allows what a KB file asks for."""
     tenant, model = spec.tenant, spec.embedding.model
     if limits.models is not None and model not in limits.models:
         raise QuotaExceeded(tenant, limits.plan, "models", repr(model), " or ".join(limits.models) or "none")
@@ -55,16 +53,22 @@ def check_spec(limits: PlanLimits, spec: KbSpec) -> None:
 
 
 def check_allowed(db: Database, spec: KbSpec) -> None:
-    """Whether the plan of a KB's tenant, who may be a new one, allows what its file asks for; raises QuotaExceeded."""
+    """Raise QuotaExceeded unless the plan of a KB's tenant allows what its file asks for; the tenant may be new."""
     check_spec(limits_of_anybody(db, spec.tenant), spec)
 
 
-def check_run(settings: Settings, db: Database, spec: KbSpec) -> None:
-    """Whether a refresh may begin; raises QuotaExceeded, with `renews_at` where waiting is enough."""
+def check_run(db: Database, spec: KbSpec, measure_storage: Callable[[], int]) -> None:
+    """Raise QuotaExceeded unless a refresh may begin; with `renews_at` where waiting is enough.
+
+    Args:
+        db: the control plane.
+        spec: the KB's file.
+        measure_storage: returns the bytes that the tenant's data takes on disk; called only where the plan limits them.
+    """
     tenant = spec.tenant
     limits = limits_of(db, tenant)
     check_spec(limits, spec)
-    _check_stock(settings, db, spec.key, limits)
+    _check_stock(db, spec.key, limits, measure_storage)
     with db.read(tenant) as session:
         for quota in DAILY:
             allowed = getattr(limits, quota)
@@ -72,12 +76,12 @@ def check_run(settings: Settings, db: Database, spec: KbSpec) -> None:
                 raise QuotaExceeded(tenant, limits.plan, quota, taken, allowed, daily_quotas.renews_at(session))
 
 
-def _check_stock(settings: Settings, db: Database, key: KbKey, limits: PlanLimits) -> None:
+def _check_stock(db: Database, key: KbKey, limits: PlanLimits, measure_storage: Callable[[], int]) -> None:
     # What is too big may only be refreshed if its file was changed: to be made smaller, maybe. It is counted again.
     count = 0 if _has_newer_file(db, key) else None
     for name in ("documents", "chunks"):
         check_count(db, key, name, count)
-    if limits.storage is not None and (used := _storage(settings, key.tenant)) > limits.storage:
+    if limits.storage is not None and (used := measure_storage()) > limits.storage:
         raise QuotaExceeded(key.tenant, limits.plan, "storage", f"{used} bytes", f"{limits.storage} bytes")
 
 
@@ -89,7 +93,7 @@ def _has_newer_file(db: Database, key: KbKey) -> bool:
 
 
 def check_count(db: Database, key: KbKey, name: str, count: int | None) -> None:
-    """Whether the tenant's KBs may hold so many documents or chunks.
+    """Raise QuotaExceeded if the tenant's KBs would hold too many documents or chunks.
 
     Args:
         db: the control plane.
@@ -112,7 +116,7 @@ def check_count(db: Database, key: KbKey, name: str, count: int | None) -> None:
 
 
 def used_up(db: Database, tenant: str, quota: str) -> QuotaExceeded:
-    """What to say of a daily quota that a run came to the end of."""
+    """Return the error for a daily quota that a run has used up."""
     with db.read(tenant) as session:
         limits = limits_within(session, tenant)
         taken, renews_at = daily_quotas.taken_today(session, quota), daily_quotas.renews_at(session)
@@ -120,20 +124,26 @@ def used_up(db: Database, tenant: str, quota: str) -> QuotaExceeded:
 
 
 def snooze(db: Database, key: KbKey, until: datetime | None) -> None:
-    """Let no sensor start a refresh of the KB before; None ends it."""
+    """Keep the sensors from refreshing the KB before `until`; None lets them again."""
     with db.write(key.tenant) as session:
         session.get_one(Kb, (key.tenant, key.kb)).snoozed_until = until
 
 
-def list_quotas(settings: Settings, db: Database, tenant: str) -> Iterator[QuotaRecord]:
-    """Yield each limit that is a number; raises UnknownTenant."""
+def list_quotas(db: Database, tenant: str, storage_bytes: int) -> Iterator[QuotaRecord]:
+    """Yield each limit that is a number; raises UnknownTenant.
+
+    Args:
+        db: the control plane.
+        tenant: whose limits.
+        storage_bytes: what the tenant's data takes on disk.
+    """
     with db.read(tenant) as session:
         limits = limits_within(session, tenant)
         renews_at = daily_quotas.renews_at(session)
         used = {quota: daily_quotas.taken_today(session, quota) for quota in DAILY}
         used |= {name: sum(_live_counts(session, name).values()) for name in ("documents", "chunks")}
         held = select(func.count()).select_from(Lease).where(Lease.expires_at > database_now(session))
-        used |= {"storage": _storage(settings, tenant), "concurrent_runs": session.scalar(held) or 0}
+        used |= {"storage": storage_bytes, "concurrent_runs": session.scalar(held) or 0}
     for name in (*DAILY, "documents", "chunks", "storage", "concurrent_runs"):
         allowed = getattr(limits, name)
         yield QuotaRecord(
@@ -146,12 +156,8 @@ def list_quotas(settings: Settings, db: Database, tenant: str) -> Iterator[Quota
 
 
 def _live_counts(session: Session, name: str) -> dict[str, int]:
-    """Documents or chunks of each KB's live version."""
+    """Return the documents or chunks of each KB's live version, by KB."""
     query = select(Kb.kb, Version.manifest).join(
         Version, (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
     )
     return {kb: int(manifest.get("counts", {}).get(name, 0)) for kb, manifest in session.execute(query)}
-
-
-def _storage(settings: Settings, tenant: str) -> int:
-    return folder_bytes(KbPaths(settings.data_dir, KbKey(tenant, "any")).of_tenant)

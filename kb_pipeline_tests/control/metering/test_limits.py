@@ -20,8 +20,7 @@ from kb_pipeline.control.metering.report import list_usage
 from kb_pipeline.control.tenancy.plans import apply_plans
 from kb_pipeline.control.tenancy.tenants import create_tenant
 from kb_pipeline.errors import InvalidKey, LeaseLost, QuotaExceeded, UsageError
-from kb_pipeline.fetch.web.crawl.journal import PagesUsed
-from kb_pipeline.model import EmbeddingModel, KbKey
+from kb_pipeline.model import EmbeddingModel, KbKey, PagesUsed
 from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.spec.plan_file import PlanSpec
 from kb_pipeline_tests.operations.home import KEY, MODEL, Home, quick_refreshes
@@ -157,7 +156,7 @@ def home(tmp_path: Path, models_dir: Path) -> Home:
 
 
 def quota_of(home: Home, name: str) -> limits.QuotaRecord:
-    return next(row for row in limits.list_quotas(home.settings, home.db, "acme") if row.limit == name)
+    return next(row for row in limits.list_quotas(home.db, "acme", 0) if row.limit == name)
 
 
 def used(home: Home, operation: str, figure: str) -> Any:

@@ -13,7 +13,6 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kb_pipeline.failpoints import failpoint
+from kb_pipeline.model import PagesUsed
 from kb_pipeline.store.paths import atomic_write
 
 if TYPE_CHECKING:
@@ -139,14 +139,6 @@ def read_rows(journal: Path, outcomes: pa.Table | None = None) -> Iterator[dict[
                 for row in batch.to_pylist():
                     if last.get(row["key"]) == row["fetched_at"]:
                         yield row
-
-
-@dataclass(frozen=True, slots=True)
-class PagesUsed:
-    """What was requested on one day."""
-
-    pages: int
-    bytes: int
 
 
 def pages_used(journal: Path) -> dict[str, PagesUsed]:

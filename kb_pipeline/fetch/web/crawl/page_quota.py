@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from kb_pipeline.fetch.web.crawl.journal import PagesUsed
+from kb_pipeline.model import PagesUsed
 
 BATCH = 100
 """Pages taken at once. Those that a crawl does not use return to the account when its journal is counted."""
