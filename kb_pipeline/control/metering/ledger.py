@@ -117,7 +117,7 @@ def pending_batches(db: Database, key: KbKey) -> list[PendingBatch]:
     """Return the batches of a KB that are being embedded, or were when their run was killed."""
     query = select(Usage.unit, Usage.pending).where(Usage.kb == key.kb, Usage.pending.is_not(None))
     with db.read(key.tenant) as session:
-        rows = session.execute(query).tuples().all()
+        rows = session.execute(query).all()
     return [PendingBatch(unit, pending["model"], tuple(pending["texts"])) for unit, pending in rows if pending]
 
 

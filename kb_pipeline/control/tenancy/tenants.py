@@ -80,7 +80,7 @@ def list_tenants(db: Database) -> Iterator[TenantRecord]:
     """Yield every tenant, by name."""
     counted = select(Kb.tenant, func.count()).group_by(Kb.tenant)
     with db.read_all() as session:
-        kbs = dict(session.execute(counted).tuples().all())
+        kbs = dict(session.execute(counted).all())
         for row in session.scalars(select(Tenant).order_by(Tenant.tenant)):
             yield _record_of(row, kbs.get(row.tenant, 0))
 
