@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kb_pipeline.cli.output import err
 from kb_pipeline.control.coordination.leases import current_lease
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.runs.heartbeats import database_time, take_from_dead
+from kb_pipeline.control.runs.heartbeats import database_time, give_up, take_from_dead
 from kb_pipeline.control.runs.refreshes import RefreshRecord, get_refresh
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import LeaseHeld
@@ -49,9 +49,13 @@ def run_refresh(settings: Settings, db: Database, key: KbKey, *options: str) -> 
             [*SAFE_PYTHON, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *options],
             stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | {"KB_HOME": str(settings.home)},
         )  # fmt: skip
-        _watch(child, db, key, run_id)
-    row = get_refresh(db, key, run_id)
-    result = _result(key, run_id, row, log)
+        try:
+            _watch(child, db, key, run_id)
+        except KeyboardInterrupt:
+            _end_for_dead(db, key, run_id, "cancelled")
+            raise
+    _end_for_dead(db, key, run_id, _last_words(log))
+    result = _result(key, run_id, get_refresh(db, key, run_id), log)
     if result["status"] != "failed":
         log.unlink()  # Dagster has the run's events; the file is for a worker that died
     return result | {"seconds": round(time.monotonic() - started, 2)}
@@ -86,15 +90,29 @@ def _watch(child: subprocess.Popen[bytes], db: Database, key: KbKey, run_id: str
             child.wait(_CANCEL_WAIT_S)
         except subprocess.TimeoutExpired:
             child.kill()
+            child.wait()
         raise
 
 
-def _result(key: KbKey, run_id: str, row: RefreshRecord | None, log: Path) -> dict[str, Any]:
-    result: dict[str, Any] = {"kb": str(key), "run_id": run_id, "status": "failed", "version": None}
+def _end_for_dead(db: Database, key: KbKey, run_id: str, message: str) -> None:
+    """End the refresh of a worker that is dead and did not say how it ended: killed, or interrupted between two steps.
+
+    Who started it knows that it is dead: `kb status` says `failed` and the lease is free without a reaper.
+    """
+    row = get_refresh(db, key, run_id)
     if row is None or row.status == "running":
-        tail = log.read_text(errors="replace").strip().splitlines()[-1:]
-        message = f"the run's worker died; its output is in {log}" + (f": {tail[0]}" if tail else "")
-        return result | {"stages": row.stages if row else {}, "message": message}
+        give_up(db, run_id, None, message)
+
+
+def _last_words(log: Path) -> str:
+    tail = log.read_text(errors="replace").strip().splitlines()[-1:]
+    return f"the run's worker died; its output is in {log}" + (f": {tail[0]}" if tail else "")
+
+
+def _result(key: KbKey, run_id: str, row: RefreshRecord | None, log: Path) -> dict[str, Any]:
+    result = {"kb": str(key), "run_id": run_id}
+    if row is None:
+        return result | {"status": "failed", "version": None, "stages": {}, "message": _last_words(log)}
     return result | {
         "status": row.status,
         "version": row.version,

@@ -453,9 +453,9 @@ def open_refresh_run(
     catalog.get_kb(db, key)
     require_active(db, key.tenant)
     with hold_lease(db, key, run_id) as lease:
-        flags, begins = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
         spec: KbSpec | None = None
         try:
+            flags, begins = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
             workspace = RefreshRun(settings, db, lease, run_id, flags, force=force, retry=retry)
             spec = workspace.spec
             if begins:
@@ -472,7 +472,8 @@ def open_refresh_run(
             raise
         except BaseException as error:
             _hide_values(spec, error)
-            what = "cancelled" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            # Interrupts, Dagster's too, are no errors to Python.
+            what = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else "cancelled"
             refreshes.end_refresh(db, key, run_id, "failed", message=what)
             raise
 

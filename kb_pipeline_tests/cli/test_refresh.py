@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from kb_pipeline.control.coordination.leases import current_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.model import KbKey
 from kb_pipeline_tests.cli.conftest import Published
-from kb_pipeline_tests.databases import ON_POSTGRES
+from kb_pipeline_tests.databases import ON_POSTGRES, control_url
 from kb_pipeline_tests.kb import Kb
 from kb_pipeline_tests.site import Site
 
@@ -150,23 +153,47 @@ def test_private_addresses_stay_closed_unless_the_operator_opens_them(
     assert not site.asked
 
 
-def test_a_killed_build_leaves_no_lease_and_the_next_one_finishes(kb: Kb, site: Site) -> None:
+def apply_slowly(kb: Kb, site: Site, delay_s: float) -> None:
+    spec = {"tenant": "acme", "kb": "docs", "sources": [
+        {"name": "site", "type": "web", "start_urls": [f"{site.url}/"], "delay_s": delay_s}]}  # fmt: skip
+    (kb.folder / "docs.yaml").write_text(json.dumps(spec))
+    kb("apply", "docs.yaml")
+
+
+def start_build(kb: Kb) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "kb_pipeline", "build", "acme/docs"]
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=kb.folder, start_new_session=True, stdout=null, stderr=null)
+
+
+def test_a_build_whose_worker_is_killed_has_failed_and_frees_its_kb(kb: Kb, site: Site) -> None:
+    apply_slowly(kb, site, delay_s=1)
+    running = start_build(kb)
+    while not site.asked.total():
+        time.sleep(0.05)
+    (worker,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
+    os.kill(worker, signal.SIGKILL)
+    assert running.wait(60) == 1
+    status = kb("status", "acme/docs", "--json").json
+    assert (status["status"], status["running"]) == ("failed", None)
+    assert "the run's worker died" in status["last_run"]["message"]
+    db = Database(control_url(kb.folder / "home"))
+    assert current_lease(db, KbKey("acme", "docs")) is None
+    db.dispose()
+
+
+def test_a_cancelled_build_leaves_no_lease_and_the_next_one_finishes(kb: Kb, site: Site) -> None:
     for number in range(40):
         site.put(f"/more/{number}", f"More {number}", f"Page number {number} tells of tree number {number}.")
     site.put("/", "Orchard", "Our orchard.", (*(f"/more/{n}" for n in range(40)), "/apples", "/pears"))
-    spec = {"tenant": "acme", "kb": "docs", "sources": [
-        {"name": "site", "type": "web", "start_urls": [f"{site.url}/"], "delay_s": 0.1}]}  # fmt: skip
-    (kb.folder / "docs.yaml").write_text(json.dumps(spec))
-    kb("apply", "docs.yaml")
-    running = subprocess.Popen(
-        [sys.executable, "-m", "kb_pipeline", "build", "acme/docs"], cwd=kb.folder, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    apply_slowly(kb, site, delay_s=0.1)
+    running = start_build(kb)
     while site.asked.total() < 20:
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGINT)  # Ctrl-C reaches the whole group
     assert running.wait(60) != 0
-    assert kb("status", "acme/docs", "--json").json["status"] == "failed"
+    status = kb("status", "acme/docs", "--json").json
+    assert (status["status"], status["last_run"]["message"]) == ("failed", "cancelled")
     fetched_before = {path for path, count in site.asked.items() if count}
     built = kb.build()
     assert (built.status, built.json["status"]) == (0, "ready"), built.err

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import update
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from kb_pipeline.control.db.engine import Database, database_now
 from kb_pipeline.control.db.models import Lease
 from kb_pipeline.errors import LeaseHeld, LeaseLost
+from kb_pipeline.interrupts import deferred_interrupts
 from kb_pipeline.model import KbKey
 
 LEASE_S = 60.0
@@ -45,18 +46,20 @@ def hold_lease(db: Database, key: KbKey, owner: str) -> Iterator[HeldLease]:
     Raises:
         LeaseHeld: another owner's lease has not run out.
     """
-    lease = acquire_lease(db, key, owner)
     stop = threading.Event()
-    heart = threading.Thread(target=_beat, args=(db, lease, stop), name=f"lease {key}", daemon=True)
-    heart.start()
-    left_well = False
-    try:
+    with ExitStack() as held:
+        with deferred_interrupts():  # between taking the lease and promising to give it back
+            lease = acquire_lease(db, key, owner)
+            heart = threading.Thread(target=_beat, args=(db, lease, stop), name=f"lease {key}", daemon=True)
+            heart.start()
+
+            def give_back(error: type[BaseException] | None, *_: object) -> None:
+                stop.set()
+                heart.join()
+                _keep(db, lease, None if error else _HANDOVER_S)
+
+            held.push(give_back)
         yield lease
-        left_well = True
-    finally:
-        stop.set()
-        heart.join()
-        _keep(db, lease, _HANDOVER_S if left_well else None)
 
 
 def acquire_lease(db: Database, key: KbKey, owner: str) -> HeldLease:
@@ -147,7 +150,7 @@ def _beat(db: Database, lease: HeldLease, stop: threading.Event) -> None:
 
 def _keep(db: Database, lease: HeldLease, seconds: float | None) -> None:
     """From now on for so long; None gives it back. One that was lost or given back stays so."""
-    with db.write(lease.key.tenant) as session:
+    with deferred_interrupts(), db.write(lease.key.tenant) as session:
         row = session.get(Lease, (lease.key.tenant, lease.key.kb), with_for_update=True)
         is_ours = row is not None and (row.owner, row.token) == (lease.owner, lease.token)
         if row is not None and is_ours and row.expires_at > _RELEASED:

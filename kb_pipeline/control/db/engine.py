@@ -118,7 +118,19 @@ def open_engine(url: str) -> Engine:
     parsed = _read_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, "FULL")
-    return create_engine(url, pool_pre_ping=True, hide_parameters=True)  # an error must not repeat what rows hold
+    return _postgres_engine(parsed)
+
+
+def _postgres_engine(url: URL) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)  # an error must not repeat what rows hold
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:  # noqa: ANN401 - the driver's
+        from kb_pipeline.control.db.postgres_connection import WholeStatements
+
+        return WholeStatements.connect(*arguments, **options)
+
+    return engine
 
 
 def _sqlite_engine(url: URL, synchronous: str) -> Engine:

@@ -25,6 +25,7 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.flags.overrides import WHOLE_TENANT, FlagState, Rollout, count_changes, read_states
 from kb_pipeline.control.flags.registry import KNOWN_FLAGS, FlagValue, KnownFlag
 from kb_pipeline.errors import FlagUnreadable, InvalidKey
+from kb_pipeline.interrupts import deferred_interrupts
 from kb_pipeline.model import KbKey, Record
 
 LOOK_EVERY_S = 1.0
@@ -207,10 +208,11 @@ def read_flags(db: Database, key: KbKey) -> dict[str, FlagValue]:
 def _evaluate(client: OpenFeatureClient, flag: KnownFlag, key: KbKey) -> FlagChoice:
     default, context = flag.variants[flag.default], EvaluationContext(str(key))
     found: FlagEvaluationDetails[Any]
-    if isinstance(default, bool):
-        found = client.get_boolean_details(flag.name, default, context)
-    else:
-        found = client.get_string_details(flag.name, default, context)
+    with deferred_interrupts():  # the SDK makes an UnboundLocalError of whatever is no Exception
+        if isinstance(default, bool):
+            found = client.get_boolean_details(flag.name, default, context)
+        else:
+            found = client.get_string_details(flag.name, default, context)
     if found.error_code:
         raise FlagUnreadable(flag.name, found.error_message or found.error_code.value)
     return FlagChoice(flag.name, found.variant, found.value, str(found.reason), str(found.flag_metadata["scope"]))

@@ -15,6 +15,7 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Refresh
 from kb_pipeline.control.flags.registry import FlagValue
 from kb_pipeline.control.metering import ledger
+from kb_pipeline.interrupts import deferred_interrupts
 from kb_pipeline.model import JsonObject, KbKey, Record, StageReport
 
 RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "snoozed", "partial"]
@@ -123,8 +124,8 @@ def end_refresh(
     version: int | None = None,
     message: str | None = None,
 ) -> None:
-    """Record how the refresh ended."""
-    with db.write(key.tenant) as session:
+    """Record how the refresh ended; an interrupt waits until it is recorded."""
+    with deferred_interrupts(), db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
         if row is not None and (row.status == "running" or status != "failed"):
             row.status, row.version, row.message = status, version, message
