@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -46,10 +46,12 @@ from kb_pipeline.fetch.web.crawl.journal import JournalWriter, Row, segments
 from kb_pipeline.maintenance.garbage_collection import tidy_tables
 from kb_pipeline.model import EmbeddingModel, document_id
 from kb_pipeline.operations.housekeeping import tidy_kb, tidy_vectors
-from kb_pipeline.publish.candidate import build_candidate, pin_candidate
+from kb_pipeline.publish.candidate import Recipe, build_candidate, pin_candidate
+from kb_pipeline.publish.integrity_gates import ChunkText
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.store.lance_table import PAGES, KbStore
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths, commit_segments, folder_bytes
 
 CEILING = 1.5
@@ -88,14 +90,14 @@ class DrawnVectors:
         vector = np.random.default_rng(seed).normal(size=self.dimension).astype(np.float32)
         return vector / np.linalg.norm(vector)
 
-    def embed_query_with(self, model: Mapping[str, Any], text: str) -> NDArray[np.float32]:
+    def embed_query_with(self, model: EmbeddingModel, text: str) -> NDArray[np.float32]:
         """The same, whatever the model: there is but one."""
         del model
         return self.embed_query(text)
 
-    def embed_chunks(self, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
+    def embed_chunks(self, chunks: Sequence[ChunkText]) -> NDArray[np.float32]:
         """The vectors of chunks, as the index has them."""
-        return self.embed_passages([embedding_text(row["title"], row["headings"], row["text"]) for row in rows])
+        return self.embed_passages([embedding_text(chunk.title, chunk.headings, chunk.text) for chunk in chunks])
 
 
 class Home:
@@ -109,7 +111,7 @@ class Home:
         self.store = KbStore(KbPaths(self.settings.data_dir, self.spec.key))
         self.model = EmbeddingModel(_MODEL, model_fingerprint(_MODEL), describe_model(_MODEL).dimension)
         self.embedder = DrawnVectors()
-        self.live: dict[str, Any] | None = None
+        self.live: Manifest | None = None
 
     def fetch(self, pages: dict[str, str]) -> None:
         """Write raw segments and rows of `pages` as a crawl that met these pages does."""
@@ -156,7 +158,7 @@ class Home:
         return {"raw": folder_bytes(paths.raw), **dict(sorted(tables.items())), "cache": folder_bytes(paths.vectors)}
 
     def _publish(self, run_id: str) -> None:
-        recipe = {"rules": {"clean": CleaningRules().as_json(), "chunk": ChunkingRules().as_json()}, "libraries": {}}
+        recipe = Recipe({"clean": CleaningRules().as_json(), "chunk": ChunkingRules().as_json()}, {})
         candidate = build_candidate(
             self.store, self.spec, self.model, vectors_table(self.store, self.model), self.live, self.embedder, recipe,
             run_id, _quiet,

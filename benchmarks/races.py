@@ -108,7 +108,7 @@ def _is_sound(number: int) -> bool:
     key = KbKey.parse(_KEY)
     tables = KbStore(KbPaths(load_settings().data_dir, key)).tables
     columns = [tables.open(name).read_columns([column])[column] for name, column in _IDS.items()]
-    return bool(live_manifest(open_database(), key)["version"] == number and all(c.is_unique().all() for c in columns))
+    return bool(live_manifest(open_database(), key).version == number and all(c.is_unique().all() for c in columns))
 
 
 @contextmanager

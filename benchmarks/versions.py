@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.disk import Home, make_page
 from kb_pipeline.control.kbs.versions import manifest_as_of
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Mode, search_version
 
 CEILING_S = 2.0
@@ -47,7 +48,7 @@ def measure(pages: int, folder: Path) -> dict[str, Any]:
     home.tidy_cache()
     home.store.tables.open("chunks").cleanup(timedelta(0))
     return {
-        "chunks": manifest_as_of(home.db, home.spec.key, "1")["counts"]["chunks"],
+        "chunks": manifest_as_of(home.db, home.spec.key, "1").counts.chunks,
         "process_start_s": round(start, 2),
         "rollback_s": round(statistics.median(seconds), 2),
         "beyond_start_s": round(statistics.median(seconds) - start, 2),
@@ -57,11 +58,11 @@ def measure(pages: int, folder: Path) -> dict[str, Any]:
 
 
 def _answers(home: Home, as_of: str) -> list[Any]:
-    manifest = manifest_as_of(home.db, home.spec.key, as_of)
+    version = VersionReader(home.store, manifest_as_of(home.db, home.spec.key, as_of))
     queries = [make_page(number, 0)[600:660] for number in range(_QUERIES)]
     embed = home.embedder.embed_query
     asked = ((query, mode) for query in queries for mode in _MODES)
-    hits = (search_version(home.store, manifest, query, embed, mode=mode) for query, mode in asked)
+    hits = (search_version(version, query, embed, mode=mode) for query, mode in asked)
     return [[(hit.chunk_id, hit.score) for hit in its] for its in hits]
 
 

@@ -37,6 +37,7 @@ KbError
 ├── SchemaTooNew              a newer release has migrated the control plane
 ├── DamagedBackup             a backup of which a file is missing or not what was written
 ├── DamagedStore              a stored table or segment cannot be read
+├── InvalidManifest           the manifest of a version is not what one must be
 ├── Unhealthy                something that kb_pipeline depends on is not as it must be
 └── InvalidVector             an embedder gave a vector that is not finite, unit-norm or of the right dimension
 
@@ -377,6 +378,17 @@ class DamagedStore(KbError):
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"{where} cannot be read: {why}")
         self.where = where
+
+
+class InvalidManifest(KbError):
+    """The manifest of a version cannot be read, or says what cannot be."""
+
+    def __init__(self, kb: object, version: int, problem: str) -> None:
+        super().__init__(
+            f"{kb}: the manifest of version {version} is not valid: {problem}; "
+            f"go back to another version with 'kb rollback {kb} N', or restore a backup"
+        )
+        self.kb, self.version, self.problem = kb, version, problem
 
 
 class DamagedBackup(KbError):

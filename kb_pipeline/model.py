@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from kb_pipeline.errors import InvalidKey
@@ -54,7 +55,7 @@ class Record:
     """Base of the rows that the Python API returns: frozen dataclasses whose fields are the members of their JSON."""
 
     def as_json(self) -> JsonObject:
-        """Return the fields by name: times as ISO 8601, KB keys as `tenant/kb`, tuples as lists."""
+        """Return the fields by name: times as ISO 8601, KB keys and paths as text, tuples as lists."""
         return {field.name: _to_json(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -63,11 +64,11 @@ def _to_json(value: object) -> object:
         return value.as_json()
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, KbKey):
+    if isinstance(value, (KbKey, Path)):
         return str(value)
     if isinstance(value, tuple):
         return [_to_json(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
+    return {name: _to_json(item) for name, item in value.items()} if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingModel:
+class EmbeddingModel(Record):
     """What tells the vectors of a model, without opening it."""
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,8 +30,11 @@ from kb_pipeline.cli.session import (
 from kb_pipeline.cli.tenants import tenant_app
 
 if TYPE_CHECKING:
+    from kb_pipeline.control.kbs.versions import VersionRecord
+    from kb_pipeline.index.documents import HitProvenance
     from kb_pipeline.index.search import Hit
     from kb_pipeline.model import KbKey
+    from kb_pipeline.store.manifest import Manifest
 
 app = typer.Typer(
     name="kb",
@@ -176,19 +179,21 @@ def search(
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.cli.search import hits_as_json, print_hits, search_kb
     from kb_pipeline.index.documents import provenance_of
+    from kb_pipeline.index.reader import VersionReader
     from kb_pipeline.operations.search import read_version
 
     session, key = Session(), _key(kb)
     store = session.store(key)
 
-    def ask(manifest: dict[str, Any]) -> tuple[list[Hit], list[dict[str, Any]] | None]:
-        hits = search_kb(session.settings, store, manifest, query, k=k, mode=mode, language=language)
-        return hits, provenance_of(store, manifest, hits) if provenance else None
+    def ask(manifest: Manifest) -> tuple[list[Hit], list[HitProvenance] | None]:
+        version = VersionReader(store, manifest)
+        hits = search_kb(session.settings, version, query, k=k, mode=mode, language=language)
+        return hits, provenance_of(version, hits) if provenance else None
 
     manifest, (hits, provenances) = read_version(session.db, key, as_of, ask)
     if as_json:
-        version = manifest["version"]
-        print_json({"kb": kb, "version": version, "mode": mode, "hits": hits_as_json(hits, provenances)})
+        number = manifest.version
+        print_json({"kb": kb, "version": number, "mode": mode, "hits": hits_as_json(hits, provenances)})
     else:
         print_hits(hits, provenances)
 
@@ -200,7 +205,7 @@ def documents(kb: KbArgument, as_of: AsOf = None, as_json: JsonOption = False) -
     from kb_pipeline.index.documents import list_documents
 
     session, key = Session(), _key(kb)
-    rows = list_documents(session.store(key), session.manifest(key, as_of))
+    rows = (document.as_json() for document in list_documents(session.version(key, as_of)))
     if as_json:
         for row in rows:
             print_json(row)
@@ -222,17 +227,19 @@ def page(
     from kb_pipeline.index.documents import read_document, read_raw_bytes
 
     session, kb_key = Session(), _key(kb)
-    store, manifest = session.store(kb_key), session.manifest(kb_key, as_of)
-    document = read_document(store, manifest, key)
+    version = session.version(kb_key, as_of)
+    document = read_document(version, key)
     if as_json:
-        print_json(document)
+        print_json(document.as_json())
     elif raw:
-        sys.stdout.buffer.write(read_raw_bytes(store, manifest, key))
+        sys.stdout.buffer.write(read_raw_bytes(version, key))
     else:
         from kb_pipeline.cli.output import printable
 
-        sys.stdout.write(printable(document.pop("markdown")) + "\n")
-        for name, value in document.items():
+        sys.stdout.write(printable(document.markdown) + "\n")
+        fields = document.as_json()
+        del fields["markdown"]
+        for name, value in fields.items():
             err.print(f"{name:<14} {value}", markup=False, style="dim")
 
 
@@ -283,14 +290,13 @@ def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
     scores = {"recall@5": "known_item_recall_at_5", "mrr": "known_item_mrr"}
     print_table(
         ["version", "status", "created", "documents", "chunks", *scores],
-        (
-            [
-                f"{row.version}{' live' if row.live else ''}", row.status, row.created_at.isoformat()[:16],
-                row.documents, row.chunks, *(row.scores.get(name) for name in scores.values()),
-            ]
-            for row in rows
-        ),
-    )  # fmt: skip
+        ([*_described(row), *(row.scores.get(name) for name in scores.values())] for row in rows),
+    )
+
+
+def _described(row: VersionRecord) -> list[object]:
+    number = f"{row.version}{' live' if row.live else ''}"
+    return [number, row.status, row.created_at.isoformat()[:16], row.documents, row.chunks]
 
 
 @app.command()
@@ -335,11 +341,10 @@ def diff(
     from kb_pipeline.index.diff import change_feed, diff_versions
 
     session, key = Session(), _key(kb)
-    store = session.store(key)
-    found = diff_versions(store, session.manifest(key, v1), session.manifest(key, v2))
+    found = diff_versions(session.version(key, v1), session.version(key, v2))
     if feed:
-        for line in change_feed(store, found):
-            print_json(line)
+        for change in change_feed(found):
+            print_json(change.as_json())
         return
     (print_json if as_json else print_diff)(found.as_json())
 
@@ -358,14 +363,14 @@ def export(
     from kb_pipeline.index.export import export_version
 
     session, key = Session(), _key(kb)
-    exported = export_version(session.store(key), session.manifest(key, as_of), directory)
+    exported = export_version(session.version(key, as_of), directory)
     if as_json:
-        print_json(exported)
+        print_json(exported.as_json())
         return
-    for file in exported["files"]:
-        out.print(f"{file['name']:<18} {file['bytes']:>12,} bytes  sha256 {file['sha256']}")
-    told = f"version {exported['version']}, {exported['documents']} documents, {exported['chunks']} chunks"
-    out.print(f"{key}: {told} in {exported['directory']}", markup=False)
+    for file in exported.files:
+        out.print(f"{file.name:<18} {file.bytes:>12,} bytes  sha256 {file.sha256}")
+    told = f"version {exported.version}, {exported.documents} documents, {exported.chunks} chunks"
+    out.print(f"{key}: {told} in {exported.directory}", markup=False)
 
 
 @app.command()
@@ -381,9 +386,9 @@ def replay(
     from kb_pipeline.operations.replay import replay_document
 
     session, kb_key = Session(), _key(kb)
-    result = replay_document(session.store(kb_key), session.manifest(kb_key, as_of), key)
-    (print_json if as_json else print_replay)(result)
-    raise typer.Exit(0 if result["matches"] else 1)
+    result = replay_document(session.version(kb_key, as_of), key)
+    (print_json if as_json else print_replay)(result.as_json())
+    raise typer.Exit(0 if result.matches else 1)
 
 
 @app.command()

@@ -111,6 +111,6 @@ def _found_languages(db: Database, key: KbKey) -> list[str]:
     from kb_pipeline.control.kbs.versions import live_manifest
 
     try:
-        return list(live_manifest(db, key).get("languages", {}))
+        return list(live_manifest(db, key).content.languages)
     except NoLiveVersion:
         return []

@@ -17,6 +17,7 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.catalog import apply_spec
 from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.index.documents import list_documents
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.source_rules import check_spec
 from kb_pipeline.settings import Settings, load_settings
@@ -50,7 +51,7 @@ def _demo(yaml: str, questions: Sequence[tuple[str, str]] | None) -> int:
     status = EXIT_STATUS[result["status"]]
     if status == 0:
         store = KbStore(KbPaths(settings.data_dir, spec.key))
-        _ask(settings, store, live_manifest(db, spec.key), questions)
+        _ask(settings, VersionReader(store, live_manifest(db, spec.key)), questions)
         _say_how_to_go_on(spec)
     return status
 
@@ -63,18 +64,16 @@ def _print_result(key: KbKey, result: dict[str, Any]) -> None:
         err.print(result["message"], markup=False)
 
 
-def _ask(
-    settings: Settings, store: KbStore, manifest: dict[str, Any], questions: Sequence[tuple[str, str]] | None
-) -> None:
-    for text, note in questions or _own_questions(store, manifest):
+def _ask(settings: Settings, version: VersionReader, questions: Sequence[tuple[str, str]] | None) -> None:
+    for text, note in questions or _own_questions(version):
         out.print(f"\n[bold green]? {text}[/] [dim]({note})[/]")
-        print_hits(search_kb(settings, store, manifest, text, k=3))
+        print_hits(search_kb(settings, version, text, k=3))
 
 
-def _own_questions(store: KbStore, manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _own_questions(version: VersionReader) -> Iterator[tuple[str, str]]:
     """Of a site we know nothing about we ask for the titles of three of its pages."""
-    for document in islice(list_documents(store, manifest), _QUESTIONS):
-        yield document["title"], "the title of a page"
+    for document in islice(list_documents(version), _QUESTIONS):
+        yield document.title, "the title of a page"
 
 
 def _say_how_to_go_on(spec: KbSpec) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from kb_pipeline.clean.plain_text import plain_text
 from kb_pipeline.cli.output import out, printable
+from kb_pipeline.index.documents import HitProvenance
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit, Mode, search_version
+from kb_pipeline.model import JsonObject
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.lance_table import KbStore
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from kb_pipeline.embed.protocol import Embedder
 
 _SNIPPET_CHARS = 240
@@ -24,8 +29,7 @@ _SNIPPET_CHARS = 240
 
 def search_kb(
     settings: Settings,
-    store: KbStore,
-    manifest: Mapping[str, Any],
+    version: VersionReader,
     query: str,
     *,
     k: int,
@@ -34,10 +38,10 @@ def search_kb(
 ) -> list[Hit]:
     """Search a version with the model that its manifest names, opened only if the mode needs it."""
 
-    def embed_query(text: str) -> Any:  # noqa: ANN401 - a float32 array
-        return _open_embedder(manifest["model"]["name"], settings.models_dir).embed_query(text)
+    def embed_query(text: str) -> NDArray[np.float32]:
+        return _open_embedder(version.manifest.model.name, settings.models_dir).embed_query(text)
 
-    return search_version(store, manifest, query, embed_query, k=k, mode=mode, language=language)
+    return search_version(version, query, embed_query, k=k, mode=mode, language=language)
 
 
 @lru_cache(maxsize=1)
@@ -47,14 +51,14 @@ def _open_embedder(model: str, models_dir: Path) -> Embedder:
     return open_embedder(model, cache_dir=models_dir)
 
 
-def hits_as_json(hits: Sequence[Hit], provenances: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+def hits_as_json(hits: Sequence[Hit], provenances: Sequence[HitProvenance] | None) -> list[JsonObject]:
     """The hits as `kb search --json` prints them, each with its provenance if that is given."""
     if provenances is None:
         return [hit.as_json() for hit in hits]
-    return [hit.as_json() | {"provenance": origin} for hit, origin in zip(hits, provenances, strict=True)]
+    return [hit.as_json() | {"provenance": origin.as_json()} for hit, origin in zip(hits, provenances, strict=True)]
 
 
-def print_hits(hits: Sequence[Hit], provenances: Sequence[Mapping[str, Any]] | None = None) -> None:
+def print_hits(hits: Sequence[Hit], provenances: Sequence[HitProvenance] | None = None) -> None:
     """Title, heading path, snippet and URL of each hit, and where it came from if that is given."""
     if not hits:
         out.print("no hits")
@@ -70,11 +74,12 @@ def print_hits(hits: Sequence[Hit], provenances: Sequence[Mapping[str, Any]] | N
         out.print()
 
 
-def _in_a_line(provenance: Mapping[str, Any]) -> str:
-    code = " ".join(f"{stage} {number}" for stage, number in provenance["code"].items())
-    validator = provenance["etag"] or provenance["last_modified"] or "no validator"
+def _in_a_line(hit: HitProvenance) -> str:
+    document = hit.document
+    code = " ".join(f"{stage} {number}" for stage, number in document.code.items())
+    validator = document.etag or document.last_modified or "no validator"
     return (
-        f"characters {provenance['start']}-{provenance['end']} of sha256 {provenance['sha256']}, fetched "
-        f"{provenance['fetched_at']} from {provenance['url']} ({validator}), run {provenance['run_id']}, "
-        f"code {code}, model {provenance['model']['name']}"
+        f"characters {hit.start}-{hit.end} of sha256 {document.sha256}, fetched "
+        f"{document.fetched_at.isoformat()} from {document.url} ({validator}), run {document.run_id}, "
+        f"code {code}, model {document.model.name}"
     )

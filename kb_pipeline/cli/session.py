@@ -12,7 +12,7 @@ import sys
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from kb_pipeline.settings import load_api_key
 if TYPE_CHECKING:
     from kb_pipeline.control.db.engine import Database
     from kb_pipeline.control.tenancy.api_keys import Caller, Scope
+    from kb_pipeline.index.reader import VersionReader
     from kb_pipeline.model import KbKey
     from kb_pipeline.settings import Settings
     from kb_pipeline.store.lance_table import KbStore
@@ -208,8 +209,9 @@ class Session:
 
         return KbStore(KbPaths(self.settings.data_dir, key))
 
-    def manifest(self, key: KbKey, as_of: str | None) -> dict[str, Any]:
-        """The manifest of the live version, or an earlier one."""
+    def version(self, key: KbKey, as_of: str | None) -> VersionReader:
+        """The live version, or an earlier one, opened for reading."""
         from kb_pipeline.control.kbs.versions import manifest_as_of
+        from kb_pipeline.index.reader import VersionReader
 
-        return manifest_as_of(self.db, key, as_of)
+        return VersionReader(self.store(key), manifest_as_of(self.db, key, as_of))

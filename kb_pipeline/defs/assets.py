@@ -76,9 +76,9 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
         metadata = report_metadata(candidate.report) | {
             "unchanged_since_live": candidate.unchanged,
             "status": "unchanged" if candidate.unchanged else candidate.status,
-            "manifest": dg.MetadataValue.json(candidate.manifest),
+            "manifest": dg.MetadataValue.json(candidate.manifest.as_json()),
             "index_bytes": kb.size_of("lance"),
-            **score_metadata(candidate.manifest),
+            **score_metadata(candidate.manifest.scores),
         }
     return dg.MaterializeResult(metadata=metadata, check_results=check_results(candidate.gates, GATES, force=kb.force))
 

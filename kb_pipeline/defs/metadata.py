@@ -37,9 +37,9 @@ def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = 
     return metadata
 
 
-def score_metadata(manifest: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+def score_metadata(scores: Mapping[str, float]) -> dict[str, dg.MetadataValue]:
     """How well the version answers, as numbers that the web UI plots over its versions."""
-    return {name: dg.MetadataValue.float(float(value)) for name, value in manifest.get("scores", {}).items()}
+    return {name: dg.MetadataValue.float(float(value)) for name, value in scores.items()}
 
 
 def check_results(gates: Iterable[Gate], names: Iterable[str], *, force: bool) -> list[dg.AssetCheckResult]:

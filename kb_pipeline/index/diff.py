@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from kb_pipeline.index.documents import KEPT, open_table
-from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.index.documents import KEPT
+from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.model import JsonObject, Record
+from kb_pipeline.store.lance_table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 _BATCH = 512
+Change = Literal["added", "changed", "removed"]
 _PLACE = ("key", "source", "document_id", "start", "end", "chunk_id")
 """The order of every list: by key, and within a document from its beginning to its end."""
 
@@ -29,8 +33,8 @@ class Changes:
     removed: pl.DataFrame
     unchanged: int
 
-    def counts(self) -> dict[str, int]:
-        """How many rows are of each kind."""
+    def as_json(self) -> JsonObject:
+        """Return how many rows are of each kind."""
         kinds = {"added": self.added, "changed": self.changed, "removed": self.removed}
         return {name: rows.height for name, rows in kinds.items()} | {"unchanged": self.unchanged}
 
@@ -39,20 +43,20 @@ class Changes:
 class VersionDiff:
     """What became of the documents and chunks of one version in another."""
 
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
+    before: VersionReader
+    after: VersionReader
     documents: Changes
     chunks: Changes
 
-    def as_json(self) -> dict[str, Any]:
-        """Counts, and the keys of the documents that differ."""
-        chunks = self.chunks.counts()
+    def as_json(self) -> JsonObject:
+        """Return counts, and the keys of the documents that differ."""
+        chunks = self.chunks.as_json()
         del chunks["changed"]  # a chunk is its text: with another it is another
         return {
-            "kb": self.after["kb"],
-            "from": self.before["version"],
-            "to": self.after["version"],
-            "documents": self.documents.counts(),
+            "kb": str(self.after.key),
+            "from": self.before.number,
+            "to": self.after.number,
+            "documents": self.documents.as_json(),
             "chunks": chunks,
             "added": self.documents.added["key"].to_list(),
             "changed": self.documents.changed["key"].to_list(),
@@ -60,28 +64,65 @@ class VersionDiff:
         }
 
 
-def diff_versions(store: KbStore, before: Mapping[str, Any], after: Mapping[str, Any]) -> VersionDiff:
-    """Compare the versions that two manifests describe; reads bodies only of chunks that may differ by a link."""
-    old, new = _documents(store, before), _documents(store, after)
-    return VersionDiff(before, after, _document_changes(old, new), _chunk_changes(store, before, after, old, new))
+@dataclass(frozen=True, slots=True)
+class DocumentChange(Record):
+    """A document that one version added, changed or removed."""
+
+    change: Change
+    document_id: str
+    source: str
+    key: str
+    title: str
+    sha256: str
+
+    def as_json(self) -> JsonObject:
+        """Return the change as a line of the feed."""
+        return {"kind": "document", **Record.as_json(self)}
 
 
-def change_feed(store: KbStore, diff: VersionDiff) -> Iterator[dict[str, Any]]:
-    """One change a line: who applies them in order to the earlier version has the later one.
+@dataclass(frozen=True, slots=True)
+class ChunkChange(Record):
+    """A chunk that one version added or removed."""
+
+    change: Change
+    chunk_id: str
+    document_id: str
+    key: str
+    start: int
+    end: int
+    text: str | None = None
+    """Only of a chunk that was added."""
+
+    def as_json(self) -> JsonObject:
+        """Return the change as a line of the feed."""
+        fields = Record.as_json(self)
+        if self.text is None:
+            del fields["text"]
+        return {"kind": "chunk", **fields}
+
+
+def diff_versions(before: VersionReader, after: VersionReader) -> VersionDiff:
+    """Compare two versions of a KB; reads bodies only of chunks that may differ by a link."""
+    old, new = _documents(before), _documents(after)
+    return VersionDiff(before, after, _document_changes(old, new), _chunk_changes(before, after, old, new))
+
+
+def change_feed(diff: VersionDiff) -> Iterator[DocumentChange | ChunkChange]:
+    """Yield one change after the other: whoever applies them in order to the earlier version has the later one.
 
     Chunks go before their documents and come after them, so that nothing ever refers to what is not there.
     """
     chunks, documents = diff.chunks, diff.documents
-    yield from _chunk_lines(store, diff.before, "removed", chunks.removed)
-    yield from _document_lines(store, diff.before, "removed", documents.removed)
-    yield from _document_lines(store, diff.after, "changed", documents.changed)
-    yield from _document_lines(store, diff.after, "added", documents.added)
-    yield from _chunk_lines(store, diff.after, "added", chunks.added)
+    yield from _chunk_lines(diff.before, "removed", chunks.removed)
+    yield from _document_lines(diff.before, "removed", documents.removed)
+    yield from _document_lines(diff.after, "changed", documents.changed)
+    yield from _document_lines(diff.after, "added", documents.added)
+    yield from _chunk_lines(diff.after, "added", chunks.added)
 
 
-def _documents(store: KbStore, manifest: Mapping[str, Any]) -> pl.DataFrame:
+def _documents(version: VersionReader) -> pl.DataFrame:
     columns = ["document_id", "source", "key", "document_hash"]
-    return open_table(store, manifest, "documents").read_columns(columns, KEPT, row_ids=True)
+    return version.table("documents").read_columns(columns, KEPT, row_ids=True)
 
 
 def _document_changes(old: pl.DataFrame, new: pl.DataFrame) -> Changes:
@@ -98,16 +139,12 @@ def _document_changes(old: pl.DataFrame, new: pl.DataFrame) -> Changes:
 
 
 def _chunk_changes(
-    store: KbStore,
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    old_documents: pl.DataFrame,
-    new_documents: pl.DataFrame,
+    before: VersionReader, after: VersionReader, old_documents: pl.DataFrame, new_documents: pl.DataFrame
 ) -> Changes:
     import polars as pl
 
     columns = ["chunk_id", "document_id", "document_hash", "start", "end"]
-    old_table, new_table = open_table(store, before, "chunks"), open_table(store, after, "chunks")
+    old_table, new_table = before.table("chunks"), after.table("chunks")
     old, new = (table.read_columns(columns, row_ids=True) for table in (old_table, new_table))
     both = new.join(old, on="chunk_id", suffix="_old")
     suspects = both.filter(pl.col("document_hash") != pl.col("document_hash_old"))
@@ -142,25 +179,21 @@ def _in_order(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort([name for name in _PLACE if name in rows.columns])
 
 
-def _document_lines(
-    store: KbStore, manifest: Mapping[str, Any], change: str, rows: pl.DataFrame
-) -> Iterator[dict[str, Any]]:
+def _document_lines(version: VersionReader, change: Change, rows: pl.DataFrame) -> Iterator[DocumentChange]:
     columns = ["document_id", "source", "key", "title", "raw_sha256"]
-    for row in _rows(open_table(store, manifest, "documents"), rows, columns):
-        sha256 = row.pop("raw_sha256")
-        yield {"kind": "document", "change": change, **row, "sha256": sha256}
+    for part in _take(version.table("documents"), rows, columns):
+        for row in part.rename_columns({"raw_sha256": "sha256"}).to_pylist():
+            yield DocumentChange(change, **row)
 
 
-def _chunk_lines(
-    store: KbStore, manifest: Mapping[str, Any], change: str, rows: pl.DataFrame
-) -> Iterator[dict[str, Any]]:
+def _chunk_lines(version: VersionReader, change: Change, rows: pl.DataFrame) -> Iterator[ChunkChange]:
     columns = ["chunk_id", "document_id", "key", "start", "end"]
     wanted = [*columns, "text"] if change == "added" else columns
-    for row in _rows(open_table(store, manifest, "chunks"), rows, wanted):
-        yield {"kind": "chunk", "change": change, **row}
+    for part in _take(version.table("chunks"), rows, wanted):
+        for row in part.to_pylist():
+            yield ChunkChange(change, **row)
 
 
-def _rows(table: LanceTable, rows: pl.DataFrame, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _take(table: LanceTable, rows: pl.DataFrame, columns: Sequence[str]) -> Iterator[pa.Table]:
     for part in rows.iter_slices(_BATCH):
-        for batch in table.take(part["_rowid"].to_list(), columns, _BATCH):
-            yield from batch.to_pylist()
+        yield from table.take(part["_rowid"].to_list(), columns, _BATCH)

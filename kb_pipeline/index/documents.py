@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
 
 from kb_pipeline.errors import DamagedStore, UnknownDocument
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit
-from kb_pipeline.model import RawDocument
-from kb_pipeline.store.lance_table import KbStore, LanceTable, sql_in
+from kb_pipeline.model import EmbeddingModel, JsonObject, RawDocument, Record
+from kb_pipeline.store.lance_table import sql_in
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import locate_bodies, read_bodies
 
 KEPT = "outcome = 'document' AND duplicate_of IS NULL"
@@ -18,86 +21,262 @@ VALIDATORS = ("etag", "last_modified", "content_type")
 """What the server said of the bytes, beside them."""
 _MOST_HOPS = 10
 """Redirects on the way from an alias to its document, as many as a crawl follows."""
-_LISTED = ("document_id", "source", "key", "title", "language", "raw_sha256", "fetched_at", "run_id")
 
 
-def open_table(store: KbStore, manifest: Mapping[str, Any], role: str) -> LanceTable:
-    """A table of the version: `pages`, `documents`, `chunks` or `index`, pinned to what it was; raises DamagedStore."""
-    pin = manifest["tables"][role]
-    return store.tables.open(pin["name"], pin["version"])
+@dataclass(frozen=True, slots=True)
+class ListedDocument(Record):
+    """A document of a version, without its text."""
+
+    document_id: str
+    source: str
+    key: str
+    title: str
+    language: str
+    sha256: str
+    """Of the exact bytes that it was made from."""
+    chunks: int
+    fetched_at: datetime
+    run_id: str
+    """The run that made it."""
+    aliases: tuple[str, ...]
+    """Other keys that it can be found by: pages that redirect to it, and those with the same text."""
 
 
-def list_documents(store: KbStore, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every document of the version, as the command line prints it."""
-    aliases = _aliases(store, manifest)
-    counts = open_table(store, manifest, "chunks").read_columns(["document_id"])["document_id"].value_counts()
-    chunks = dict(counts.iter_rows())
-    for batch in open_table(store, manifest, "documents").stream(_LISTED, KEPT):
-        for row in batch.to_pylist():
-            yield {
-                "document_id": row["document_id"],
-                "source": row["source"],
-                "key": row["key"],
-                "title": row["title"],
-                "language": row["language"],
-                "sha256": row["raw_sha256"],
-                "chunks": chunks.get(row["document_id"], 0),
-                "fetched_at": row["fetched_at"].isoformat(),
-                "run_id": row["run_id"],
-                "aliases": aliases.get(row["document_id"], []),
-            }
+@dataclass(frozen=True, slots=True)
+class Provenance(Record):
+    """Where a document came from: its bytes, how they were fetched, and the code, libraries and model behind it."""
+
+    url: str
+    """Where the bytes finally came from, after redirects."""
+    fetched_at: datetime
+    etag: str | None
+    last_modified: str | None
+    content_type: str | None
+    sha256: str
+    run_id: str
+    code: Mapping[str, str]
+    libraries: Mapping[str, str]
+    model: EmbeddingModel
 
 
-def read_document(store: KbStore, manifest: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """One document with its Markdown and provenance, by its key or that of a page that redirects to it.
+@dataclass(frozen=True, slots=True)
+class HitProvenance(Record):
+    """Where a hit came from: its place in the document's text, and the document's provenance."""
 
-    `duplicate_of` names the document that stands for it in the index, when another has the same text; `translations`
-    maps languages to addresses, and `consent` is what its page says of its use.
+    start: int
+    end: int
+    document: Provenance
+
+    def as_json(self) -> JsonObject:
+        """Return the provenance as the command line prints it: the document's is beside the place."""
+        return {"start": self.start, "end": self.end, **self.document.as_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument(Record):
+    """One document of a version with its text and provenance."""
+
+    document_id: str
+    source: str
+    key: str
+    title: str
+    language: str
+    markdown: str
+    canonical_url: str | None
+    published: str | None
+    modified: str | None
+    rules: str | None
+    """Fingerprint of the cleaning rules that made it."""
+    duplicate_of: str | None
+    """The document that stands for it in the index, when another has the same text."""
+    translations: Mapping[str, str]
+    """Addresses by language."""
+    consent: Mapping[str, str | bool] | None
+    """What its page says of its use."""
+    rendered: bool
+    """Whether a browser rendered the page."""
+    version: int
+    provenance: Provenance
+
+    def as_json(self) -> JsonObject:
+        """Return the document as the command line prints it: what its provenance says is beside the rest."""
+        fields = Record.as_json(self)
+        del fields["provenance"]
+        return fields | self.provenance.as_json()
+
+
+@dataclass(frozen=True, slots=True)
+class _DocumentRow:
+    document_id: str
+    source: str
+    key: str
+    title: str
+    language: str
+    raw_sha256: str
+    fetched_at: datetime
+    run_id: str
+    markdown: str
+    canonical_url: str | None
+    published: str | None
+    modified: str | None
+    rules: str | None
+    duplicate_of: str | None
+    translations: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _ListedRow:
+    document_id: str
+    source: str
+    key: str
+    title: str
+    language: str
+    raw_sha256: str
+    fetched_at: datetime
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What `documents` says of where a document came from."""
+
+    document_id: str
+    raw_sha256: str
+    fetched_at: datetime
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _PageRow:
+    page_id: str
+    url: str
+    sha256: str
+    segment: str
+    position: int
+    consent: str | None
+    rendered: bool | None
+    etag: str | None
+    last_modified: str | None
+    content_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Redirect:
+    redirect_to: str | None
+
+
+def list_documents(version: VersionReader) -> Iterator[ListedDocument]:
+    """Yield every document of the version; raises DamagedStore."""
+    aliases = _aliases(version)
+    chunks = dict(version.table("chunks").read_columns(["document_id"])["document_id"].value_counts().iter_rows())
+    for row in version.table("documents").stream_rows(_ListedRow, KEPT):
+        yield ListedDocument(
+            document_id=row.document_id,
+            source=row.source,
+            key=row.key,
+            title=row.title,
+            language=row.language,
+            sha256=row.raw_sha256,
+            chunks=chunks.get(row.document_id, 0),
+            fetched_at=row.fetched_at,
+            run_id=row.run_id,
+            aliases=tuple(aliases.get(row.document_id, ())),
+        )
+
+
+def read_document(version: VersionReader, key: str) -> StoredDocument:
+    """Read one document by its key or that of a page that redirects to it.
 
     Raises:
         UnknownDocument: the version has none such.
+        DamagedStore: a table of the version cannot be read.
     """
-    row = _document_row(store, manifest, _redirected(store, manifest, key))
-    if row is None:
-        raise UnknownDocument(store.key, key)
-    page = _page(store, manifest, row["document_id"])
-    document = row | _provenance(row, page, manifest) | {"version": manifest["version"]}
-    document["translations"] = json.loads(row["translations"] or "{}")
-    document["consent"] = json.loads(page["consent"] or "null")
-    document["rendered"] = bool(page["rendered"])
-    del document["raw_sha256"]
-    return document
+    row = _document_row(version, key)
+    page = _pages(version, [row.document_id])[row.document_id]
+    origin = _Origin(row.document_id, row.raw_sha256, row.fetched_at, row.run_id)
+    return StoredDocument(
+        document_id=row.document_id,
+        source=row.source,
+        key=row.key,
+        title=row.title,
+        language=row.language,
+        markdown=row.markdown,
+        canonical_url=row.canonical_url,
+        published=row.published,
+        modified=row.modified,
+        rules=row.rules,
+        duplicate_of=row.duplicate_of,
+        translations=json.loads(row.translations or "{}"),
+        consent=json.loads(page.consent or "null"),
+        rendered=bool(page.rendered),
+        version=version.number,
+        provenance=_provenance(origin, page, version.manifest),
+    )
 
 
-def _document_row(store: KbStore, manifest: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-    columns = [
-        *_LISTED, "markdown", "canonical_url", "published", "modified", "rules", "duplicate_of", "translations",
-    ]  # fmt: skip
-    where = sql_in("key", [key]) + " AND outcome = 'document'"
-    rows = _head(open_table(store, manifest, "documents"), columns, 1, where)
-    return rows[0] if rows else None
+def provenance_of(version: VersionReader, hits: Sequence[Hit]) -> list[HitProvenance]:
+    """Say where each hit came from, with one query a table, however many hits."""
+    ids = sorted({hit.document_id for hit in hits})
+    if not ids:
+        return []
+    origins = {row.document_id: row for row in version.table("documents").rows(_Origin, sql_in("document_id", ids))}
+    _require_rows(version, "documents", ids, origins)
+    pages = _pages(version, ids)
+    return [
+        HitProvenance(
+            hit.start, hit.end, _provenance(origins[hit.document_id], pages[hit.document_id], version.manifest)
+        )
+        for hit in hits
+    ]
 
 
-def _redirected(store: KbStore, manifest: Mapping[str, Any], key: str) -> str:
-    """Where the page of that key leads, when it leads elsewhere."""
-    pages = open_table(store, manifest, "pages")
+def read_raw_bytes(version: VersionReader, key: str) -> bytes:
+    """Read the exact bytes that a document was made from; raises UnknownDocument or DamagedStore."""
+    return read_raw_document(version, key).body
+
+
+def read_raw_document(version: VersionReader, key: str) -> RawDocument:
+    """Read the bytes that a document was made from, as they were fetched; raises UnknownDocument or DamagedStore."""
+    document = _document_row(version, key)
+    segment, position = _locate(version, document)
+    for _, _, row in read_bodies(version.store.paths.raw, {segment: [position]}):
+        return RawDocument(
+            source=document.source,
+            key=document.key,
+            url=row["url"],
+            body=bytes(row["body"]),
+            sha256=row["sha256"],
+            content_type=row["content_type"] or "",
+            fetched_at=row["fetched_at"],
+        )
+    raise DamagedStore(segment, f"no row {position}")
+
+
+def _document_row(version: VersionReader, key: str) -> _DocumentRow:
+    where = sql_in("key", [_redirected(version, key)]) + " AND outcome = 'document'"
+    rows = version.table("documents").rows(_DocumentRow, where, limit=1)
+    if not rows:
+        raise UnknownDocument(version.key, key)
+    return rows[0]
+
+
+def _redirected(version: VersionReader, key: str) -> str:
+    """Return where the page of that key leads, or the key itself."""
     for _ in range(_MOST_HOPS):
-        rows = pages.head(["redirect_to"], 1, sql_in("key", [key]) + " AND outcome = 'redirected'")
-        if not rows or rows[0]["redirect_to"] is None:
+        where = sql_in("key", [key]) + " AND outcome = 'redirected'"
+        found = version.table("pages").rows(_Redirect, where, limit=1)
+        if not found or found[0].redirect_to is None:
             break
-        key = rows[0]["redirect_to"]
+        key = found[0].redirect_to
     return key
 
 
-def _aliases(store: KbStore, manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+def _aliases(version: VersionReader) -> dict[str, list[str]]:
     """By document, the keys under which it can be found as well: what redirects to it, and what has its text."""
-    pages = open_table(store, manifest, "pages").read_columns(
-        ["source", "key", "redirect_to"], "outcome = 'redirected'"
-    )
+    pages = version.table("pages").read_columns(["source", "key", "redirect_to"], "outcome = 'redirected'")
     leads = {(source, key): target for source, key, target in pages.iter_rows() if target}
-    same = open_table(store, manifest, "documents").read_columns(
-        ["document_id", "source", "key", "duplicate_of"], "outcome = 'document'"
-    )
+    columns = ["document_id", "source", "key", "duplicate_of"]
+    same = version.table("documents").read_columns(columns, "outcome = 'document'")
     stands = {(source, key): twin or document for document, source, key, twin in same.iter_rows()}
     found: dict[str, list[str]] = {}
     for document, _, key, twin in same.iter_rows():
@@ -112,89 +291,43 @@ def _aliases(store: KbStore, manifest: Mapping[str, Any]) -> dict[str, list[str]
     return {document: sorted(keys) for document, keys in found.items()}
 
 
-def provenance_of(store: KbStore, manifest: Mapping[str, Any], hits: Sequence[Hit]) -> list[dict[str, Any]]:
-    """Where each hit came from: its bytes, how they were fetched, its place in the text, what made it of them.
-
-    One query a table, however many hits.
-    """
-    ids = sorted({hit.document_id for hit in hits})
-    documents = _rows_by_id(store, manifest, "documents", "document_id", ids, ["raw_sha256", "fetched_at", "run_id"])
-    pages = _rows_by_id(store, manifest, "pages", "page_id", ids, ["url", "sha256", *VALIDATORS])
-    return [
-        {"start": hit.start, "end": hit.end} | _provenance(documents[hit.document_id], pages[hit.document_id], manifest)
-        for hit in hits
-    ]
-
-
-def read_raw_bytes(store: KbStore, manifest: Mapping[str, Any], key: str) -> bytes:
-    """The exact bytes that the document was made from; raises UnknownDocument or DamagedStore."""
-    return read_raw_document(store, manifest, key).body
-
-
-def read_raw_document(store: KbStore, manifest: Mapping[str, Any], key: str) -> RawDocument:
-    """The exact bytes that the document was made from, as they were fetched; raises UnknownDocument or DamagedStore."""
-    document = read_document(store, manifest, key)
-    segment, position = _place(store, manifest, document)
-    for _, _, row in read_bodies(store.paths.raw, {segment: [position]}):
-        return RawDocument(
-            source=document["source"],
-            key=document["key"],
-            url=row["url"],
-            body=bytes(row["body"]),
-            sha256=row["sha256"],
-            content_type=row["content_type"] or "",
-            fetched_at=row["fetched_at"],
-        )
-    raise DamagedStore(segment, f"no row {position}")
-
-
-def _provenance(document: Mapping[str, Any], page: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a document says of itself, what its page says of the fetch, what the manifest says of the code."""
+def _provenance(document: _Origin, page: _PageRow, manifest: Manifest) -> Provenance:
+    """Join what a document says of itself, its page of the fetch, and the manifest of the code."""
     # Where newer bytes could not be cleaned, the validators are theirs and not those of the document that was kept.
-    is_same = page["sha256"] == document["raw_sha256"]
-    return {
-        "url": page["url"],
-        "fetched_at": document["fetched_at"].isoformat(),
-        **{name: page[name] if is_same else None for name in VALIDATORS},
-        "sha256": document["raw_sha256"],
-        "run_id": document["run_id"],
-        "code": manifest["code"],
-        "libraries": manifest.get("libraries", {}),
-        "model": manifest["model"],
-    }
+    is_same = page.sha256 == document.raw_sha256
+    return Provenance(
+        url=page.url,
+        fetched_at=document.fetched_at,
+        etag=page.etag if is_same else None,
+        last_modified=page.last_modified if is_same else None,
+        content_type=page.content_type if is_same else None,
+        sha256=document.raw_sha256,
+        run_id=document.run_id,
+        code=manifest.code,
+        libraries=manifest.libraries,
+        model=manifest.model,
+    )
 
 
-def _rows_by_id(
-    store: KbStore, manifest: Mapping[str, Any], role: str, id_column: str, ids: Sequence[str], columns: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    if not ids:
-        return {}
-    table = open_table(store, manifest, role)
-    rows = _head(table, [id_column, *columns], len(ids), sql_in(id_column, ids))
-    found = {row[id_column]: row for row in rows}
-    if missing := set(ids) - set(found):
-        raise DamagedStore(str(table.path), f"no row of {', '.join(sorted(missing))}")
+def _pages(version: VersionReader, page_ids: Sequence[str]) -> dict[str, _PageRow]:
+    found = {row.page_id: row for row in version.table("pages").rows(_PageRow, sql_in("page_id", page_ids))}
+    _require_rows(version, "pages", page_ids, found)
     return found
 
 
-def _page(store: KbStore, manifest: Mapping[str, Any], page_id: str) -> dict[str, Any]:
-    columns = ["url", "sha256", "segment", "position", "consent", "rendered", *VALIDATORS]
-    return _rows_by_id(store, manifest, "pages", "page_id", [page_id], columns)[page_id]
+def _require_rows(version: VersionReader, role: str, ids: Sequence[str], found: Mapping[str, object]) -> None:
+    if missing := sorted(set(ids) - set(found)):
+        raise DamagedStore(str(version.table(role).path), f"no row of {', '.join(missing)}")
 
 
-def _head(table: LanceTable, columns: Sequence[str], limit: int, where: str) -> list[dict[str, Any]]:
-    """Rows; what a version of an earlier release does not have is None."""
-    present = [name for name in columns if name in table.schema.names]
-    return [dict.fromkeys(columns) | row for row in table.head(present, limit, where)]
-
-
-def _place(store: KbStore, manifest: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, int]:
-    """Segment and position of the document's bytes."""
-    page = _page(store, manifest, document["document_id"])
-    if page["sha256"] == document["sha256"]:
-        return page["segment"], page["position"]
+def _locate(version: VersionReader, document: _DocumentRow) -> tuple[str, int]:
+    """Return segment and position of the document's bytes."""
+    page = _pages(version, [document.document_id])[document.document_id]
+    if page.sha256 == document.raw_sha256:
+        return page.segment, page.position
     # The page names newer bytes, which could not be cleaned: those of the document kept lie in an earlier segment.
-    for segment, position, sha256 in locate_bodies(store.paths.raw, document["key"]):
-        if sha256 == document["sha256"]:
+    raw = version.store.paths.raw
+    for segment, position, sha256 in locate_bodies(raw, document.key):
+        if sha256 == document.raw_sha256:
             return segment, position
-    raise DamagedStore(str(store.paths.raw), f"no segment holds the bytes {document['sha256']} of {document['key']}")
+    raise DamagedStore(str(raw), f"no segment holds the bytes {document.raw_sha256} of {document.key}")

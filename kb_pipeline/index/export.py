@@ -6,13 +6,17 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore, KbError, UsageError
-from kb_pipeline.index.documents import KEPT, VALIDATORS, open_table
-from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.index.documents import KEPT, VALIDATORS
+from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.model import KbKey, Record
+from kb_pipeline.store.lance_table import LanceTable
+from kb_pipeline.store.manifest import Counts
 from kb_pipeline.store.paths import fsync_path, fsync_tree
 
 if TYPE_CHECKING:
@@ -35,8 +39,31 @@ _EXPORTED = (
 )  # fmt: skip
 
 
-def export_version(store: KbStore, manifest: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """Write `documents.parquet`, `chunks.parquet` and `manifest.json`; returns what `kb export` prints.
+@dataclass(frozen=True, slots=True)
+class ExportedFile(Record):
+    """A file of an export."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int | None
+    """None for a file that is no table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export(Record):
+    """What an export wrote, and where, as `kb export` prints it."""
+
+    kb: KbKey
+    version: int
+    directory: Path
+    documents: int
+    chunks: int
+    files: tuple[ExportedFile, ...]
+
+
+def export_version(version: VersionReader, directory: Path) -> Export:
+    """Write `documents.parquet`, `chunks.parquet` and `manifest.json` of a version.
 
     Rows stand in the order of keys and places, so two exports of one version are the same files. The directory
     appears whole or not at all.
@@ -49,8 +76,12 @@ def export_version(store: KbStore, manifest: Mapping[str, Any], directory: Path)
     beside = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.part")
     try:
         beside.mkdir()
-        rows = _write(store, manifest, beside)
-        files = [_describe(beside / name, count) for name, count in rows.items()]
+        rows = _write(version, beside)
+        files = (
+            _describe(beside / "documents.parquet", rows.documents),
+            _describe(beside / "chunks.parquet", rows.chunks),
+            _describe(beside / "manifest.json", None),
+        )
         fsync_tree(beside)
         beside.rename(directory)  # fails if anything has come into it meanwhile
         fsync_path(directory.parent)
@@ -58,14 +89,7 @@ def export_version(store: KbStore, manifest: Mapping[str, Any], directory: Path)
         raise KbError(f"cannot export to {directory}: {error}; nothing was left there") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return {
-        "kb": manifest["kb"],
-        "version": manifest["version"],
-        "directory": str(directory),
-        "documents": rows["documents.parquet"],
-        "chunks": rows["chunks.parquet"],
-        "files": files,
-    }
+    return Export(version.key, version.number, directory, rows.documents, rows.chunks, files)
 
 
 def _checked(directory: Path) -> Path:
@@ -86,59 +110,54 @@ def _checked(directory: Path) -> Path:
     return directory
 
 
-def _write(store: KbStore, manifest: Mapping[str, Any], folder: Path) -> dict[str, int | None]:
-    """Write the files; returns the rows of each."""
-    documents = _document_order(store, manifest)
-    chunks = _chunk_order(store, manifest, documents)
-    rows: dict[str, int | None] = {
-        "documents.parquet": documents.height,
-        "chunks.parquet": chunks.height,
-        "manifest.json": None,
-    }
-    _write_parquet(folder / "documents.parquet", _document_rows(store, manifest, documents), "markdown")
-    _write_parquet(folder / "chunks.parquet", _chunk_rows(store, manifest, chunks), "text")
-    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+def _write(version: VersionReader, folder: Path) -> Counts:
+    """Write the files; returns how many rows they have."""
+    documents = _document_order(version)
+    chunks = _chunk_order(version, documents)
+    _write_parquet(folder / "documents.parquet", _document_rows(version, documents), "markdown")
+    _write_parquet(folder / "chunks.parquet", _chunk_rows(version, chunks), "text")
+    text = json.dumps(version.manifest.as_json(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
-    return rows
+    return Counts(documents.height, chunks.height)
 
 
-def _document_order(store: KbStore, manifest: Mapping[str, Any]) -> pl.DataFrame:
+def _document_order(version: VersionReader) -> pl.DataFrame:
     """Where each document and its page stand, in the order to write them."""
     import polars as pl
 
-    documents = open_table(store, manifest, "documents").read_columns(
-        ["document_id", "source", "key"], KEPT, row_ids=True
-    )
-    pages = open_table(store, manifest, "pages").read_columns(["page_id"], row_ids=True)
+    documents = version.table("documents").read_columns(["document_id", "source", "key"], KEPT, row_ids=True)
+    pages = version.table("pages").read_columns(["page_id"], row_ids=True)
     pages = pages.select(pl.col("page_id").alias("document_id"), pl.col("_rowid").alias("page_row"))
     ordered = documents.sort("key", "source").with_row_index("rank").select("document_id", "_rowid", "rank")
-    return _complete(ordered.join(pages, on="document_id", how="left", maintain_order="left"), store, "pages")
+    return _complete(ordered.join(pages, on="document_id", how="left", maintain_order="left"), version, "pages")
 
 
-def _chunk_order(store: KbStore, manifest: Mapping[str, Any], documents: pl.DataFrame) -> pl.DataFrame:
+def _chunk_order(version: VersionReader, documents: pl.DataFrame) -> pl.DataFrame:
     """Where each chunk and its vector stand, in the order to write them."""
     import polars as pl
 
     columns = ["chunk_id", "document_id", "ordinal"]
-    chunks = open_table(store, manifest, "chunks").read_columns(columns, row_ids=True)
-    index = open_table(store, manifest, "index").read_columns(["chunk_id"], row_ids=True)
+    chunks = version.table("chunks").read_columns(columns, row_ids=True)
+    index = version.table("index").read_columns(["chunk_id"], row_ids=True)
     index = index.select("chunk_id", pl.col("_rowid").alias("index_row"))
     ranked = chunks.join(documents.select("document_id", "rank"), on="document_id", how="left")
     found = ranked.join(index, on="chunk_id", how="left").sort("rank", "ordinal")
-    return _complete(found.select("_rowid", "index_row", "rank"), store, "index")
+    return _complete(found.select("_rowid", "index_row", "rank"), version, "index")
 
 
-def _complete(rows: pl.DataFrame, store: KbStore, role: str) -> pl.DataFrame:
+def _complete(rows: pl.DataFrame, version: VersionReader, role: str) -> pl.DataFrame:
     if lacking := rows.height - rows.drop_nulls().height:
-        raise DamagedStore(str(store.paths.lance), f"{lacking} rows have nothing that belongs to them in {role}")
+        raise DamagedStore(
+            str(version.store.paths.lance), f"{lacking} rows have nothing that belongs to them in {role}"
+        )
     return rows
 
 
-def _document_rows(store: KbStore, manifest: Mapping[str, Any], order: pl.DataFrame) -> Iterator[pa.Table]:
+def _document_rows(version: VersionReader, order: pl.DataFrame) -> Iterator[pa.Table]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    documents, pages = open_table(store, manifest, "documents"), open_table(store, manifest, "pages")
+    documents, pages = version.table("documents"), version.table("pages")
     if order.is_empty():
         yield _empty_documents(documents, pages)
     for part in order.iter_slices(_BATCH):
@@ -162,8 +181,8 @@ def _empty_documents(documents: LanceTable, pages: LanceTable) -> pa.Table:
     return pa.schema(fields).empty_table().rename_columns(names).select(_EXPORTED)
 
 
-def _chunk_rows(store: KbStore, manifest: Mapping[str, Any], order: pl.DataFrame) -> Iterator[pa.Table]:
-    chunks, index = open_table(store, manifest, "chunks"), open_table(store, manifest, "index")
+def _chunk_rows(version: VersionReader, order: pl.DataFrame) -> Iterator[pa.Table]:
+    chunks, index = version.table("chunks"), version.table("index")
     if order.is_empty():
         yield chunks.schema.append(index.schema.field("vector")).empty_table()
     for part in order.iter_slices(_BATCH):
@@ -210,7 +229,7 @@ def _groups(tables: Iterable[pa.Table], text_column: str) -> Iterator[pa.Table]:
         yield pa.concat_tables(held).combine_chunks()
 
 
-def _describe(path: Path, rows: int | None) -> dict[str, Any]:
+def _describe(path: Path, rows: int | None) -> ExportedFile:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256, "rows": rows}
+    return ExportedFile(path.name, path.stat().st_size, sha256, rows)

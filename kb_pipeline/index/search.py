@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from kb_pipeline.errors import UsageError
-from kb_pipeline.store.lance_table import KbStore, LanceTable, sql_in
+from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.model import Record
+from kb_pipeline.store.lance_table import sql_in
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
 Mode = Literal["hybrid", "vector", "keyword"]
 MAX_HITS = 100
@@ -23,14 +30,15 @@ _COLUMNS = ("chunk_id", "document_id", "key", "title", "headings", "language", "
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(Record):
     """One chunk that answers, best first."""
 
     rank: int
     score: float
+    """Reciprocal rank fusion, cosine or BM25, after the mode."""
     key: str
     title: str
-    headings: list[str]
+    headings: tuple[str, ...]
     text: str
     language: str
     document_id: str
@@ -38,26 +46,20 @@ class Hit:
     start: int
     end: int
 
-    def as_json(self) -> dict[str, Any]:
-        """The hit as the command line prints it."""
-        return asdict(self)
-
 
 def search_version(
-    store: KbStore,
-    manifest: Mapping[str, Any],
+    version: VersionReader,
     query: str,
-    embed_query: Callable[[str], Any],
+    embed_query: Callable[[str], NDArray[np.float32]],
     *,
     k: int = 10,
     mode: Mode = "hybrid",
     language: str | None = None,
 ) -> list[Hit]:
-    """The `k` best chunks of the version that the manifest describes.
+    """Return the `k` best chunks of a version.
 
     Args:
-        store: the KB.
-        manifest: of the version to search: it pins the table's version, so a publish meanwhile changes nothing.
+        version: the version to search; a publish meanwhile changes nothing.
         query: words or a question, in any language that the model knows.
         embed_query: gives the query's vector; not called for mode `keyword`.
         k: 1 to 100.
@@ -66,32 +68,26 @@ def search_version(
 
     Raises:
         UsageError: an empty query, or k or language out of range.
+        DamagedStore: the index of the version cannot be read.
     """
     where = _filter(query, k, language)
-    pinned = manifest["tables"]["index"]
-    table = store.tables.open(pinned["name"], pinned["version"])
     depth = max(_DEPTH, 2 * k)
-    by_meaning = [] if mode == "keyword" else table.nearest("vector", embed_query(query), depth, _COLUMNS, where)
-    by_words = [] if mode == "vector" else _matching(table, query, depth, where)
-    # Equal scores come in the order of fetching, which must not decide: the same content gives the same answer.
-    by_meaning.sort(key=lambda row: (row["_distance"], row["chunk_id"]))
-    by_words.sort(key=lambda row: (-row["_score"], row["chunk_id"]))
-    if mode == "hybrid":
-        return _hits(fuse(by_meaning, by_words), k)
-    scored = [(1 - row["_distance"], row) for row in by_meaning] + [(row["_score"], row) for row in by_words]
-    return _hits(scored, k)
+    by_meaning = [] if mode == "keyword" else _nearest(version, embed_query(query), depth, where)
+    by_words = [] if mode == "vector" else _matching(version, query, depth, where)
+    ranked = fuse(by_meaning, by_words) if mode == "hybrid" else [*by_meaning, *by_words]
+    return [replace(hit, score=round(hit.score, 6)) for hit in ranked[:k]]
 
 
-def fuse(*rankings: list[dict[str, Any]]) -> list[tuple[float, dict[str, Any]]]:
-    """Reciprocal rank fusion: every ranking gives a chunk 1 / (60 + its rank); ties by chunk id."""
+def fuse(*rankings: Sequence[Hit]) -> list[Hit]:
+    """Fuse rankings by reciprocal rank: every one gives a chunk 1 / (60 + its rank); ties by chunk id."""
     scores: dict[str, float] = {}
-    rows: dict[str, dict[str, Any]] = {}
+    hits: dict[str, Hit] = {}
     for ranking in rankings:
-        for rank, row in enumerate(ranking, start=1):
-            scores[row["chunk_id"]] = scores.get(row["chunk_id"], 0.0) + 1 / (_RRF_K + rank)
-            rows[row["chunk_id"]] = row
+        for hit in ranking:
+            scores[hit.chunk_id] = scores.get(hit.chunk_id, 0.0) + 1 / (_RRF_K + hit.rank)
+            hits[hit.chunk_id] = hit
     order = sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))
-    return [(scores[chunk_id], rows[chunk_id]) for chunk_id in order]
+    return [replace(hits[chunk_id], rank=rank, score=scores[chunk_id]) for rank, chunk_id in enumerate(order, start=1)]
 
 
 def _filter(query: str, k: int, language: str | None) -> str | None:
@@ -106,14 +102,23 @@ def _filter(query: str, k: int, language: str | None) -> str | None:
     return sql_in("language", [language])
 
 
-def _matching(table: LanceTable, query: str, depth: int, where: str | None) -> list[dict[str, Any]]:
-    if not table.index_names() >= set(_TEXT_BOOSTS):
+def _nearest(version: VersionReader, vector: NDArray[np.float32], depth: int, where: str | None) -> list[Hit]:
+    rows = version.table("index").nearest("vector", vector, depth, _COLUMNS, where)
+    return _ranked(rows, [1 - distance for distance in rows["_distance"].to_pylist()])
+
+
+def _matching(version: VersionReader, query: str, depth: int, where: str | None) -> list[Hit]:
+    if not version.indexed_columns >= set(_TEXT_BOOSTS):
         return []  # an empty version has no text index
-    return table.matching(query, _TEXT_BOOSTS, depth, _COLUMNS, where)
+    rows = version.table("index").matching(query, _TEXT_BOOSTS, depth, _COLUMNS, where)
+    return _ranked(rows, rows["_score"].to_pylist())
 
 
-def _hits(scored: list[tuple[float, dict[str, Any]]], k: int) -> list[Hit]:
+def _ranked(rows: pa.Table, scores: Sequence[float]) -> list[Hit]:
+    """Order rows by score; ties by chunk id, since the order of fetching must not decide."""
+    found = zip(scores, rows.select(_COLUMNS).to_pylist(), strict=True)
+    ordered = sorted(found, key=lambda pair: (-pair[0], pair[1]["chunk_id"]))
     return [
-        Hit(rank=rank, score=round(float(score), 6), **{name: row[name] for name in _COLUMNS})
-        for rank, (score, row) in enumerate(scored[:k], start=1)
+        Hit(rank=rank, score=score, **{**row, "headings": tuple(row["headings"])})
+        for rank, (score, row) in enumerate(ordered, start=1)
     ]

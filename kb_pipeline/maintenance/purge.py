@@ -8,15 +8,15 @@ are then removed at once, readers or not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
-from typing import Any
 
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.index.build import remake_indexes
+from kb_pipeline.index.content import describe_content
 from kb_pipeline.maintenance.garbage_collection import table_states
-from kb_pipeline.publish.candidate import describe_content, write_manifest
 from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceTable, sql_in
+from kb_pipeline.store.manifest import Manifest, TablePin, write_manifest
 
 ERASED = "erased"
 """Reason of the row that says of a key why it is not fetched."""
@@ -36,8 +36,19 @@ class Purge:
 
     rows: dict[str, int] = field(default_factory=dict)
     """Rows taken out of each table, over all its versions."""
-    manifests: list[dict[str, Any]] = field(default_factory=list)
+    manifests: list[Manifest] = field(default_factory=list)
     """The manifests of the versions kept, with new pins, counts and content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The row that `pages` has of a key that must not be fetched any more."""
+
+    page_id: str
+    source: str
+    key: str
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,7 @@ class Twins:
     """Of these, those that the document stood for in the index."""
 
 
-def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]) -> Twins:
+def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Manifest]) -> Twins:
     """Other documents whose bytes or text are those of the documents, now or in a version kept."""
     same, stood_for = set[str](), set[str]()
     others = f"NOT ({sql_in('document_id', document_ids)})"
@@ -63,7 +74,7 @@ def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Ma
     return Twins(sorted(same), sorted(stood_for))
 
 
-def find_documents(store: KbStore, key: str, manifests: Sequence[Mapping[str, Any]]) -> list[str]:
+def find_documents(store: KbStore, key: str, manifests: Sequence[Manifest]) -> list[str]:
     """The ids under which any source ever stored that key, at the head or in a version kept."""
     found: set[str] = set()
     where = sql_in("key", [key])
@@ -77,8 +88,8 @@ def find_documents(store: KbStore, key: str, manifests: Sequence[Mapping[str, An
 def purge_tables(
     store: KbStore,
     document_ids: Sequence[str],
-    manifests: Sequence[Mapping[str, Any]],
-    refusals: Sequence[Mapping[str, Any]],
+    manifests: Sequence[Manifest],
+    refusals: Sequence[Refusal],
     *,
     resumed: bool,
 ) -> Purge:
@@ -94,25 +105,25 @@ def purge_tables(
         refusals: rows that `pages` has of the documents from now on.
         resumed: whether an erasure that was killed goes on: the heads are those that it found.
     """
-    purge, made = Purge(), dict[tuple[str, int], int]()
+    purge, made = Purge(), dict[TablePin, TablePin]()
     heads = {name: _mark_head(store.tables.open(name), resumed=resumed) for name in _names(store, manifests)}
     depths = _depths(store, document_ids, heads)
-    for manifest in sorted(manifests, key=lambda m: int(m["version"])):
+    for manifest in sorted(manifests, key=lambda each: each.version):
         pins = {}
-        for role, pin in manifest["tables"].items():
-            place = (pin["name"], pin["version"])
-            if place not in made:
-                made[place] = _without(store, role, *place, document_ids, purge)
-            store.tables.open(pin["name"]).tag(_new_tag(manifest), made[place])
-            pins[role] = {"name": pin["name"], "version": made[place]}
-        purge.manifests.append({**manifest, **describe_content(store, {**manifest, "tables": pins}), "tables": pins})
+        for role, pin in manifest.tables.items():
+            if pin not in made:
+                made[pin] = _without(store, role, pin, document_ids, purge)
+            store.tables.open(pin.name).tag(_new_tag(manifest), made[pin].version)
+            pins[role] = made[pin]
+        purge.manifests.append(_made_again(store, manifest, pins))
     for name, version in heads.items():
-        if (name, version) in made:
-            store.tables.open(name).restore(made[name, version])
+        head = TablePin(name, version)
+        if head in made:
+            store.tables.open(name).restore(made[head].version)
         else:
-            _without(store, _role_of(name), name, version, document_ids, purge)
+            _without(store, _role_of(name), head, document_ids, purge)
     if PAGES in heads:
-        _refuse(store.tables.open(PAGES), [{**row, "depth": depths.get(row["page_id"], 0)} for row in refusals])
+        _refuse(store.tables.open(PAGES), refusals, depths)
     return purge
 
 
@@ -122,9 +133,9 @@ def finish_purge(store: KbStore, purge: Purge) -> int:
     for name in names:
         store.tables.open(name).untag(_HEAD_TAG)
     for manifest in purge.manifests:
-        for pin in manifest["tables"].values():
-            store.tables.open(pin["name"]).tag(f"v{manifest['version']}", pin["version"])
-        write_manifest(store, manifest)
+        for pin in manifest.tables.values():
+            store.tables.open(pin.name).tag(f"v{manifest.version}", pin.version)
+        write_manifest(store.paths, manifest)
         failpoint("erase.manifest.after")
     for name in names:
         table = store.tables.open(name)
@@ -134,9 +145,7 @@ def finish_purge(store: KbStore, purge: Purge) -> int:
     return sum(store.tables.open(name).cleanup(_NOW, unfinished=True) for name in names)
 
 
-def rows_left(
-    store: KbStore, document_ids: Sequence[str], manifests: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, int]]:
+def rows_left(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Manifest]) -> Iterator[tuple[str, int]]:
     """Where to look in the tables, and how many rows (or versions that nobody needs) are there.
 
     What was deleted must not lie in the files either, nor in a version that is on disk still.
@@ -192,28 +201,36 @@ def _depths(store: KbStore, page_ids: Sequence[str], heads: Mapping[str, int]) -
     return {page_id: depth or 0 for page_id, depth in rows.iter_rows()}
 
 
-def _refuse(pages: LanceTable, rows: Sequence[Mapping[str, Any]]) -> None:
+def _refuse(pages: LanceTable, refusals: Sequence[Refusal], depths: Mapping[str, int]) -> None:
     import pyarrow as pa
 
-    if rows:
-        pages.upsert("page_id", pa.Table.from_pylist([dict(row) for row in rows], schema=pages.schema))
+    if refusals:
+        rows = [{**asdict(each), "outcome": "rejected", "depth": depths.get(each.page_id, 0)} for each in refusals]
+        pages.upsert("page_id", pa.Table.from_pylist(rows, schema=pages.schema))
 
 
-def _without(store: KbStore, role: str, name: str, version: int, document_ids: Sequence[str], purge: Purge) -> int:
-    """The version of the table that has all of the given one's rows but the documents', in new files."""
-    table = store.tables.open(name)
-    table.restore(version)
+def _made_again(store: KbStore, manifest: Manifest, pins: Mapping[str, TablePin]) -> Manifest:
+    """Return the manifest with other pins, and with what follows from the rows that they name."""
+    documents, index = (store.tables.open(pins[role].name, pins[role].version) for role in ("documents", "index"))
+    content = describe_content(documents, index, manifest.model.fingerprint, manifest.code["index"])
+    return replace(manifest, tables=pins, content=content)
+
+
+def _without(store: KbStore, role: str, pin: TablePin, document_ids: Sequence[str], purge: Purge) -> TablePin:
+    """Make the version of a table anew, with all rows of the given one but the documents', in new files."""
+    table = store.tables.open(pin.name)
+    table.restore(pin.version)
     where = sql_in(_ID_COLUMNS[role], document_ids)
-    purge.rows[name] = purge.rows.get(name, 0) + table.count(where)
+    purge.rows[pin.name] = purge.rows.get(pin.name, 0) + table.count(where)
     table.delete(_ID_COLUMNS[role], document_ids)
     table.rewrite_deleted()
     if role == "index":
         remake_indexes(table)
-    return table.version
+    return TablePin(pin.name, table.version)
 
 
-def _names(store: KbStore, manifests: Sequence[Mapping[str, Any]]) -> list[str]:
-    pinned = {pin["name"] for manifest in manifests for pin in manifest["tables"].values()}
+def _names(store: KbStore, manifests: Sequence[Manifest]) -> list[str]:
+    pinned = {pin.name for manifest in manifests for pin in manifest.tables.values()}
     names = {PAGES, DOCUMENTS, CHUNKS, *pinned, *store.tables.names(INDEX_PREFIX)}
     return sorted(name for name in names if store.tables.exists(name))
 
@@ -222,5 +239,5 @@ def _role_of(name: str) -> str:
     return name if name in (PAGES, DOCUMENTS, CHUNKS) else "index"
 
 
-def _new_tag(manifest: Mapping[str, Any]) -> str:
-    return f"v{manifest['version']}{_NEW_TAG}"
+def _new_tag(manifest: Manifest) -> str:
+    return f"v{manifest.version}{_NEW_TAG}"

@@ -7,9 +7,9 @@ only damaged raw bytes have to be fetched once more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceDatabase
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import quarantine_damaged
 
 DAMAGED = "damaged"
@@ -20,19 +20,19 @@ _DAMAGE = frozenset({"counts_reconcile", "keys_unique", "columns_readable", "not
 _BAD_VECTORS = frozenset({"vectors_valid", "vectors_match"})
 
 
-def repair_heads(store: KbStore, live: Mapping[str, Any] | None) -> list[str]:
+def repair_heads(store: KbStore, live: Manifest | None) -> list[str]:
     """Read every table and raw segment whole and mend what cannot be read; says what was done, nothing if all is well.
 
     Damaged files are moved to the KB's folder `quarantine`, not removed.
     """
-    good = {pin["name"]: pin["version"] for pin in live["tables"].values()} if live else {}
+    good = {pin.name: pin.version for pin in live.tables.values()} if live else {}
     names = [PAGES, DOCUMENTS, CHUNKS, *store.tables.names(INDEX_PREFIX)]
     done = _heal(store, store.tables, names, good)
     done += _heal(store, store.vectors, store.vectors.names("model_"), {})
     return done + _repair_raw(store)
 
 
-def reset_heads(store: KbStore, live: Mapping[str, Any] | None, gates: Sequence[str]) -> list[str]:
+def reset_heads(store: KbStore, live: Manifest | None, gates: Sequence[str]) -> list[str]:
     """Start again from the live version, or from nothing, when a check says that the head is no ground to build on.
 
     Args:
@@ -45,11 +45,11 @@ def reset_heads(store: KbStore, live: Mapping[str, Any] | None, gates: Sequence[
     """
     if not (_DAMAGE | _BAD_VECTORS).intersection(gates):
         return []
-    good = {pin["name"]: pin["version"] for pin in live["tables"].values()} if live else {}
+    good = {pin.name: pin.version for pin in live.tables.values()} if live else {}
     for name in [PAGES, DOCUMENTS, CHUNKS, *store.tables.names(INDEX_PREFIX)]:
         table = store.tables.open(name)
         table.restore(good[name]) if name in good else table.clear()
-    done = [f"went back to version {live['version']}" if live else "emptied the tables of the first build"]
+    done = [f"went back to version {live.version}" if live else "emptied the tables of the first build"]
     if _BAD_VECTORS.intersection(gates):
         for name in store.vectors.names("model_"):
             store.vectors.open(name).clear()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import KbStore, LanceDatabase
+from kb_pipeline.store.manifest import Manifest, manifest_path
 from kb_pipeline.store.paths import KbPaths, fsync_path, fsync_tree, staging_folder
 
 FORMAT = 1
@@ -53,7 +54,7 @@ class Pinned:
     """A version that the snapshot names, with its data."""
 
     key: KbKey
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def make_backup(settings: Settings, db: Database, directory: Path) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def _make(settings: Settings, db: Database, folder: Path) -> dict[str, Any]:
         "release": __version__,
         "schema_revision": HEAD,
         "rows": tables,
-        "versions": sorted(f"{pin.key} {pin.manifest['version']}" for pin in pinned),
+        "versions": sorted(f"{pin.key} {pin.manifest.version}" for pin in pinned),
         "files": {"count": count, "bytes": stored, "sha256": copy_hashed(folder / FILES, None)[1]},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -155,16 +156,17 @@ def _snapshot(settings: Settings, db: Database, folder: Path) -> tuple[dict[str,
 
 
 def _pinned(connection: Connection) -> Iterator[Pinned]:
-    query = select(Version.tenant, Version.kb, Version.manifest).where(Version.status.in_(_WITH_DATA))
-    for tenant, kb, manifest in connection.execute(query.order_by(Version.tenant, Version.kb, Version.version)):
-        if "tables" in manifest:
-            yield Pinned(KbKey(tenant, kb), manifest)
+    query = select(Version.tenant, Version.kb, Version.version, Version.manifest)
+    query = query.where(Version.status.in_(_WITH_DATA)).order_by(Version.tenant, Version.kb, Version.version)
+    for tenant, kb, number, manifest in connection.execute(query):
+        key = KbKey(tenant, kb)
+        yield Pinned(key, Manifest.from_json(key, number, manifest))
 
 
 def _link_all(settings: Settings, pinned: Sequence[Pinned]) -> None:
     staging = staging_folder(settings.data_dir)
     shutil.rmtree(staging, ignore_errors=True)
-    by_kb: dict[KbKey, list[Mapping[str, Any]]] = {}
+    by_kb: dict[KbKey, list[Manifest]] = {}
     for pin in pinned:
         by_kb.setdefault(pin.key, []).append(pin.manifest)
     for key, manifests in by_kb.items():
@@ -174,18 +176,17 @@ def _link_all(settings: Settings, pinned: Sequence[Pinned]) -> None:
         _link_vectors(KbPaths(settings.data_dir, key), KbPaths(staging, key))
 
 
-def _link_kb(store: KbStore, to: KbPaths, manifests: Sequence[Mapping[str, Any]]) -> None:
+def _link_kb(store: KbStore, to: KbPaths, manifests: Sequence[Manifest]) -> None:
     paths = store.paths
     for path in paths.raw.glob("*.parquet"):
         _link(path, to.raw / path.name)
-    pins = {(pin["name"], pin["version"]) for manifest in manifests for pin in manifest["tables"].values()}
+    pins = {(pin.name, pin.version) for manifest in manifests for pin in manifest.tables.values()}
     for name, version in sorted(pins):
         _link_table(store.tables, to.lance, name, version)
     for manifest in manifests:
-        number = manifest["version"]
-        _link(paths.versions / f"{number:06}.json", to.versions / f"{number:06}.json")
-        for name in {pin["name"] for pin in manifest["tables"].values()}:
-            tag = f"{name}.lance/_refs/tags/v{number}.json"
+        _link(manifest_path(paths, manifest.version), manifest_path(to, manifest.version))
+        for name in {pin.name for pin in manifest.tables.values()}:
+            tag = f"{name}.lance/_refs/tags/v{manifest.version}.json"
             _link(paths.lance / tag, to.lance / tag)
     for part in ("site_notes", "checks"):  # what saves the next refresh work; each file is replaced whole
         for path in (paths.root / part).rglob("*"):

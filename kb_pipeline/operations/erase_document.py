@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from kb_pipeline.fetch.web.reasons import explain
 from kb_pipeline.maintenance.garbage_collection import chunk_tables, clean_tables, unused_vectors
 from kb_pipeline.maintenance.purge import (
     ERASED,
+    Refusal,
     ask_again,
     find_documents,
     finish_purge,
@@ -30,6 +31,7 @@ from kb_pipeline.operations.housekeeping import READER_GRACE, manifests_in_use
 from kb_pipeline.operations.recover_usage import recover_usage
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths, redact_rows, remove_leftovers, segments_with_key
 
 _NOT_REACHED = (
@@ -135,16 +137,16 @@ class _Erasing:
         failpoint("erase.receipt")
         return receipt
 
-    def _is_resumed(self, kept: Sequence[Mapping[str, Any]]) -> bool:
+    def _is_resumed(self, kept: Sequence[Manifest]) -> bool:
         """Whether this goes on where a killed one was; not when a refresh has published from the heads since."""
         before = self._before
         return (
             before is not None
             and before["status"] == "unfinished"
-            and {manifest["version"] for manifest in kept} <= set(before["versions"])
+            and {manifest.version for manifest in kept} <= set(before["versions"])
         )
 
-    def _receipt(self, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _receipt(self, kept: Sequence[Manifest]) -> dict[str, Any]:
         twins = twins_of(self._store, self._ids, kept)
         same, stood_for = set(twins.same), set(twins.stood_for)
         earlier: list[dict[str, Any]] = []
@@ -160,7 +162,7 @@ class _Erasing:
             "document_ids": self._ids,
             "erased_at": datetime.now(UTC).isoformat(),
             "by": self._lease.owner,
-            "versions": [manifest["version"] for manifest in kept],
+            "versions": [manifest.version for manifest in kept],
             "same_content_at": sorted(same),
             "stood_for": sorted(stood_for),
             "not_reached": list(_NOT_REACHED),
@@ -171,14 +173,14 @@ class _Erasing:
     def _give_up_pending(self) -> None:
         """What waits for approval is made again by the next refresh; what was pruned gets no grace."""
         given_up = versions.pending_versions(self._db, self._key)
-        for number, _, manifest in given_up:
-            versions.record_verdict(self._db, self._lease, number, "superseded", manifest)
-        kept = {manifest["version"] for manifest in versions.kept_manifests(self._db, self._key)}
+        for pending in given_up:
+            versions.record_verdict(self._db, self._lease, pending.number, "superseded")
+        kept = {manifest.version for manifest in versions.kept_manifests(self._db, self._key)}
         clean_tables(self._store, kept, timedelta(0))
-        numbers = sorted(number for number, _, _ in given_up)
+        numbers = sorted(pending.number for pending in given_up)
         self._add("versions not published", len(numbers), "versions, made again by the next refresh", versions=numbers)
 
-    def _purge_tables(self, kept: Sequence[Mapping[str, Any]], *, resumed: bool) -> list[dict[str, Any]]:
+    def _purge_tables(self, kept: Sequence[Manifest], *, resumed: bool) -> list[Manifest]:
         purge = purge_tables(self._store, self._ids, kept, self._refusals(), resumed=resumed)
         failpoint("erase.purged")
         failures = erasures.record_purge(self._db, self._lease, purge.manifests, self._doc_key)
@@ -190,11 +192,14 @@ class _Erasing:
         self._add("failures", failures, "rows")
         return purge.manifests
 
-    def _refusals(self) -> list[dict[str, Any]]:
+    def _refusals(self) -> list[Refusal]:
         """What `pages` says of the key from now on; a source that is not in the KB file is not asked any more."""
         sources = {document_id(source.name, self._doc_key): source.name for source in self._sources()}
-        why = {"key": self._doc_key, "outcome": "rejected", "reason": ERASED, "message": explain(ERASED)}
-        return [{"page_id": each, "source": sources[each], **why} for each in self._ids if each in sources]
+        return [
+            Refusal(each, sources[each], self._doc_key, ERASED, explain(ERASED))
+            for each in self._ids
+            if each in sources
+        ]
 
     def _sources(self) -> Sequence[Any]:
         return get_kb(self._db, self._key).spec.sources
@@ -210,7 +215,7 @@ class _Erasing:
         rows = sum(redact_rows(raw / name, positions) for name, positions in segments.items())
         self._add("raw segments", rows, "bodies", segments=sorted(segments))
 
-    def _forget_vectors(self, kept: Sequence[Mapping[str, Any]]) -> None:
+    def _forget_vectors(self, kept: Sequence[Manifest]) -> None:
         """Other documents and other KBs of the tenant may have the same text: its vector is then theirs.
 
         Every vector goes whose text nobody has any more: which ones were the document's nobody can say once its
@@ -220,17 +225,17 @@ class _Erasing:
             removed = self._store.vectors.open(name).purge_rows("text_hash", unused)
             self._add(f"embedding cache {name}", removed, "vectors of texts that no document of the tenant has")
 
-    def _unused_vectors(self, kept: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    def _unused_vectors(self, kept: Sequence[Manifest]) -> dict[str, list[str]]:
         return unused_vectors(self._store.vectors, VECTORS_PREFIX, self._chunks_of_tenant(kept))
 
-    def _chunks_of_tenant(self, kept: Sequence[Mapping[str, Any]]) -> Iterator[LanceTable]:
+    def _chunks_of_tenant(self, kept: Sequence[Manifest]) -> Iterator[LanceTable]:
         yield from chunk_tables(self._store, kept)
         for record in list_kbs(self._db):
             if record.key.tenant == self._key.tenant and record.key != self._key:
                 other = KbStore(KbPaths(self._settings.data_dir, record.key))
                 yield from chunk_tables(other, manifests_in_use(self._db, other, record.key, READER_GRACE))
 
-    def _checks(self, kept: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _checks(self, kept: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
         """Look through every store once more."""
         for store, found in rows_left(self._store, self._ids, kept):
             yield {"store": store, "found": found}

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from kb_pipeline.control.coordination.host_limits import delete_idle_hosts
 from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold_lease, release_lease
@@ -18,11 +17,12 @@ from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
 from kb_pipeline.errors import InvalidSpec, LeaseHeld, LeaseLost, SecretUnreadable
 from kb_pipeline.index.build import index_name
-from kb_pipeline.maintenance import garbage_collection
+from kb_pipeline.maintenance import compact_raw, garbage_collection
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.recover_usage import recover_tokens
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import INDEX_PREFIX, KbStore
+from kb_pipeline.store.manifest import Manifest, manifest_numbers
 from kb_pipeline.store.paths import KbPaths
 
 READER_GRACE = timedelta(minutes=10)
@@ -73,24 +73,24 @@ def tidy_kb(store: KbStore, db: Database, lease: HeldLease, keep: int, grace: ti
     What goes wrong is logged and left to the next time: a refresh that has published must not fail of it.
     """
     freed = 0
-    kept: list[dict[str, Any]] = []
+    kept: list[Manifest] = []
 
     def tables() -> int:
         prune_versions(db, lease, keep)
         kept.extend(manifests_in_use(db, store, lease.key, grace))
-        return garbage_collection.clean_tables(store, {manifest["version"] for manifest in kept}, grace)
+        return garbage_collection.clean_tables(store, {manifest.version for manifest in kept}, grace)
 
     def indexes() -> int:
-        names = {manifest["tables"]["index"]["name"] for manifest in kept if "tables" in manifest}
+        names = {manifest.tables["index"].name for manifest in kept}
         current = index_name(model_fingerprint(get_kb(db, lease.key).spec.embedding.model))
         garbage_collection.drop_tables(store.tables, INDEX_PREFIX, names | {current}, grace)
         return 0
 
     def raw() -> int:
-        return garbage_collection.collect_raw_segments(store, kept, grace, lambda: check_lease(db, lease))
+        return compact_raw.collect_raw_segments(store, kept, grace, lambda: check_lease(db, lease))
 
     def dense() -> int:
-        garbage_collection.compact_raw_segments(store, kept)
+        compact_raw.compact_raw_segments(store, kept)
         return 0
 
     steps: list[Callable[[], int]] = [tables, indexes, raw, dense]
@@ -117,14 +117,14 @@ def prune_versions(db: Database, lease: HeldLease, keep: int) -> None:
                 versions.mark_pruned(db, lease, version.version)
 
 
-def manifests_in_use(db: Database, store: KbStore, key: KbKey, grace: timedelta) -> list[dict[str, Any]]:
+def manifests_in_use(db: Database, store: KbStore, key: KbKey, grace: timedelta) -> list[Manifest]:
     """The versions whose data must stay: searchable, waiting to be published, or pruned within the grace."""
-    with_data = {int(path.stem) for path in store.paths.versions.glob("*.json") if path.stem.isdecimal()}
+    with_data = manifest_numbers(store.paths)
     kept = []
     for version in versions.list_versions(db, key):
         number, status = version.version, version.status
         if status in (*versions.SEARCHABLE, *_PENDING) or (status == "pruned" and number in with_data):
-            manifest = versions.get_manifest(db, key, number) | {"version": number}
+            manifest = versions.get_manifest(db, key, number)
             if status != "pruned" or _age(manifest) < grace:
                 kept.append(manifest)
     return kept
@@ -152,7 +152,7 @@ def tidy_vectors(
             for store, its in zip(stores, kept, strict=True)
             for table in garbage_collection.chunk_tables(store, its)
         )
-        fingerprints = {manifest["model"]["fingerprint"] for its in kept for manifest in its if "model" in manifest}
+        fingerprints = {manifest.model.fingerprint for its in kept for manifest in its}
         fingerprints |= {model_fingerprint(get_kb(db, key).spec.embedding.model) for key in keys}
         cache = KbStore(KbPaths(settings.data_dir, keys[0]), lambda: _check_all(db, leases)).vectors
         garbage_collection.drop_tables(
@@ -183,7 +183,6 @@ def _check_all(db: Database, leases: list[HeldLease]) -> None:
         check_lease(db, lease)
 
 
-def _age(manifest: dict[str, Any]) -> timedelta:
-    """Time since it was pruned; a version pruned by an earlier release was so long ago."""
-    pruned_at = manifest.get("pruned_at")
-    return datetime.now(UTC) - datetime.fromisoformat(pruned_at) if pruned_at else timedelta.max
+def _age(manifest: Manifest) -> timedelta:
+    """Return the time since it was pruned; a version pruned by an earlier release was so long ago."""
+    return datetime.now(UTC) - manifest.pruned_at if manifest.pruned_at else timedelta.max

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -54,11 +54,12 @@ from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.operations.housekeeping import tidy_kb
 from kb_pipeline.operations.recover_usage import recover_pages, recover_tokens
 from kb_pipeline.operations.source_rules import crawl_rules, recheck_rules
-from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candidate, verify_version
-from kb_pipeline.publish.integrity_gates import failed_gates
+from kb_pipeline.publish.candidate import Candidate, Recipe, build_candidate, pin_candidate, verify_version
+from kb_pipeline.publish.integrity_gates import ChunkText, failed_gates
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec
 from kb_pipeline.store.lance_table import CHUNKS, KbStore
+from kb_pipeline.store.manifest import GateVerdict, Manifest
 from kb_pipeline.store.paths import KbPaths, folder_bytes
 
 if TYPE_CHECKING:
@@ -169,12 +170,12 @@ class RefreshRun:
         """Make this run's candidate the live version, if it made one; ends the refresh."""
         check_lease(self.db, self.lease)
         # Not by run: a run re-executed from the failed step publishes what the first one built and checked.
-        ready = [number for number, status, _ in versions.pending_versions(self.db, self.key) if status == "candidate"]
-        number = ready[0] if ready else None
+        pending = versions.pending_versions(self.db, self.key)
+        number = next((each.number for each in pending if each.status == "candidate"), None)
         live = self._live()
         if number is None:
             status: refreshes.RefreshStatus = "unchanged"
-            number = live["version"] if live else None
+            number = live.version if live else None
         else:
             self._move_pointer(number, "candidate")
             status = "ready_with_warnings" if self.warnings() else "ready"
@@ -193,12 +194,12 @@ class RefreshRun:
     def live_counts(self) -> dict[str, int]:
         """Documents and chunks of the live version."""
         live = self._live()
-        return dict(live["counts"]) if live else {}
+        return asdict(live.counts) if live else {}
 
     def sample(self, table: str) -> list[dict[str, Any]]:
         """A few rows of a stage table, for the eye."""
         rows = self.store.tables.open(table).head(_SAMPLE_COLUMNS[table], _SAMPLE_ROWS)
-        return [self.spec.redact(row) for row in rows]
+        return [self.spec.redact(row) for row in rows.to_pylist()]
 
     def links(self) -> dict[str, str]:
         """Where each source starts, by its name."""
@@ -254,10 +255,9 @@ class RefreshRun:
         )  # fmt: skip
 
     @property
-    def _recipe(self) -> dict[str, Any]:
-        """What a version records, so that the same bytes can be made into the same chunks again."""
+    def _recipe(self) -> Recipe:
         rules = {"clean": self._cleaning.as_json(), "chunk": self._chunking.as_json()}
-        return {"rules": rules, "libraries": library_versions()}
+        return Recipe(rules, library_versions())
 
     def _open_embedder(self) -> Embedder:
         embedding = self.spec.embedding
@@ -269,14 +269,14 @@ class RefreshRun:
         """The vector of a query."""
         return self._embedder.embed_query(text)
 
-    def embed_query_with(self, model: Mapping[str, Any], text: str) -> NDArray[np.float32]:
+    def embed_query_with(self, model: EmbeddingModel, text: str) -> NDArray[np.float32]:
         """The vector of a query to a version made with another model, as its manifest names it; raises UnknownModel."""
-        return self._open_earlier(model["name"], model["fingerprint"]).embed_query(text)
+        return self._open_earlier(model.name, model.fingerprint).embed_query(text)
 
-    def embed_chunks(self, rows: list[dict[str, Any]]) -> NDArray[np.float32]:
+    def embed_chunks(self, chunks: Sequence[ChunkText]) -> NDArray[np.float32]:
         """The vectors of chunks, from their title, headings and text."""
         return self._embedder.embed_passages(
-            [embedding_text(row["title"], row["headings"], row["text"]) for row in rows]
+            [embedding_text(chunk.title, chunk.headings, chunk.text) for chunk in chunks]
         )
 
     @cache  # noqa: B019 - a workspace lives as long as its run
@@ -303,15 +303,17 @@ class RefreshRun:
         """The version that waits for approval with the same content: its number is what people were told."""
         if candidate.status != "held" or self.force:
             return None
-        content = candidate.manifest["content_sha256"]
-        pending = versions.pending_versions(self.db, self.key)
-        return next((n for n, status, m in pending if status == "held" and m["content_sha256"] == content), None)
+        content = candidate.manifest.content.sha256
+        for pending in versions.pending_versions(self.db, self.key):
+            if pending.status == "held" and pending.manifest and pending.manifest.content.sha256 == content:
+                return pending.number
+        return None
 
     def _supersede_pending(self, besides: int | None) -> None:
         """What was built before and not published is overtaken by what the sources say now."""
-        for number, _, manifest in versions.pending_versions(self.db, self.key):
-            if number != besides:
-                versions.record_verdict(self.db, self.lease, number, "superseded", manifest)
+        for pending in versions.pending_versions(self.db, self.key):
+            if pending.number != besides:
+                versions.record_verdict(self.db, self.lease, pending.number, "superseded")
 
     def _move_pointer(self, number: int, expected: str, actor: str | None = None) -> None:
         verify_version(self.store, versions.get_manifest(self.db, self.key, number))
@@ -325,9 +327,8 @@ class RefreshRun:
         number = versions.reserve_version(self.db, self.lease, self.run_id)
         failpoint("reserve.after")
         status = "candidate" if candidate.status == "held" and self.force else candidate.status
-        manifest = candidate.manifest | {"version": number, "gates": _gate_messages(candidate)}
-        if status != candidate.status:
-            manifest["forced"] = failed_gates(candidate.gates)
+        forced = failed_gates(candidate.gates) if status != candidate.status else ()
+        manifest = replace(candidate.manifest, version=number, gates=_gate_verdicts(candidate), forced=tuple(forced))
         if status != "failed":
             manifest = pin_candidate(self.store, manifest, number, self._live())
         failpoint("settle.before")
@@ -392,7 +393,7 @@ class RefreshRun:
         check_lease(self.db, self.lease)
         failures.replace_failures(self.db, self.key, stage, items)
 
-    def _live(self) -> dict[str, Any] | None:
+    def _live(self) -> Manifest | None:
         try:
             return versions.live_manifest(self.db, self.key)
         except NoLiveVersion:
@@ -415,8 +416,8 @@ def language_warnings(model: str, languages: Iterable[str]) -> list[str]:
     ]
 
 
-def _gate_messages(candidate: Candidate) -> dict[str, dict[str, Any]]:
-    return {gate.name: {"passed": gate.passed, "message": gate.message} for gate in candidate.gates}
+def _gate_verdicts(candidate: Candidate) -> dict[str, GateVerdict]:
+    return {gate.name: GateVerdict(gate.passed, gate.message) for gate in candidate.gates}
 
 
 def _failed(report: Mapping[str, Any]) -> Counter[str]:

@@ -15,9 +15,11 @@ from kb_pipeline.clean.rules import CLEAN_VERSION, CleaningRules
 from kb_pipeline.clean.worker_pool import clean_documents
 from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.errors import UsageError
-from kb_pipeline.index.documents import open_table, read_document, read_raw_document
-from kb_pipeline.model import Document, RawDocument, Rejected
-from kb_pipeline.store.lance_table import KbStore, sql_in
+from kb_pipeline.index.documents import StoredDocument, read_document, read_raw_document
+from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.model import Document, RawDocument, Record, Rejected
+from kb_pipeline.store.lance_table import sql_in
+from kb_pipeline.store.manifest import Manifest
 
 _COMPARED = ("title", "language", "markdown")
 """What makes the hash of a document."""
@@ -34,57 +36,78 @@ class RecordedRules:
     chunk: ChunkingRules
 
 
-def recorded_rules(manifest: Mapping[str, Any]) -> RecordedRules:
-    """The rules in a version's manifest; raises UsageError for a version that does not say them."""
-    kb, number = manifest["kb"], manifest["version"]
-    try:
-        clean, chunk = (_knobs(manifest["rules"][stage]) for stage in ("clean", "chunk"))
-        return RecordedRules(CleaningRules(**clean), ChunkingRules(**chunk))
-    except KeyError:
+@dataclass(frozen=True, slots=True)
+class ChunkComparison(Record):
+    """How many chunks a version holds of a document, how many came out again, and how many are the same."""
+
+    stored: int
+    derived: int
+    matching: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replay(Record):
+    """What came of making a document again, as `kb replay` prints it."""
+
+    kb: str
+    version: int
+    key: str
+    document_id: str
+    duplicate_of: str | None
+    raw_sha256: str
+    bytes_match: bool
+    document_matches: bool
+    chunks: ChunkComparison
+    matches: bool
+    differs: tuple[str, ...]
+    """Sentences that say what does not match and what may be the reason; empty when everything matches."""
+
+
+def recorded_rules(manifest: Manifest) -> RecordedRules:
+    """Return the rules in a version's manifest; raises UsageError for a version that does not say them."""
+    kb, number = manifest.kb, manifest.version
+    if manifest.rules is None or not {"clean", "chunk"} <= manifest.rules.keys():
         raise UsageError(
             f"{kb}: version {number} was published before versions recorded their rules, so it cannot be replayed; "
             f"a version that is built from now on can: kb build {kb}"
-        ) from None
+        )
+    try:
+        clean, chunk = (_knobs(manifest.rules[stage]) for stage in ("clean", "chunk"))
+        return RecordedRules(CleaningRules(**clean), ChunkingRules(**chunk))
     except TypeError as error:
         raise UsageError(f"{kb}: version {number} was made by rules that this release does not know: {error}") from None
 
 
-def replay_document(store: KbStore, manifest: Mapping[str, Any], key: str) -> dict[str, Any]:
+def replay_document(version: VersionReader, key: str) -> Replay:
     """Clean and chunk a document's bytes anew and compare with what the version holds; writes nothing.
-
-    `differs` says in sentences what does not match and what may be the reason; it is empty when everything matches.
 
     Raises:
         UnknownDocument: the version has no such document.
         UsageError: the version does not say its rules.
         DamagedStore: the bytes cannot be read.
     """
-    rules = recorded_rules(manifest)
-    stored, raw = read_document(store, manifest, key), read_raw_document(store, manifest, key)
+    rules = recorded_rules(version.manifest)
+    stored, raw = read_document(version, key), read_raw_document(version, key)
     derived = _clean(raw, rules.clean)
-    chunks = _stored_chunks(store, manifest, stored["document_id"])
+    chunks = _stored_chunks(version, stored.document_id)
     # The duplicate of another has no chunks: that one's stand for it.
-    derived_chunks = set() if stored["duplicate_of"] else _derived_chunks(stored, derived, rules.chunk)
+    derived_chunks = set() if stored.duplicate_of else _derived_chunks(stored, derived, rules.chunk)
     bytes_differ = list(_bytes_differ(stored, raw))
     document_differs = list(_document_differs(stored, derived))
     differs = [*bytes_differ, *document_differs, *_chunks_differ(chunks, derived_chunks)]
-    return {
-        "kb": manifest["kb"],
-        "version": manifest["version"],
-        "key": key,
-        "document_id": stored["document_id"],
-        "duplicate_of": stored["duplicate_of"],
-        "raw_sha256": stored["sha256"],
-        "bytes_match": not bytes_differ,
-        "document_matches": not document_differs,
-        "chunks": {
-            "stored": len(chunks),
-            "derived": len(derived_chunks),
-            "matching": len(chunks & derived_chunks),
-        },
-        "matches": not differs,
-        "differs": [*differs, *_reasons(manifest, stored, rules)] if differs else [],
-    }
+    return Replay(
+        kb=str(version.key),
+        version=version.number,
+        key=key,
+        document_id=stored.document_id,
+        duplicate_of=stored.duplicate_of,
+        raw_sha256=stored.provenance.sha256,
+        bytes_match=not bytes_differ,
+        document_matches=not document_differs,
+        chunks=ChunkComparison(len(chunks), len(derived_chunks), len(chunks & derived_chunks)),
+        matches=not differs,
+        differs=(*differs, *_reasons(version.manifest, stored, rules)) if differs else (),
+    )
 
 
 def _knobs(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,15 +120,18 @@ def _clean(raw: RawDocument, rules: CleaningRules) -> Document | Rejected:
     return result
 
 
-def _stored_chunks(store: KbStore, manifest: Mapping[str, Any], document_id: str) -> set[Chunk]:
-    batches = open_table(store, manifest, "chunks").stream(_CHUNK, sql_in("document_id", [document_id]))
+def _stored_chunks(version: VersionReader, document_id: str) -> set[Chunk]:
+    batches = version.table("chunks").stream(_CHUNK, sql_in("document_id", [document_id]))
     return {_chunk(row) for batch in batches for row in batch.to_pylist()}
 
 
-def _derived_chunks(stored: Mapping[str, Any], derived: Document | Rejected, rules: ChunkingRules) -> set[Chunk]:
+def _derived_chunks(stored: StoredDocument, derived: Document | Rejected, rules: ChunkingRules) -> set[Chunk]:
     if isinstance(derived, Rejected):
         return set()
-    document = {name: stored[name] for name in ("document_id", "source", "key")} | {
+    document = {
+        "document_id": stored.document_id,
+        "source": stored.source,
+        "key": stored.key,
         "title": derived.title,
         "language": derived.language,
         "markdown": derived.markdown,
@@ -119,18 +145,18 @@ def _chunk(row: Mapping[str, Any]) -> Chunk:
     return row["chunk_id"], row["start"], row["end"], row["text"]
 
 
-def _bytes_differ(stored: Mapping[str, Any], raw: RawDocument) -> Iterator[str]:
+def _bytes_differ(stored: StoredDocument, raw: RawDocument) -> Iterator[str]:
     found = hashlib.sha256(raw.body).hexdigest()
-    if found != stored["sha256"]:
-        yield f"the stored bytes hash to {found}, not to {stored['sha256']}"
+    if found != stored.provenance.sha256:
+        yield f"the stored bytes hash to {found}, not to {stored.provenance.sha256}"
 
 
-def _document_differs(stored: Mapping[str, Any], derived: Document | Rejected) -> Iterator[str]:
+def _document_differs(stored: StoredDocument, derived: Document | Rejected) -> Iterator[str]:
     if isinstance(derived, Rejected):
         yield f"the bytes give no document any more: {derived.reason}, {derived.message}"
         return
     for name in _COMPARED:
-        was, now = stored[name], getattr(derived, name)
+        was, now = getattr(stored, name), getattr(derived, name)
         if was != now:
             told = (
                 f"{len(was)} characters and is {len(now)} others" if name == "markdown" else f"{was!r} and is {now!r}"
@@ -145,23 +171,23 @@ def _chunks_differ(stored: set[Chunk], derived: set[Chunk]) -> Iterator[str]:
         yield f"{new} of {len(derived)} chunks that came out are not stored"
 
 
-def _reasons(manifest: Mapping[str, Any], stored: Mapping[str, Any], rules: RecordedRules) -> Iterator[str]:
+def _reasons(manifest: Manifest, stored: StoredDocument, rules: RecordedRules) -> Iterator[str]:
     """What is not as it was when the version was made."""
     changed = [*_code_changes(manifest), *_library_changes(manifest)]
     yield from changed
-    if not changed and stored["rules"] != rules.clean.fingerprint():
+    if not changed and stored.rules != rules.clean.fingerprint():
         yield "the document was kept from an earlier version, by whose rules it was made"
 
 
-def _code_changes(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _code_changes(manifest: Manifest) -> Iterator[str]:
     for stage, now in _CODE.items():
-        was = manifest["rules"][stage].get("version")
+        was = manifest.rules[stage].get("version") if manifest.rules else None
         if was != now:
             yield f"code version {stage} was {was} and is {now} now"
 
 
-def _library_changes(manifest: Mapping[str, Any]) -> Iterator[str]:
-    for name, was in manifest.get("libraries", {}).items():
+def _library_changes(manifest: Manifest) -> Iterator[str]:
+    for name, was in manifest.libraries.items():
         try:
             now = installed_version(name)
         except PackageNotFoundError:

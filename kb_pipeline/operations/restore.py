@@ -16,11 +16,13 @@ from kb_pipeline.control.db.engine import open_engine
 from kb_pipeline.control.db.models import Base, FlagChanges
 from kb_pipeline.errors import DamagedBackup, DamagedStore, UsageError
 from kb_pipeline.failpoints import failpoint
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import search_version
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.backup import FILES, FORMAT, LEFT_OUT, MANIFEST, copy_hashed
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths, fsync_path, fsync_tree, write_durably
 
 _MARKER = ".restoring"
@@ -52,7 +54,7 @@ def restore_backup(settings: Settings, directory: Path) -> dict[str, Any]:
         "made_at": manifest["made_at"],
         "rows": sum(manifest["rows"].values()),
         "files": manifest["files"]["count"],
-        "live_versions": [f"{key} {live['version']}" for key, live in _live_versions(directory)],
+        "live_versions": [f"{live.kb} {live.version}" for live in _live_versions(directory)],
         "left_out": list(LEFT_OUT),
     }
 
@@ -70,8 +72,8 @@ def _put_in_place(settings: Settings, directory: Path, manifest: dict[str, Any])
         (staged / "data").rename(settings.data_dir)
         fsync_path(settings.data_dir.parent)
         failpoint("restore.data")
-        for key, live in _live_versions(directory):
-            _search_once(settings, key, live)
+        for live in _live_versions(directory):
+            _search_once(settings, live)
         load_tables(engine, directory / "control", manifest["schema_revision"], _settle)
         failpoint("restore.tables")
     finally:
@@ -177,28 +179,28 @@ def _entries(listing: Path) -> Iterator[dict[str, Any]]:
         yield entry
 
 
-def _live_versions(directory: Path) -> Iterator[tuple[KbKey, dict[str, Any]]]:
+def _live_versions(directory: Path) -> Iterator[Manifest]:
     live = {
         (row["tenant"], row["kb"]): row["live_version"]
         for row in read_rows(directory / "control/kbs.jsonl")
         if row["live_version"] is not None
     }
     for row in read_rows(directory / "control/versions.jsonl"):
-        if live.get((row["tenant"], row["kb"])) == row["version"] and "tables" in row["manifest"]:
-            yield KbKey(row["tenant"], row["kb"]), row["manifest"]
+        if live.get((row["tenant"], row["kb"])) == row["version"]:
+            yield Manifest.from_json(KbKey(row["tenant"], row["kb"]), row["version"], row["manifest"])
 
 
-def _search_once(settings: Settings, key: KbKey, manifest: dict[str, Any]) -> None:
+def _search_once(settings: Settings, manifest: Manifest) -> None:
     """Open every table of a live version and ask it for one of its own chunks; raises DamagedStore."""
-    store = KbStore(KbPaths(settings.data_dir, key))
-    for pin in manifest["tables"].values():
-        if not store.tables.open(pin["name"], pin["version"]).is_whole():
-            raise DamagedStore(f"{key}, version {manifest['version']}, table {pin['name']}", "it is not whole")
-    index = manifest["tables"]["index"]
-    some = store.tables.open(index["name"], index["version"]).head(["words", "vector"], 1)
-    # With its own vector: no model has to be there.
-    if some and not search_version(store, manifest, some[0]["words"][:200], lambda _: some[0]["vector"], k=5):
-        raise DamagedStore(f"{key}, version {manifest['version']}", "a search finds nothing")
+    told = f"{manifest.kb}, version {manifest.version}"
+    with VersionReader(KbStore(KbPaths(settings.data_dir, manifest.kb)), manifest) as version:
+        for role, pin in manifest.tables.items():
+            if not version.table(role).is_whole():
+                raise DamagedStore(f"{told}, table {pin.name}", "it is not whole")
+        some = version.table("index").head(["words", "vector"], 1).to_pylist()
+        # With its own vector: no model has to be there.
+        if some and not search_version(version, some[0]["words"][:200], lambda _: some[0]["vector"], k=5):
+            raise DamagedStore(told, "a search finds nothing")
 
 
 def _settle(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from kb_pipeline.errors import UnknownVersion, UsageError
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths
 
 
@@ -23,7 +24,7 @@ def rollback_kb(settings: Settings, db: Database, key: KbKey, number: int) -> di
         LeaseHeld: a run writes the KB and would publish over it.
         DamagedStore: the version cannot be read.
     """
-    live = versions.live_manifest(db, key)["version"]
+    live = versions.live_number(db, key)
     if number == live:
         raise UsageError(f"{key}: version {number} is live already")
     manifest = versions.get_manifest(db, key, number)
@@ -33,11 +34,11 @@ def rollback_kb(settings: Settings, db: Database, key: KbKey, number: int) -> di
     with hold_lease(db, key, f"rollback-{uuid.uuid4().hex[:12]}") as lease:
         before = versions.roll_back(db, lease, number, settings.actor)
         release_lease(db, lease)
-    return {"kb": str(key), "version": number, "from": before, "counts": manifest["counts"]}
+    return {"kb": str(key), "version": number, "from": before, "counts": manifest.counts.as_json()}
 
 
-def _open_tables(store: KbStore, manifest: dict[str, Any]) -> None:
+def _open_tables(store: KbStore, manifest: Manifest) -> None:
     """Before readers are sent there: every table of the version is there and its keys can be read."""
     keys = {"pages": "page_id", "documents": "document_id", "chunks": "chunk_id", "index": "chunk_id"}
-    for role, pin in manifest["tables"].items():
-        store.tables.open(pin["name"], pin["version"]).read_columns([keys[role]])
+    for role, pin in manifest.tables.items():
+        store.tables.open(pin.name, pin.version).read_columns([keys[role]])

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.versions import manifest_as_of
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.model import KbKey
+from kb_pipeline.store.manifest import Manifest
 
 _Result = TypeVar("_Result")
 
 
 def read_version(
-    db: Database, key: KbKey, as_of: str | None, read: Callable[[dict[str, Any]], _Result]
-) -> tuple[dict[str, Any], _Result]:
+    db: Database, key: KbKey, as_of: str | None, read: Callable[[Manifest], _Result]
+) -> tuple[Manifest, _Result]:
     """The manifest of a version, and what `read` makes of it.
 
     A reader slower than the grace may find its version cleaned away. If another one is live by then, that is read,
@@ -30,6 +31,6 @@ def read_version(
         return manifest, read(manifest)
     except DamagedStore:
         newer = manifest_as_of(db, key, as_of)
-        if newer["version"] == manifest["version"]:
+        if newer.data_identity == manifest.data_identity:
             raise
         return newer, read(newer)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.index.build import TEXT_COLUMNS, VECTOR_INDEX_FROM_ROWS, index_name
 from kb_pipeline.model import EmbeddingModel
 from kb_pipeline.store.lance_table import LanceTable
+from kb_pipeline.store.manifest import Counts, Manifest
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 _UNIT_TOLERANCE = 1e-3
@@ -39,7 +41,16 @@ class Gate:
     message: str
     holds: bool = False
     """True when a failure is a matter of judgement: the version is held for approval, not failed."""
-    measured: dict[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """What is embedded of a chunk."""
+
+    title: str
+    headings: tuple[str, ...]
+    text: str
 
 
 GATES = {
@@ -100,9 +111,9 @@ def read_back(opened: Mapping[str, LanceTable]) -> Contents:
 
 
 def structural_gates(
-    opened: Mapping[str, LanceTable], contents: Contents, manifest: Mapping[str, Any], model: EmbeddingModel
+    opened: Mapping[str, LanceTable], contents: Contents, manifest: Manifest, model: EmbeddingModel
 ) -> Iterator[Gate]:
-    """Whether a version is whole; a failure is never a matter of judgement.
+    """Check whether a version is whole; a failure is never a matter of judgement.
 
     Args:
         opened: its tables, pinned.
@@ -111,7 +122,7 @@ def structural_gates(
         model: what its vectors must be of.
     """
     yield _has_documents(contents)
-    yield _counts_reconcile(contents, manifest["counts"])
+    yield _counts_reconcile(contents, manifest.counts)
     yield _keys_unique(contents)
     yield _columns_readable(contents)
     yield _vectors_valid(contents)
@@ -127,7 +138,7 @@ def _has_documents(contents: Contents) -> Gate:
     return Gate("has_documents", bool(kept), message, measured={"documents": kept})
 
 
-def _counts_reconcile(contents: Contents, counts: Mapping[str, int]) -> Gate:
+def _counts_reconcile(contents: Contents, counts: Counts) -> Gate:
     """Every page with bytes has one row in documents, every document has chunks, every chunk is in the index."""
     documents, chunks, index = (contents.frames[role] for role in ("documents", "chunks", "index"))
     pages, kept = contents.frames["pages"]["sha256"].count(), contents.kept
@@ -137,8 +148,8 @@ def _counts_reconcile(contents: Contents, counts: Mapping[str, int]) -> Gate:
         "chunks_without_document": chunks.join(kept, on="document_id", how="anti").height,
         "chunks_not_in_index": chunks.join(index, on="chunk_id", how="anti").height,
         "index_rows_without_chunk": index.join(chunks, on="chunk_id", how="anti").height,
-        "documents_not_in_manifest": abs(kept.height - counts["documents"]),
-        "chunks_not_in_manifest": abs(index.height - counts["chunks"]),
+        "documents_not_in_manifest": abs(kept.height - counts.documents),
+        "chunks_not_in_manifest": abs(index.height - counts.chunks),
     }
     wrong = {name: count for name, count in measured.items() if count}
     message = f"{pages} pages, {kept.height} documents, {chunks.height} chunks add up"
@@ -163,7 +174,7 @@ def _vectors_valid(contents: Contents) -> Gate:
     return Gate("vectors_valid", valid, message, measured={"bad_vectors": bad})
 
 
-def _bad_vectors(batch: Any) -> int:  # noqa: ANN401 - pyarrow has no types
+def _bad_vectors(batch: pa.RecordBatch) -> int:
     import numpy as np
 
     column = batch.column("vector")
@@ -172,14 +183,14 @@ def _bad_vectors(batch: Any) -> int:  # noqa: ANN401 - pyarrow has no types
     return int((~(np.abs(norms - 1) <= _UNIT_TOLERANCE)).sum())  # a NaN compares false: bad
 
 
-def _model_matches(index: LanceTable, manifest: Mapping[str, Any], model: EmbeddingModel) -> Gate:
-    stated = manifest["model"]
+def _model_matches(index: LanceTable, manifest: Manifest, model: EmbeddingModel) -> Gate:
+    stated = manifest.model
     found = {
-        "table": (manifest["tables"]["index"]["name"], index_name(model.fingerprint)),
+        "table": (manifest.tables["index"].name, index_name(model.fingerprint)),
         "dimension of the vectors": (index.schema.field("vector").type.list_size, model.dimension),
-        "manifest's model": (stated["name"], model.name),
-        "manifest's fingerprint": (stated["fingerprint"], model.fingerprint),
-        "manifest's dimension": (stated["dimension"], model.dimension),
+        "manifest's model": (stated.name, model.name),
+        "manifest's fingerprint": (stated.fingerprint, model.fingerprint),
+        "manifest's dimension": (stated.dimension, model.dimension),
     }
     wrong = [f"{what} is {given}, not {wanted}" for what, (given, wanted) in found.items() if given != wanted]
     message = "; ".join(wrong) or f"{model.name}, {model.dimension} dimensions"
@@ -195,7 +206,7 @@ def _nothing_unindexed(index: LanceTable, rows: int) -> Gate:
     return Gate("nothing_unindexed", not unindexed, message, measured={"unindexed_rows": unindexed})
 
 
-def vectors_match(index: LanceTable, embed: Callable[[list[dict[str, Any]]], NDArray[np.float32]]) -> Gate:
+def vectors_match(index: LanceTable, embed: Callable[[Sequence[ChunkText]], NDArray[np.float32]]) -> Gate:
     """A vector beside the wrong text is valid by every other measure, and nothing is found by meaning any more."""
     import numpy as np
 
@@ -205,7 +216,8 @@ def vectors_match(index: LanceTable, embed: Callable[[list[dict[str, Any]]], NDA
     if not rows:
         return Gate("vectors_match", passed=True, message="no chunks")
     stored = np.array([row["vector"] for row in rows], dtype=np.float32)
-    least = float((stored * embed(rows)).sum(axis=1).min())
+    texts = [ChunkText(row["title"], tuple(row["headings"]), row["text"]) for row in rows]
+    least = float((stored * embed(texts)).sum(axis=1).min())
     message = f"least cosine of {len(rows)} chunks to a new embedding of their texts: {least:.4f}"
     return Gate("vectors_match", least >= _LEAST_COSINE, message, measured={"least_cosine": least})
 

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from kb_pipeline.index.documents import KEPT, open_table
+from kb_pipeline.index.documents import KEPT
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit
-from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.store.lance_table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -95,28 +96,25 @@ class Score:
         return [n for n, rank in enumerate(self.ranks) if rank is None or rank > RECALL_DEPTH]
 
 
-def known_items(
-    store: KbStore, manifest: Mapping[str, Any], among: Collection[str], count: int = SAMPLE
-) -> list[KnownItem]:
+def known_items(version: VersionReader, among: Collection[str], count: int = SAMPLE) -> list[KnownItem]:
     """Ask for documents of a version, in words that are theirs alone.
 
     Args:
-        store: the KB.
-        manifest: of the version whose texts the questions are made of.
+        version: whose texts the questions are made of.
         among: ids of the documents that may be asked for.
         count: how many are taken: those of the smallest ids, which are hashes, so the same from version to version.
     """
     import polars as pl
 
-    documents = open_table(store, manifest, "documents").read_columns(["document_id", "key", "title"], KEPT)
+    documents = version.table("documents").read_columns(["document_id", "key", "title"], KEPT)
     titles = Counter(_folded(title) for title in documents["title"])
     wanted = documents.filter(pl.col("document_id").is_in(list(among))).sort("document_id").head(count)
-    openings, background = _texts(open_table(store, manifest, "chunks"), wanted["document_id"])
+    openings, background = _texts(version.table("chunks"), wanted["document_id"])
     common = Counter(term for text in background for term in set(terms_of(text)))
     return [
-        _item(row, openings[row["document_id"]], titles, common, len(background))
-        for row in wanted.iter_rows(named=True)
-        if "".join(openings.get(row["document_id"], [])).strip()
+        _item(_Asked(document_id, key, title), openings[document_id], titles, common, len(background))
+        for document_id, key, title in wanted.iter_rows()
+        if "".join(openings.get(document_id, [])).strip()
     ]
 
 
@@ -148,16 +146,24 @@ def _rank(item: KnownItem, hits: Iterable[Hit]) -> int | None:
     return None
 
 
+class _Asked(NamedTuple):
+    """A document that may be asked for."""
+
+    document_id: str
+    key: str
+    title: str
+
+
 def _item(
-    document: Mapping[str, Any], texts: Sequence[str], titles: Counter[str], common: Counter[str], background: int
+    document: _Asked, texts: Sequence[str], titles: Counter[str], common: Counter[str], background: int
 ) -> KnownItem:
-    title = document["title"] if titles[_folded(document["title"])] == 1 else ""
-    in_key = set(terms_of(document["key"]))
+    title = document.title if titles[_folded(document.title)] == 1 else ""
+    in_key = set(terms_of(document.key))
     rarity = {term: log((1 + background) / (1 + common[term])) for text in texts for term in set(terms_of(text))}
     sentence = max(_sentences(texts), key=lambda text: _distinction(text, rarity, in_key))
     terms = sorted(set(terms_of(sentence)) - in_key, key=lambda term: (-rarity.get(term, 0.0), term))
     query = f"{title}. {sentence}" if title else sentence
-    return KnownItem(document["document_id"], document["key"], title, query, frozenset(terms[: 2 * _SCORED_TERMS]))
+    return KnownItem(document.document_id, document.key, title, query, frozenset(terms[: 2 * _SCORED_TERMS]))
 
 
 def _distinction(sentence: str, rarity: Mapping[str, float], in_key: set[str]) -> float:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore, UnknownModel
-from kb_pipeline.index.documents import KEPT, open_table
+from kb_pipeline.index.documents import KEPT
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import EmbeddingModel
-from kb_pipeline.publish.integrity_gates import Gate, read_back, structural_gates, vectors_match
+from kb_pipeline.publish.integrity_gates import ChunkText, Gate, read_back, structural_gates, vectors_match
 from kb_pipeline.publish.probe_queries import RECALL_DEPTH, Score, Search, known_items, score_items
 from kb_pipeline.spec.kb_file import GoldenQuery, Publish
-from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.store.lance_table import LanceTable
+from kb_pipeline.store.manifest import ROLES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,41 +28,39 @@ _ROUNDING = 1e-9
 
 
 def check_version(
-    store: KbStore,
-    manifest: Mapping[str, Any],
+    version: VersionReader,
     model: EmbeddingModel,
-    live: Mapping[str, Any] | None,
-    rolled_back: Sequence[Mapping[str, Any]],
+    live: VersionReader | None,
+    rolled_back: Sequence[VersionReader],
     rules: Publish,
     search: Search,
     search_live: Search,
-    embed: Callable[[list[dict[str, Any]]], NDArray[np.float32]],
+    embed: Callable[[Sequence[ChunkText]], NDArray[np.float32]],
 ) -> Iterator[Gate]:
     """Run every gate over the pinned tables of a candidate.
 
     Args:
-        store: the KB.
-        manifest: of the candidate.
+        version: the candidate.
         model: the KB file's.
-        live: manifest of the live version, None for a first build.
-        rolled_back: manifests of the versions that a rollback undid: newer than the live one, once live themselves.
+        live: the live version, None for a first build.
+        rolled_back: the versions that a rollback undid: newer than the live one, once live themselves.
         rules: the KB file's section `publish`.
         search: searches the candidate.
         search_live: searches the live version, with the model that it was made with; may raise UnknownModel.
         embed: gives the vectors of chunks anew, from their title, headings and text.
     """
-    opened = {role: open_table(store, manifest, role) for role in manifest["tables"]}
+    opened = {role: version.table(role) for role in ROLES}
     contents = read_back(opened)
-    yield from structural_gates(opened, contents, manifest, model)
+    yield from structural_gates(opened, contents, version.manifest, model)
     if contents.unreadable:
         yield from _not_asked()
         return
     kept = contents.kept.select("document_id", "key", "document_hash")
     yield vectors_match(opened["index"], embed)
-    yield _not_shrunk(store, kept, opened["chunks"], live, rules.max_shrink)
-    yield _retrieval_kept(store, manifest, kept, live, rules.max_drop, search, search_live)
+    yield _not_shrunk(kept, opened["chunks"], live, rules.max_shrink)
+    yield _retrieval_kept(version, kept, live, rules.max_drop, search, search_live)
     yield _golden_queries(rules, search, search_live if live else None)
-    yield _nothing_resurrected(store, kept, live, rolled_back)
+    yield _nothing_resurrected(kept, live, rolled_back)
 
 
 def _not_asked() -> Iterator[Gate]:
@@ -68,20 +68,18 @@ def _not_asked() -> Iterator[Gate]:
         yield Gate(name, passed=False, message="not asked: the version cannot be read")
 
 
-def _documents(store: KbStore, manifest: Mapping[str, Any]) -> pl.DataFrame:
-    return open_table(store, manifest, "documents").read_columns(["document_id", "key", "document_hash"], KEPT)
+def _documents(version: VersionReader) -> pl.DataFrame:
+    return version.table("documents").read_columns(["document_id", "key", "document_hash"], KEPT)
 
 
-def _not_shrunk(
-    store: KbStore, kept: pl.DataFrame, chunks: LanceTable, live: Mapping[str, Any] | None, max_shrink: float
-) -> Gate:
+def _not_shrunk(kept: pl.DataFrame, chunks: LanceTable, live: VersionReader | None, max_shrink: float) -> Gate:
     if live is None:
         measured = {"vanished_share": 0.0, "vanished_text_share": 0.0}
         return Gate("not_shrunk", passed=True, message="first version", measured=measured)
-    before = _documents(store, live)
+    before = _documents(live)
     vanished = before.join(kept, on="document_id", how="anti").height
     share = vanished / before.height if before.height else 0.0
-    text_share = _vanished_text(open_table(store, live, "chunks"), chunks)
+    text_share = _vanished_text(live.table("chunks"), chunks)
     message = f"{vanished} of {before.height} documents vanished ({share:.0%}); allowed are {max_shrink:.0%}"
     if text_share > max_shrink >= share:
         message = f"{text_share:.0%} of the text of documents that stay vanished; allowed are {max_shrink:.0%}"
@@ -115,15 +113,14 @@ def _covered(chunks: LanceTable) -> pl.DataFrame:
 
 
 def _retrieval_kept(
-    store: KbStore,
-    manifest: Mapping[str, Any],
+    version: VersionReader,
     kept: pl.DataFrame,
-    live: Mapping[str, Any] | None,
+    live: VersionReader | None,
     max_drop: float,
     search: Search,
     search_live: Search,
 ) -> Gate:
-    items = known_items(store, live or manifest, set(kept["document_id"]))
+    items = known_items(live or version, set(kept["document_id"]))
     if not items:
         return Gate("retrieval_kept", passed=True, message="no document of the live version is left to ask for")
     mine = score_items(items, search)
@@ -205,18 +202,15 @@ def _measured(kind: str, mine: Score, theirs: Score | None) -> dict[str, float]:
     return {name: round(value, 4) for name, value in scores.items()}
 
 
-def _nothing_resurrected(
-    store: KbStore, kept: pl.DataFrame, live: Mapping[str, Any] | None, rolled_back: Sequence[Mapping[str, Any]]
-) -> Gate:
+def _nothing_resurrected(kept: pl.DataFrame, live: VersionReader | None, rolled_back: Sequence[VersionReader]) -> Gate:
     """Sources still say what a rollback undid, so the next refresh would publish it again unasked."""
     if live is None or not rolled_back:
         return Gate("nothing_resurrected", passed=True, message="no version was rolled back")
-    before, keys, numbers = _documents(store, live), set[str](), []
-    for manifest in rolled_back:
-        again = _brought_back(store, manifest, before, kept)
-        keys |= again
-        numbers += [str(manifest["version"])] if again else []
-    message = f"nothing of version {', '.join(str(m['version']) for m in rolled_back)} comes back"
+    before = _documents(live)
+    again = {version.number: _brought_back(version, before, kept) for version in rolled_back}
+    keys = set[str]().union(*again.values())
+    numbers = [str(number) for number, found in again.items() if found]
+    message = f"nothing of version {', '.join(str(number) for number in again)} comes back"
     if keys:
         named = "; ".join(sorted(keys)[:_NAMED]) + ("; ..." if len(keys) > _NAMED else "")
         told = f"{len(keys)} documents of version {', '.join(numbers)}, which was rolled back"
@@ -224,10 +218,10 @@ def _nothing_resurrected(
     return Gate("nothing_resurrected", not keys, message, holds=True, measured={"brought_back": len(keys)})
 
 
-def _brought_back(store: KbStore, manifest: Mapping[str, Any], before: pl.DataFrame, kept: pl.DataFrame) -> set[str]:
+def _brought_back(version: VersionReader, before: pl.DataFrame, kept: pl.DataFrame) -> set[str]:
     """Keys of the documents that the version added, changed or removed against the live one, as the candidate does."""
     try:
-        theirs = _documents(store, manifest)
+        theirs = _documents(version)
     except DamagedStore:
         return set()  # its retention ended: nothing is left to compare with
     state = ["document_id", "document_hash"]

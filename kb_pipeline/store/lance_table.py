@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
@@ -22,7 +23,10 @@ from kb_pipeline.store.paths import KbPaths, move_to_quarantine
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+    from _typeshed import DataclassInstance
 
+Row = TypeVar("Row", bound="DataclassInstance")
+"""A frozen dataclass whose fields are columns of a table."""
 logger = logging.getLogger(__name__)
 
 PAGES = "pages"
@@ -128,6 +132,10 @@ class LanceTable:
         except (OSError, RuntimeError) as error:  # what Lance raises for a file that is cut off
             raise DamagedStore(str(self.path), str(error)) from error
 
+    def close(self) -> None:
+        """Free what the handle holds; it cannot be used afterwards."""
+        self._table._table.close()
+
     @property
     def version(self) -> int:
         """Lance's own version number of what this handle sees."""
@@ -161,11 +169,29 @@ class LanceTable:
             raise DamagedStore(str(self.path), f"{doubled} rows have a {key} that another row has")
         return frame
 
-    def head(self, columns: Sequence[str], limit: int, where: str | None = None) -> list[dict[str, Any]]:
-        """At most `limit` rows."""
+    def head(self, columns: Sequence[str], limit: int, where: str | None = None) -> pa.Table:
+        """Return at most `limit` rows."""
         query = self._table.search().select(list(columns)).limit(limit)
         with self._reading():
-            return list((query.where(where) if where else query).to_list())
+            return (query.where(where) if where else query).to_arrow()
+
+    def rows(self, row_type: type[Row], where: str | None = None, limit: int | None = None) -> list[Row]:
+        """Read whole rows, each as the given dataclass, whose fields name the columns.
+
+        A column that the table does not have, as in a version of an earlier release, is None.
+        """
+        names = [field.name for field in fields(row_type)]
+        query = self._table.search().select([name for name in names if name in self.schema.names])
+        query = query.limit(limit) if limit is not None else query
+        with self._reading():
+            found = (query.where(where) if where else query).to_arrow().to_pylist()
+        return [row_type(**dict.fromkeys(names) | row) for row in found]
+
+    def stream_rows(self, row_type: type[Row], where: str | None = None) -> Iterator[Row]:
+        """Yield every row as the given dataclass, in bounded batches; see `rows`."""
+        names = [field.name for field in fields(row_type)]
+        for batch in self.stream([name for name in names if name in self.schema.names], where):
+            yield from (row_type(**dict.fromkeys(names) | row) for row in batch.to_pylist())
 
     def stream(
         self, columns: Sequence[str], where: str | None = None, batch_rows: int = 1024
@@ -445,23 +471,23 @@ class LanceTable:
         limit: int,
         columns: Sequence[str],
         where: str | None,
-    ) -> list[dict[str, Any]]:
-        """The `limit` rows nearest to the vector by cosine, with `_distance`."""
+    ) -> pa.Table:
+        """Return the `limit` rows nearest to the vector by cosine, with `_distance`."""
         query = self._table.search(vector, vector_column_name=column).distance_type("cosine")
         query = query.nprobes(20).refine_factor(5).select([*columns, "_distance"]).limit(limit)
         with self._reading():
-            return list((query.where(where, prefilter=True) if where else query).to_list())
+            return (query.where(where, prefilter=True) if where else query).to_arrow()
 
     def matching(
         self, text: str, boosts: dict[str, float], limit: int, columns: Sequence[str], where: str | None
-    ) -> list[dict[str, Any]]:
-        """The `limit` rows that match the words best (BM25 over the given columns), with `_score`."""
+    ) -> pa.Table:
+        """Return the `limit` rows that match the words best (BM25 over the given columns), with `_score`."""
         from lancedb.query import FullTextOperator, MultiMatchQuery
 
         words = MultiMatchQuery(text, list(boosts), boosts=list(boosts.values()), operator=FullTextOperator.OR)
         query = self._table.search(words, query_type="fts").select([*columns, "_score"]).limit(limit)
         with self._reading():
-            return list((query.where(where, prefilter=True) if where else query).to_list())
+            return (query.where(where, prefilter=True) if where else query).to_arrow()
 
 
 def _piece(fragment: Any) -> DataFile:  # noqa: ANN401 - lance's own types say little

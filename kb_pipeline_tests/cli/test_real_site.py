@@ -16,6 +16,7 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.index.documents import list_documents
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import search_version
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
@@ -75,20 +76,20 @@ def test_the_handbook_is_published_found_by_its_titles_and_then_unchanged(kb: Kb
 
     settings, key = load_settings(), KbKey("acme", "handbook")
     manifest = live_manifest(Database(settings.database_url), key)
-    store = KbStore(KbPaths(settings.data_dir, key))
-    documents = list(list_documents(store, manifest))
+    version = VersionReader(KbStore(KbPaths(settings.data_dir, key)), manifest)
+    documents = list(list_documents(version))
     pages = reachable(handbook)
     assert len(pages) > 100
-    published = {row["key"] for row in documents}
+    published = {row.key for row in documents}
     assert len(pages & published) >= 0.99 * len(pages), sorted(pages - published)
 
-    titles = Counter(row["title"] for row in documents)
-    asked = [row for row in documents if titles[row["title"]] == 1]
+    titles = Counter(row.title for row in documents)
+    asked = [row for row in documents if titles[row.title] == 1]
     embedder = open_embedder(MODEL)
     found = 0
     for row in asked:
-        hits = search_version(store, manifest, row["title"], embedder.embed_query, k=5)
-        found += any(hit.key == row["key"] for hit in hits)
+        hits = search_version(version, row.title, embedder.embed_query, k=5)
+        found += any(hit.key == row.key for hit in hits)
     assert found >= 0.95 * len(asked), f"{found} of {len(asked)}"
 
     again = kb.build("handbook")

@@ -134,8 +134,8 @@ class World:
     def _pairs(self, site: Site) -> dict[str, Pair]:
         """What the victim has and what nobody has, by kind."""
         (failure,) = [row.id for row in list_failures(self._db, VICTIM) if row.key.endswith("/narwhal")]
-        documents = list(list_documents(self.home.store(VICTIM), self.home.live(VICTIM)))
-        (document_id,) = [row["document_id"] for row in documents if row["key"].endswith("/axolotl")]
+        documents = list(list_documents(self.home.reader(VICTIM)))
+        (document_id,) = [row.document_id for row in documents if row.key.endswith("/axolotl")]
         chunks = self.home.store(VICTIM).tables.open(CHUNKS).read_columns(["chunk_id", "document_id"])
         chunk_id = dict(zip(chunks["document_id"], chunks["chunk_id"], strict=True))[document_id]
         run_id = next(versions.list_versions(self._db, VICTIM)).run_id

@@ -10,6 +10,7 @@ from kb_pipeline.control.db.models import Lease
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.model import KbKey
 from kb_pipeline.spec.kb_file import parse_spec
+from kb_pipeline_tests.store.manifests import manifest_of
 
 ACME, GLOBEX = KbKey("acme", "docs"), KbKey("globex", "docs")
 
@@ -27,8 +28,7 @@ def apply(db: Database, key: KbKey, delay_s: float = 1) -> str:
 def publish(db: Database, key: KbKey, run_id: str) -> int:
     lease = leases.acquire_lease(db, key, run_id)
     number = versions.reserve_version(db, lease, run_id)
-    manifest = {"version": number, "counts": {"documents": number, "chunks": number}, "model": {"name": "m"}}
-    versions.record_verdict(db, lease, number, "candidate", manifest)
+    versions.record_verdict(db, lease, number, "candidate", manifest_of(key, number))
     versions.publish_version(db, lease, number)
     leases.release_lease(db, lease)
     return number

@@ -16,6 +16,7 @@ from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.index.documents import list_documents
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import EmbeddingModel, KbKey
 from kb_pipeline.store.lance_table import KbStore
 from kb_pipeline.store.paths import KbPaths
@@ -96,14 +97,14 @@ class Orchard:
     def live_content(self) -> str:
         """Read every column of every row of the live version; its content hash."""
         manifest = live_manifest(self.db, KEY)
-        for pin in manifest["tables"].values():
-            table = self.store.tables.open(pin["name"], pin["version"])
+        for pin in manifest.tables.values():
+            table = self.store.tables.open(pin.name, pin.version)
             for batch in table.stream(table.schema.names):
                 batch.validate(full=True)
-        return str(manifest["content_sha256"])
+        return manifest.content.sha256
 
     def live_keys(self) -> list[str]:
-        return sorted(row["key"] for row in list_documents(self.store, live_manifest(self.db, KEY)))
+        return sorted(row.key for row in list_documents(VersionReader(self.store, live_manifest(self.db, KEY))))
 
     def cached_vectors(self) -> int:
         """Distinct texts whose vectors are on disk."""

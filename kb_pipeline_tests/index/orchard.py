@@ -15,8 +15,10 @@ from kb_pipeline.chunk.link_text import strip_link_targets
 from kb_pipeline.chunk.refresh import chunks_schema
 from kb_pipeline.clean.refresh import documents_schema
 from kb_pipeline.fetch.fetch_state import pages_schema
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import digest, document_id
 from kb_pipeline.publish.candidate import pin_candidate
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline_tests.index.test_index import Fruit, vector_of
 
 FETCHED_AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
@@ -27,7 +29,7 @@ class Orchard(Fruit):
 
     def __init__(self, data_dir: Path) -> None:
         super().__init__(data_dir)
-        self.manifests: list[dict[str, Any]] = []
+        self.manifests: list[Manifest] = []
 
     def grow(self, key: str, *paragraphs: str, body: bytes | None = None, duplicate_of: str | None = None) -> None:
         """Write or replace a document."""
@@ -79,12 +81,16 @@ class Orchard(Fruit):
         self.pages.upsert("page_id", pa.Table.from_pylist([page], schema=pages_schema()))
         return page
 
-    def publish(self) -> dict[str, Any]:
+    def publish(self) -> Manifest:
         """Pin the tables as they are; what the gates say of them is not asked."""
         live = self.manifests[-1] if self.manifests else None
         manifest = pin_candidate(self.store, self.candidate(live).manifest, len(self.manifests) + 1, live)
         self.manifests.append(manifest)
         return manifest
+
+    def version(self, number: int) -> VersionReader:
+        """A version that was published, opened for reading."""
+        return self.reader(self.manifests[number - 1])
 
     def _chunks(self, base: dict[str, Any], paragraphs: Sequence[str]) -> list[dict[str, Any]]:
         rows, start = [], 0

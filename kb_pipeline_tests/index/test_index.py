@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,19 @@ from kb_pipeline.clean.refresh import documents_schema
 from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.errors import DamagedStore, UnknownModel, UsageError
 from kb_pipeline.fetch.fetch_state import pages_schema
-from kb_pipeline.index.search import fuse, search_version
+from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.index.search import Hit, fuse, search_version
 from kb_pipeline.model import EmbeddingModel, KbKey, digest, document_id
-from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candidate, unpin_version
+from kb_pipeline.publish.candidate import Candidate, Recipe, build_candidate, pin_candidate
+from kb_pipeline.publish.integrity_gates import ChunkText
 from kb_pipeline.spec.kb_file import KbSpec, parse_spec
 from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, PAGES, KbStore
+from kb_pipeline.store.manifest import Counts, Manifest
 from kb_pipeline.store.paths import KbPaths
 
 DIMENSION = 8
 MODEL = EmbeddingModel("by-hand", "f" * 32, DIMENSION)
-RECIPE: dict[str, Any] = {"rules": {"clean": {"version": "1"}, "chunk": {"version": "1"}}, "libraries": {}}
+RECIPE = Recipe({"clean": {"version": "1"}, "chunk": {"version": "1"}}, {})
 TEXTS = {
     "/apples": ("en", "Apples keep for months in a cool cellar."),
     "/pears": ("en", "Pears ripen after they are picked."),
@@ -51,11 +54,11 @@ class ByHand:
     def embed_query(self, text: str) -> np.ndarray:
         return vector_of(text)
 
-    def embed_query_with(self, model: Mapping[str, Any], text: str) -> np.ndarray:
-        raise UnknownModel(model["name"], "there is but one by hand")
+    def embed_query_with(self, model: EmbeddingModel, text: str) -> np.ndarray:
+        raise UnknownModel(model.name, "there is but one by hand")
 
-    def embed_chunks(self, rows: list[dict[str, Any]]) -> np.ndarray:
-        return np.stack([vector_of(row["text"]) for row in rows])
+    def embed_chunks(self, chunks: Sequence[ChunkText]) -> np.ndarray:
+        return np.stack([vector_of(chunk.text) for chunk in chunks])
 
 
 class Fruit:
@@ -101,13 +104,16 @@ class Fruit:
         self.documents.delete("document_id", ids)
         self.chunks.delete("document_id", ids)
 
-    def candidate(self, live: dict[str, Any] | None = None, publish: str = "{}") -> Candidate:
+    def candidate(self, live: Manifest | None = None, publish: str = "{}") -> Candidate:
         return build_candidate(
             self.store, spec(publish), MODEL, self.vectors, live, ByHand(), RECIPE, "run", lambda done, total: None
         )
 
-    def search(self, manifest: dict[str, Any], query: str, **options: Any) -> list[str]:
-        return [hit.key for hit in search_version(self.store, manifest, query, vector_of, **options)]
+    def reader(self, manifest: Manifest) -> VersionReader:
+        return VersionReader(self.store, manifest)
+
+    def search(self, manifest: Manifest, query: str, **options: Any) -> list[str]:
+        return [hit.key for hit in search_version(self.reader(manifest), query, vector_of, **options)]
 
 
 @pytest.fixture
@@ -125,14 +131,14 @@ def test_a_sound_candidate_passes_every_gate_and_is_found_each_way(fruit: Fruit)
     candidate = fruit.candidate()
     assert (candidate.status, failed(candidate)) == ("candidate", [])
     manifest = pin_candidate(fruit.store, candidate.manifest, 1, None)
-    assert manifest["counts"] == {"documents": 4, "chunks": 4}
+    assert manifest.counts == Counts(documents=4, chunks=4)
     assert fruit.search(manifest, "cellar", mode="keyword") == ["/apples"]
     assert fruit.search(manifest, TEXTS["/pears"][1], mode="vector")[0] == "/pears"
     assert fruit.search(manifest, TEXTS["/birnen"][1])[0] == "/birnen"
 
 
 def test_words_are_found_in_scripts_without_spaces(fruit: Fruit) -> None:
-    assert fruit.search(fruit.candidate().manifest | {"version": 1}, "天気", mode="keyword") == ["/tenki"]
+    assert fruit.search(fruit.candidate().manifest, "天気", mode="keyword") == ["/tenki"]
 
 
 def test_the_language_filter_holds_in_every_mode(fruit: Fruit) -> None:
@@ -163,10 +169,10 @@ def test_an_empty_query_is_refused(fruit: Fruit) -> None:
 
 def test_nothing_changed_means_no_gates_and_no_commit(fruit: Fruit) -> None:
     live = pin_candidate(fruit.store, fruit.candidate().manifest, 1, None)
-    before = fruit.store.tables.open(live["tables"]["index"]["name"]).version
+    before = fruit.store.tables.open(live.tables["index"].name).version
     again = fruit.candidate(live)
     assert again.unchanged
-    assert again.manifest["tables"]["index"]["version"] == before
+    assert again.manifest.tables["index"].version == before
 
 
 def test_a_reader_of_the_live_version_sees_nothing_of_the_next(fruit: Fruit) -> None:
@@ -186,7 +192,7 @@ def test_the_same_content_has_the_same_hash_whatever_the_order(tmp_path: Path) -
         kb = Fruit(tmp_path / str(number))
         for key in keys:
             kb.put({key: TEXTS[key]})
-        hashes.add(kb.candidate().manifest["content_sha256"])
+        hashes.add(kb.candidate().manifest.content.sha256)
     assert len(hashes) == 1
 
 
@@ -234,8 +240,8 @@ def test_every_row_of_a_large_index_has_the_vector_of_its_own_text(fruit: Fruit)
     for key in random.Random(3).sample(list(texts), len(texts)):  # the cache is not in the order of the chunks
         fruit.put({key: texts[key]})
     manifest = fruit.candidate().manifest
-    index = fruit.store.tables.open(manifest["tables"]["index"]["name"])
-    for row in index.head(["text", "vector"], 100):
+    index = fruit.store.tables.open(manifest.tables["index"].name)
+    for row in index.head(["text", "vector"], 100).to_pylist():
         assert np.allclose(row["vector"], vector_of(row["text"]), atol=1e-6)
 
 
@@ -269,22 +275,30 @@ def test_a_data_file_cut_in_half_fails_the_candidate(fruit: Fruit) -> None:
     assert "columns_readable" in failed(candidate)
 
 
-def test_tags_keep_a_version_through_cleanup_and_unpinning_lets_it_go(fruit: Fruit) -> None:
+def test_tags_keep_a_version_through_cleanup_and_without_them_it_goes(fruit: Fruit) -> None:
     from datetime import timedelta
 
     first = pin_candidate(fruit.store, fruit.candidate().manifest, 1, None)
     fruit.put({"/plums": ("en", "Plums are blue.")})
     second = pin_candidate(fruit.store, fruit.candidate(first).manifest, 2, first)
-    index = fruit.store.tables.open(second["tables"]["index"]["name"])
+    index = fruit.store.tables.open(second.tables["index"].name)
     index.cleanup(timedelta(0))
     assert fruit.search(first, "plums", mode="keyword") == []
-    unpin_version(fruit.store, first)
-    fruit.store.tables.open(second["tables"]["index"]["name"]).cleanup(timedelta(0))
+    index.untag("v1")
+    index.cleanup(timedelta(0))
     with pytest.raises(DamagedStore):
         Fruit(fruit.store.paths.data_dir).search(first, "plums")
     assert fruit.search(second, "plums", mode="keyword") == ["/plums"]
 
 
 def test_fusing_prefers_what_both_rankings_found() -> None:
-    rows = [{"chunk_id": name} for name in "abc"]
-    assert [row["chunk_id"] for _, row in fuse(rows[:2], [rows[1], rows[2]])] == ["b", "a", "c"]
+    found = fuse(ranking("ab"), ranking("bc"))
+    assert [(hit.rank, hit.chunk_id) for hit in found] == [(1, "b"), (2, "a"), (3, "c")]
+    assert [hit.score for hit in found] == [1 / 61 + 1 / 62, 1 / 61, 1 / 62]
+
+
+def ranking(chunk_ids: str) -> list[Hit]:
+    return [
+        Hit(rank, 1.0, "/key", "title", (), "text", "en", "document", chunk_id, 0, 4)
+        for rank, chunk_id in enumerate(chunk_ids, start=1)
+    ]

@@ -22,14 +22,18 @@ from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_table
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.index.build import TEXT_COLUMNS, build_index, index_name, index_schema
-from kb_pipeline.index.search import search_version
-from kb_pipeline.maintenance import garbage_collection
+from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.index.search import Mode, search_version
+from kb_pipeline.maintenance import compact_raw, garbage_collection
 from kb_pipeline.model import KbKey, digest, document_id
 from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore
+from kb_pipeline.store.manifest import Manifest, TablePin
 from kb_pipeline.store.paths import KbPaths, folder_bytes, read_bodies
 from kb_pipeline_tests.index.test_index import MODEL, vector_of
+from kb_pipeline_tests.store.manifests import manifest_of
 
 NOW = timedelta(0)
+MODES: tuple[Mode, ...] = ("keyword", "vector", "hybrid")
 QUERIES = ("amber", "birch cedar", "dune", "ember fjord grove", "heath")
 WORDS = ("amber", "birch", "cedar", "dune", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll", "ledge")
 
@@ -39,7 +43,7 @@ class Meadow:
 
     def __init__(self, data_dir: Path, kb: str = "meadow") -> None:
         self.store = KbStore(KbPaths(data_dir, KbKey("acme", kb)))
-        self.manifests: list[dict[str, Any]] = []
+        self.manifests: list[Manifest] = []
         for name, schema in ((PAGES, pages_schema()), (DOCUMENTS, documents_schema()), (CHUNKS, chunks_schema())):
             self.store.tables.open_or_create(name, schema)
         self.cache = vectors_table(self.store, MODEL)
@@ -87,7 +91,7 @@ class Meadow:
             CHUNKS: base | chunk | {"document_id": doc_id, "text": text, "words": text, "text_hash": digest(text)},
         }
 
-    def publish(self) -> dict[str, Any]:
+    def publish(self) -> Manifest:
         """Build the index and pin the tables, as a run that publishes does."""
         live = self.manifests[-1] if self.manifests else None
         garbage_collection.tidy_tables(self.store, live)
@@ -96,29 +100,29 @@ class Meadow:
         assert index.unindexed_rows() == 0
         number = len(self.manifests) + 1
         heads = {"pages": PAGES, "documents": DOCUMENTS, "chunks": CHUNKS, "index": index_name(MODEL.fingerprint)}
-        tables: dict[str, dict[str, Any]] = {}
+        tables: dict[str, TablePin] = {}
         for role, name in heads.items():
             table = self.store.tables.open(name)
-            tables[role] = {"name": name, "version": table.version}
+            tables[role] = TablePin(name, table.version)
             table.tag(f"v{number}", table.version)
-        self.manifests.append({"version": number, "tables": tables})
+        self.manifests.append(manifest_of(self.store.key, number, tables=tables, model=MODEL))
         return self.manifests[-1]
 
     def tidy(self, keep: int = 5) -> None:
         kept = self.manifests[-keep:]
-        garbage_collection.clean_tables(self.store, {manifest["version"] for manifest in kept}, NOW)
-        garbage_collection.collect_raw_segments(self.store, kept, NOW, lambda: None)
-        garbage_collection.compact_raw_segments(self.store, kept)
+        garbage_collection.clean_tables(self.store, {manifest.version for manifest in kept}, NOW)
+        compact_raw.collect_raw_segments(self.store, kept, NOW, lambda: None)
+        compact_raw.compact_raw_segments(self.store, kept)
 
-    def answers(self, manifest: dict[str, Any]) -> list[Any]:
+    def answers(self, manifest: Manifest) -> list[Any]:
         """Ids and scores of everything that the queries find."""
-        modes = ("keyword", "vector", "hybrid")
-        hits = [search_version(self.store, manifest, q, vector_of, k=20, mode=m) for q in QUERIES for m in modes]  # type: ignore[arg-type]
+        version = VersionReader(self.store, manifest)
+        hits = [search_version(version, query, vector_of, k=20, mode=mode) for query in QUERIES for mode in MODES]
         return [[(hit.chunk_id, hit.score) for hit in each] for each in hits]
 
-    def raw_bytes(self, manifest: dict[str, Any]) -> dict[str, bytes]:
-        pin = manifest["tables"]["pages"]
-        rows = self.store.tables.open(pin["name"], pin["version"]).read_columns(["segment", "position", "key"])
+    def raw_bytes(self, manifest: Manifest) -> dict[str, bytes]:
+        pin = manifest.tables["pages"]
+        rows = self.store.tables.open(pin.name, pin.version).read_columns(["segment", "position", "key"])
         wanted: dict[str, list[int]] = {}
         for segment, position, _ in rows.iter_rows():
             wanted.setdefault(segment, []).append(position)
@@ -146,7 +150,7 @@ def meadow(tmp_path: Path) -> Meadow:
     return kb
 
 
-def change(kb: Meadow, revision: int, keys: Sequence[int]) -> dict[str, Any]:
+def change(kb: Meadow, revision: int, keys: Sequence[int]) -> Manifest:
     kb.put(texts_of(keys, revision))
     return kb.publish()
 
@@ -189,10 +193,11 @@ def test_what_tidying_leaves_is_indexed_to_the_last_row_and_finds_no_deleted_row
     for revision in range(1, 25):
         manifest = change(meadow, revision, [revision, revision + 50])
         meadow.tidy(2)
-    index = meadow.store.tables.open(manifest["tables"]["index"]["name"])
+    index = meadow.store.tables.open(manifest.tables["index"].name)
     assert index.unindexed_rows() == 0
     assert index.index_names() == set(TEXT_COLUMNS)
-    hits = [search_version(meadow.store, manifest, word, vector_of, k=100, mode="keyword") for word in WORDS]
+    version = VersionReader(meadow.store, manifest)
+    hits = [search_version(version, word, vector_of, k=100, mode="keyword") for word in WORDS]
     texts = {hit.key: hit.text for each in hits for hit in each}
     assert texts == {
         f"/{n}": text_of(f"/{n}", max(n if n < 25 else 0, n - 50 if 50 < n < 75 else 0)) for n in range(130)
@@ -203,16 +208,16 @@ def test_tidying_tables_of_which_nothing_changed_writes_nothing(meadow: Meadow) 
     manifest = change(meadow, 1, range(0, 130, 2))
     garbage_collection.tidy_tables(meadow.store, manifest)
     garbage_collection.tidy_tables(meadow.store, manifest)
-    for pin in manifest["tables"].values():
-        assert meadow.store.tables.open(pin["name"]).version == pin["version"]
+    for pin in manifest.tables.values():
+        assert meadow.store.tables.open(pin.name).version == pin.version
 
 
 def test_a_segment_goes_with_the_last_version_that_names_it(meadow: Meadow) -> None:
     first = meadow.manifests[0]
     change(meadow, 1, range(130))
-    assert garbage_collection.collect_raw_segments(meadow.store, meadow.manifests, NOW, lambda: None) == 0
+    assert compact_raw.collect_raw_segments(meadow.store, meadow.manifests, NOW, lambda: None) == 0
     assert meadow.raw_bytes(first)["/7"] == text_of("/7", 0).encode()
-    assert garbage_collection.collect_raw_segments(meadow.store, meadow.manifests[1:], NOW, lambda: None) > 0
+    assert compact_raw.collect_raw_segments(meadow.store, meadow.manifests[1:], NOW, lambda: None) > 0
     assert len(list(meadow.store.paths.raw.iterdir())) == 3
     assert meadow.raw_bytes(meadow.manifests[1])["/7"] == text_of("/7", 1).encode()
 
@@ -221,10 +226,10 @@ def test_young_segments_that_nothing_names_stay(meadow: Meadow) -> None:
     ((name, _),) = meadow.write_segment({"/new": b"not yet in pages"}).values()
     (meadow.store.paths.raw / "torn.tmp").write_bytes(b"half")
     hour = timedelta(hours=1)
-    assert garbage_collection.collect_raw_segments(meadow.store, meadow.manifests, hour, lambda: None) == 0
+    assert compact_raw.collect_raw_segments(meadow.store, meadow.manifests, hour, lambda: None) == 0
     for path in (meadow.store.paths.raw / name, meadow.store.paths.raw / "torn.tmp"):
         os.utime(path, (time.time() - 7200, time.time() - 7200))
-    assert garbage_collection.collect_raw_segments(meadow.store, meadow.manifests, hour, lambda: None) > 0
+    assert compact_raw.collect_raw_segments(meadow.store, meadow.manifests, hour, lambda: None) > 0
     assert len(list(meadow.store.paths.raw.iterdir())) == 3
 
 
@@ -233,10 +238,10 @@ def test_segments_still_in_a_journal_are_neither_missed_nor_touched(meadow: Mead
     journal = meadow.store.paths.journal("site")
     journal.mkdir(parents=True)
     meadow.put(texts_of([3], 1))
-    name = meadow.store.tables.open(PAGES).head(["segment"], 1, "key = '/3'")[0]["segment"]
+    name = meadow.store.tables.open(PAGES).head(["segment"], 1, "key = '/3'").to_pylist()[0]["segment"]
     (meadow.store.paths.raw / name).replace(journal / name)
-    garbage_collection.collect_raw_segments(meadow.store, [], NOW, lambda: None)
-    garbage_collection.compact_raw_segments(meadow.store, [])
+    compact_raw.collect_raw_segments(meadow.store, [], NOW, lambda: None)
+    compact_raw.compact_raw_segments(meadow.store, [])
     assert (journal / name).exists()
     assert len(list(meadow.store.paths.raw.iterdir())) == 3
 
@@ -261,13 +266,13 @@ def test_bytes_of_a_document_kept_because_its_newer_bytes_failed_stay(meadow: Me
 def test_garbage_among_raw_bytes_is_rewritten_and_bytes_stay_the_same(meadow: Meadow) -> None:
     manifest = change(meadow, 1, range(0, 130, 2))
     before = meadow.raw_bytes(manifest)
-    assert garbage_collection.compact_raw_segments(meadow.store, meadow.manifests) > 0
+    assert compact_raw.compact_raw_segments(meadow.store, meadow.manifests) > 0
     assert meadow.raw_bytes(manifest) == before, "the version still names the old segments"
     after = meadow.publish()
     assert meadow.raw_bytes(after) == before
-    assert garbage_collection.collect_raw_segments(meadow.store, [after], NOW, lambda: None) > 0
+    assert compact_raw.collect_raw_segments(meadow.store, [after], NOW, lambda: None) > 0
     assert meadow.raw_bytes(after) == before
-    assert garbage_collection.compact_raw_segments(meadow.store, [after]) == 0, "nothing is left to gain"
+    assert compact_raw.compact_raw_segments(meadow.store, [after]) == 0, "nothing is left to gain"
 
 
 @pytest.mark.parametrize("moment", ["raw.rewrite.before", "raw.rewrite.after"])
@@ -281,9 +286,9 @@ def test_a_crash_while_raw_bytes_are_rewritten_loses_nothing(
         if name == moment:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(garbage_collection, "failpoint", crash)
+    monkeypatch.setattr(compact_raw, "failpoint", crash)
     with pytest.raises(KeyboardInterrupt):
-        garbage_collection.compact_raw_segments(meadow.store, meadow.manifests)
+        compact_raw.compact_raw_segments(meadow.store, meadow.manifests)
     monkeypatch.undo()
     after = meadow.publish()
     assert meadow.raw_bytes(manifest) == meadow.raw_bytes(after) == before
@@ -303,16 +308,17 @@ def test_damaged_bytes_are_not_copied_into_a_segment_that_looks_sound(meadow: Me
         pq.write_table(table.set_column(table.schema.get_field_index("body"), "body", bodies), victim)
     segments = set(meadow.store.paths.raw.glob("*.parquet"))
     with pytest.raises(DamagedStore, match="not those of its hash"):
-        garbage_collection.compact_raw_segments(meadow.store, meadow.manifests)
+        compact_raw.compact_raw_segments(meadow.store, meadow.manifests)
     assert set(meadow.store.paths.raw.glob("*.parquet")) == segments
 
 
 def test_where_a_kept_version_cannot_be_read_nothing_is_removed(meadow: Meadow) -> None:
     change(meadow, 1, range(130))
     segments = set(meadow.store.paths.raw.iterdir())
-    unknown = {"version": 9, "tables": {"pages": {"name": PAGES, "version": 999}}}
+    gone = {**meadow.manifests[0].tables, "pages": TablePin(PAGES, 999)}
+    unknown = manifest_of(meadow.store.key, 9, tables=gone)
     with pytest.raises(DamagedStore):
-        garbage_collection.collect_raw_segments(meadow.store, [unknown], NOW, lambda: None)
+        compact_raw.collect_raw_segments(meadow.store, [unknown], NOW, lambda: None)
     assert set(meadow.store.paths.raw.iterdir()) == segments
 
 

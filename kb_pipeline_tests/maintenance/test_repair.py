@@ -81,7 +81,7 @@ def test_data_damaged_in_the_published_version_too_is_made_again_from_nothing(or
     assert "is made anew" in said
     table = fresh(orchard).tables.open(CHUNKS)
     assert table.count() == 0
-    assert table.version > orchard.manifests[-1]["tables"]["chunks"]["version"], "numbers of old versions stay taken"
+    assert table.version > orchard.manifests[-1].tables["chunks"].version, "numbers of old versions stay taken"
 
 
 def test_a_table_of_which_no_commit_can_be_read_is_set_aside_whole(orchard: Orchard) -> None:
@@ -97,7 +97,7 @@ def test_pages_whose_raw_bytes_are_damaged_are_to_be_fetched_again(orchard: Orch
     halve(segment)
     (said,) = repair_heads(fresh(orchard), orchard.manifests[-1])
     assert said == "1 raw segments cannot be read: their pages are fetched again"
-    rows = fresh(orchard).tables.open(PAGES).head(["key", "sha256", "etag", "segment"], 9)
+    rows = fresh(orchard).tables.open(PAGES).head(["key", "sha256", "etag", "segment"], 9).to_pylist()
     (pears,) = [row for row in rows if row["key"] == "/pears"]
     assert (pears["sha256"], pears["etag"], pears["segment"]) == (DAMAGED, None, None)
     assert all(row["segment"] for row in rows if row["key"] != "/pears")

@@ -24,6 +24,7 @@ from kb_pipeline.control.runs.refreshes import latest_refresh
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.errors import KbError
 from kb_pipeline.index.documents import list_documents
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Mode
 from kb_pipeline.model import Document, KbKey, RawDocument, Rejected
 from kb_pipeline.operations import refresh
@@ -33,6 +34,7 @@ from kb_pipeline.operations.source_rules import crawl_rules
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.databases import control_url
 from kb_pipeline_tests.site import Site
@@ -132,12 +134,16 @@ class Home:
     def store(self, key: KbKey = KEY) -> KbStore:
         return KbStore(KbPaths(self.settings.data_dir, key))
 
-    def live(self, key: KbKey = KEY) -> dict[str, Any]:
+    def live(self, key: KbKey = KEY) -> Manifest:
         return versions.live_manifest(self.db, key)
+
+    def reader(self, key: KbKey = KEY) -> VersionReader:
+        """The live version, opened for reading."""
+        return VersionReader(self.store(key), self.live(key))
 
     def keys(self, key: KbKey = KEY) -> list[str]:
         """Paths of the live version's documents."""
-        return sorted("/" + row["key"].split("/", 3)[3] for row in list_documents(self.store(key), self.live(key)))
+        return sorted("/" + row.key.split("/", 3)[3] for row in list_documents(self.reader(key)))
 
     def hits(self, query: str, as_of: int | None = None, mode: Mode = "hybrid", k: int = 10) -> list[dict[str, Any]]:
         return self.ask(query, as_of, mode, k)[1]
@@ -147,9 +153,9 @@ class Home:
         store = self.store()
         manifest, hits = read_version(
             self.db, KEY, str(as_of) if as_of else None,
-            lambda manifest: search_kb(self.settings, store, manifest, query, k=k, mode=mode),
+            lambda manifest: search_kb(self.settings, VersionReader(store, manifest), query, k=k, mode=mode),
         )  # fmt: skip
-        return manifest["version"], hits_as_json(hits, None)
+        return manifest.version, hits_as_json(hits, None)
 
     def answers(self, as_of: int | None = None, *queries: str) -> str:
         """What every mode gives for the queries, as one text."""

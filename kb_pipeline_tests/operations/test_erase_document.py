@@ -24,11 +24,13 @@ from kb_pipeline.control.kbs.versions import get_manifest, kept_manifests, pendi
 from kb_pipeline.control.runs.failures import list_failures
 from kb_pipeline.errors import LeaseHeld, UnknownDocument, UsageError
 from kb_pipeline.index.documents import list_documents, read_document, read_raw_bytes
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.erase_document import erase_document, lift_erasure
 from kb_pipeline.operations.refresh import _SAMPLE_COLUMNS
 from kb_pipeline.operations.rollback import rollback_kb
 from kb_pipeline.publish.candidate import verify_version
+from kb_pipeline.store.manifest import Counts, read_manifest
 from kb_pipeline_tests import warm
 from kb_pipeline_tests.crash.kills import spread
 from kb_pipeline_tests.databases import ON_POSTGRES, copy_home, home_environment, rows_of
@@ -114,9 +116,10 @@ def states(home: Home) -> dict[int, State]:
     """What every version kept shows, its texts by key."""
     found = {}
     for manifest in kept_manifests(home.db, KEY):
-        listed = list(list_documents(home.store(), manifest))
-        texts = {row["key"]: read_document(home.store(), manifest, row["key"])["markdown"] for row in listed}
-        found[manifest["version"]] = State(texts, sum(row["chunks"] for row in listed))
+        version = VersionReader(home.store(), manifest)
+        listed = list(list_documents(version))
+        texts = {row.key: read_document(version, row.key).markdown for row in listed}
+        found[manifest.version] = State(texts, sum(row.chunks for row in listed))
     return found
 
 
@@ -167,8 +170,9 @@ def check_gone(home: Home, before: dict[int, State], key: str) -> None:
         others = {each: text for each, text in before[number].texts.items() if each != key}
         assert state.texts == others
         manifest = get_manifest(home.db, KEY, number)
-        assert manifest["counts"] == {"documents": len(others), "chunks": state.chunks}
-        assert manifest == json.loads((home.store().paths.versions / f"{number:06}.json").read_bytes())
+        version = VersionReader(home.store(), manifest)
+        assert manifest.counts == Counts(len(others), state.chunks)
+        assert manifest == read_manifest(home.store().paths, number)
         verify_version(home.store(), manifest)
         for mode in MODES:
             assert key not in {hit["key"] for hit in home.hits("zyxquombat flummoxite grobblewick", number, mode)}
@@ -176,10 +180,10 @@ def check_gone(home: Home, before: dict[int, State], key: str) -> None:
                 query = f"{each.rsplit('/', 1)[1]} {others[each][:200]}"
                 assert each in {hit["key"] for hit in home.hits(query, number, mode)}, (number, mode, each)
         for each in others:
-            body = read_raw_bytes(home.store(), manifest, each)
-            assert hashlib.sha256(body).hexdigest() == read_document(home.store(), manifest, each)["sha256"]
+            body = read_raw_bytes(version, each)
+            assert hashlib.sha256(body).hexdigest() == read_document(version, each).provenance.sha256
         with pytest.raises(UnknownDocument):
-            read_document(home.store(), manifest, key)
+            read_document(version, key)
 
 
 def test_nothing_of_it_is_left_in_any_version_and_all_else_is_as_it_was(home: Home, site: Site) -> None:
@@ -197,8 +201,8 @@ def test_nothing_of_it_is_left_in_any_version_and_all_else_is_as_it_was(home: Ho
     check_gone(home, before, key)
     assert not pending_versions(home.db, KEY)
     with pytest.raises(UsageError):
-        home.hits("zyxquombat", held[0])
-    for name in ("pages", "documents", "chunks", home.live()["tables"]["index"]["name"]):
+        home.hits("zyxquombat", held.number)
+    for name in ("pages", "documents", "chunks", home.live().tables["index"].name):
         dataset = lance.dataset(str(home.store().paths.lance / f"{name}.lance"))
         named = {tag["version"] for tag in dataset.tags.list().values()} | {dataset.version}
         assert {each["version"] for each in dataset.versions()} == named, "no version is older than the purge"
@@ -307,7 +311,8 @@ def test_what_it_stood_for_is_found_again_after_the_next_refresh(home: Home, sit
     assert receipt["same_content_at"] == receipt["stood_for"] == [site.url + "/twin-again"]
     check_gone(home, before, site.url + "/twin")
     for manifest in kept_manifests(home.db, KEY):
-        assert "born of one tree" in read_document(home.store(), manifest, site.url + "/twin-again")["markdown"]
+        twin = read_document(VersionReader(home.store(), manifest), site.url + "/twin-again")
+        assert "born of one tree" in twin.markdown
     assert cached(home) >= vectors - 2, "the other tenant's are its own; of ours the twin's alone may go"
     refreshed = home.refresh()
     assert refreshed.status == "ready", refreshed.message
@@ -335,7 +340,7 @@ def test_the_document_of_another_tenant_stays(home: Home, site: Site) -> None:
     erase(home, site)
     assert home.live(OTHER_TENANT) == live
     verify_version(home.store(OTHER_TENANT), live)
-    assert read_raw_bytes(home.store(OTHER_TENANT), live, site.url + "/secret").count(b"zyxquombat") == 1
+    assert read_raw_bytes(home.reader(OTHER_TENANT), site.url + "/secret").count(b"zyxquombat") == 1
     assert home.refresh(OTHER_TENANT).ended == ("unchanged", 1)
     assert "/secret" in shown(home, OTHER_TENANT)
 
@@ -352,7 +357,7 @@ def test_an_earlier_version_can_be_made_live_afterwards(home: Home, site: Site) 
     before = states(home)
     erase(home, site)
     rollback_kb(home.settings, home.db, KEY, 1)
-    assert home.live()["version"] == 1
+    assert home.live().version == 1
     assert shown(home) == sorted("/" + key.rsplit("/", 1)[1] for key in before[1].texts if "secret" not in key)
     verify_version(home.store(), home.live())
 

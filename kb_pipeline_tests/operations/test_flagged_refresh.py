@@ -11,6 +11,7 @@ from kb_pipeline.control.flags.overrides import EVERYBODY, Scope, set_variant
 from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.operations.replay import replay_document
 from kb_pipeline.store.lance_table import DOCUMENTS
+from kb_pipeline.store.manifest import Rules
 from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
@@ -34,6 +35,13 @@ GLOSSARY = (
     + "".join(f"<h2>{word}</h2><p>A {word} is a thing of the orchard.</p>" for word in ("graft", "scion", "spur"))
     + "</main></body></html>"
 )
+
+
+def rules_of(home: Home) -> Rules:
+    """The rules that the live version records."""
+    rules = home.live().rules
+    assert rules is not None
+    return rules
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -82,14 +90,14 @@ def sent(site: Site) -> set[str]:
 def assert_replays(home: Home, site: Site) -> None:
     """Each document of the live version comes out of its bytes again by the rules that the version says."""
     for path in ("/", "/pears", "/words"):
-        assert replay_document(home.store(), home.live(), site.url + path)["differs"] == []
+        assert replay_document(home.reader(), site.url + path).differs == ()
 
 
 def test_the_defaults_make_what_was_made_before_there_were_flags(home: Home, site: Site) -> None:
     assert TEASER not in article(home)
     assert CREDITS in article(home)
-    assert home.live()["rules"]["clean"]["focus"] == "balanced"
-    assert home.live()["rules"]["chunk"]["join_sections"] is True
+    assert rules_of(home)["clean"]["focus"] == "balanced"
+    assert rules_of(home)["chunk"]["join_sections"] is True
     assert (home.refresh().ended, sent(site)) == (("unchanged", 1), set())
 
 
@@ -102,7 +110,7 @@ def test_another_focus_cleans_the_stored_bytes_anew(
     assert (refreshed.ended, sent(site)) == (("ready", 2), set())
     assert (refreshed.cleaned, refreshed.chunked) == (3, 1), "all are cleaned; what came out differently is chunked"
     assert (TEASER in article(home), CREDITS in article(home)) == (teaser, credits)
-    assert home.live()["rules"]["clean"]["focus"] == variant
+    assert rules_of(home)["clean"]["focus"] == variant
     assert_replays(home, site)
 
 
@@ -114,7 +122,7 @@ def test_sections_apart_are_chunked_anew_and_nothing_is_cleaned(home: Home, site
     assert (refreshed.cleaned, refreshed.chunked) == (0, 3)
     assert refreshed.embedded == 3
     assert len(home.chunk_ids()) == before + 2, "each word has a chunk of its own; the title stays with the first"
-    assert home.live()["rules"]["chunk"]["join_sections"] is False
+    assert rules_of(home)["chunk"]["join_sections"] is False
     assert_replays(home, site)
     set_variant(home.db, "chunk-join-sections", "on", Scope("acme"), "ann")
     again = home.refresh()

@@ -20,7 +20,7 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.operations import housekeeping
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
-from kb_pipeline.store.paths import write_durably
+from kb_pipeline.store.manifest import write_manifest
 from kb_pipeline_tests.databases import control_url
 from kb_pipeline_tests.index.test_index import MODEL
 from kb_pipeline_tests.maintenance.test_garbage_collection import Meadow, text_of, texts_of
@@ -45,9 +45,7 @@ class PublishedMeadow:
         """A version in which every document is another; returns its number."""
         self.meadow.put(texts_of(range(8), revision))
         manifest = self.meadow.publish()
-        manifest |= {"model": {"fingerprint": MODEL.fingerprint}}
-        path = self.store.paths.versions / f"{manifest['version']:06}.json"
-        write_durably(path, json.dumps(manifest).encode())
+        write_manifest(self.store.paths, manifest)
         lease = leases.acquire_lease(self.db, self.key, "run")
         number = versions.reserve_version(self.db, lease, "run")
         versions.record_verdict(self.db, lease, number, "candidate" if status == "published" else status, manifest)
@@ -91,14 +89,15 @@ def test_versions_beyond_those_kept_are_pruned_and_every_other_stays_readable(kb
 def test_a_pruned_version_gets_no_new_reader_but_those_it_has_may_go_on(kb: PublishedMeadow) -> None:
     for revision in (1, 2, 3):
         kb.publish(revision)
-    opened = kb.store.tables.open("chunks", kb.meadow.manifests[0]["tables"]["chunks"]["version"])
+    opened = kb.store.tables.open("chunks", kb.meadow.manifests[0].tables["chunks"].version)
     kb.tidy()
     with pytest.raises(UnknownVersion):
         versions.manifest_as_of(kb.db, kb.key, "1")
     kb.tidy()
     assert kb.is_readable(1)
     assert set(opened.read_columns(["text"])["text"]) == set(texts_of(range(8), 1).values())
-    pruned_at = datetime.fromisoformat(versions.get_manifest(kb.db, kb.key, 1)["pruned_at"])
+    pruned_at = versions.get_manifest(kb.db, kb.key, 1).pruned_at
+    assert pruned_at is not None
     assert timedelta(0) <= datetime.now(UTC) - pruned_at < timedelta(minutes=1)
     assert kb.tidy(grace=NOW) > 0
     assert not kb.is_readable(1)

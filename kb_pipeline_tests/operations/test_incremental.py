@@ -146,12 +146,12 @@ def test_another_model_embeds_the_same_chunks_beside_the_live_version(home: Home
         candidate = kb.build_candidate()
         assert candidate.status == "candidate", candidate.gates
         assert len(home.store().tables.names(INDEX_PREFIX)) == 2
-        assert (home.live()["version"], home.answers(None, QUERY)) == (1, before)
+        assert (home.live().version, home.answers(None, QUERY)) == (1, before)
         kb.publish()
     refreshed = home.last()
     assert (refreshed.ended, refreshed.worked) == (("ready", 2), (0, 0, 10))
     assert home.chunk_ids() == chunks
-    assert (home.live()["model"]["name"], home.answers(1, QUERY)) == ("multilingual-e5-small", before)
+    assert (home.live().model.name, home.answers(1, QUERY)) == ("multilingual-e5-small", before)
     assert home.answers(None, QUERY) != before
     home.apply(site)
     refreshed = home.refresh()
@@ -345,10 +345,10 @@ def test_what_was_rolled_back_comes_back_only_by_approval(home: Home, site: Site
     refreshed = home.refresh()
     assert (refreshed.ended, refreshed.worked) == (("held", 3), (0, 0, 0))
     assert f"would bring back 1 documents of version 2, which was rolled back: {site.url}/plum" in refreshed.message
-    assert home.live()["version"] == 1
+    assert home.live().version == 1
     assert home.refresh().ended == ("held", 3)
     approve_version(home.settings, home.db, KEY, 3)
-    assert (home.live()["version"], home.refresh().ended) == (3, ("unchanged", 3))
+    assert (home.live().version, home.refresh().ended) == (3, ("unchanged", 3))
 
 
 def test_what_is_new_after_a_rollback_is_published_unasked(home: Home, site: Site) -> None:
@@ -385,5 +385,5 @@ def test_two_homes_build_the_same_version_of_the_same_site(home: Home, site: Sit
     ]
     assert documents[0] == documents[1]
     assert home.chunk_ids() == other.chunk_ids()
-    assert home.live()["content_sha256"] == other.live()["content_sha256"]
+    assert home.live().content.sha256 == other.live().content.sha256
     assert home.answers(None, QUERY) == other.answers(None, QUERY)

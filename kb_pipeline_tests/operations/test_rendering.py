@@ -57,6 +57,6 @@ def test_a_page_of_scripts_is_a_failure_until_it_is_rendered(tmp_path: Path, mod
         assert (refreshed.status, refreshed.stages["fetch"]["rendered"]) == ("ready", 1)
         assert (home.keys(), home.failures()) == (["/", "/medlars"], {})
         assert home.hits("how are medlars softened", mode="keyword")[0]["key"] == f"{site.url}/medlars"
-        document = read_document(home.store(), home.live(), f"{site.url}/medlars")
-        assert document["rendered"]
+        document = read_document(home.reader(), f"{site.url}/medlars")
+        assert document.rendered
         assert home.refresh().status == "unchanged"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -16,12 +15,13 @@ from kb_pipeline.model import digest
 from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candidate, verify_version
 from kb_pipeline.publish.integrity_gates import GATES, Gate
 from kb_pipeline.store.lance_table import DOCUMENTS
+from kb_pipeline.store.manifest import Counts, Manifest, TablePin, write_manifest
 from kb_pipeline_tests.index.test_index import MODEL, RECIPE, TEXTS, ByHand, Fruit, spec, vector_of
 
 LONG = "In its {n}th year the tree by gate {n} bore {n} baskets of fruit, more than any beside it. " * 8
 
 
-def pinned(kb: Fruit, number: int = 1, live: dict[str, Any] | None = None, publish: str = "{}") -> dict[str, Any]:
+def pinned(kb: Fruit, number: int = 1, live: Manifest | None = None, publish: str = "{}") -> Manifest:
     return pin_candidate(kb.store, kb.candidate(live, publish).manifest, number, live)
 
 
@@ -29,7 +29,7 @@ def gate(candidate: Candidate, name: str) -> Gate:
     return next(gate for gate in candidate.gates if gate.name == name)
 
 
-def rebuilt(kb: Fruit, live: dict[str, Any], *rolled_back: dict[str, Any]) -> Candidate:
+def rebuilt(kb: Fruit, live: Manifest, *rolled_back: Manifest) -> Candidate:
     rules = spec("{max_shrink: 1, max_drop: 1}")
     return build_candidate(
         kb.store, rules, MODEL, kb.vectors, live, ByHand(), RECIPE, "run", lambda done, total: None, rolled_back
@@ -82,7 +82,7 @@ def test_new_documents_do_not_make_up_for_hollowed_ones(grove: Fruit) -> None:
 
 def test_overlapping_chunks_of_the_same_text_are_no_shrinking(grove: Fruit) -> None:
     """What is counted is the text that chunks cover, not their lengths."""
-    rows = grove.chunks.head(chunks_schema().names, 100)
+    rows = grove.chunks.head(chunks_schema().names, 100).to_pylist()
     halves = [
         row | {"chunk_id": digest(row["chunk_id"], str(n)), "start": start, "end": end, "text": row["text"][start:end],
                "words": row["text"][start:end], "text_hash": digest(row["text"][start:end]), "ordinal": n}
@@ -108,29 +108,29 @@ def test_overlapping_chunks_of_the_same_text_are_no_shrinking(grove: Fruit) -> N
 def test_golden_queries_that_the_live_version_answered_hold_a_candidate_that_does_not(fruit: Fruit) -> None:
     golden = "{max_shrink: 1, min_recall: 0, queries: [{query: cellar, text: cellar}, {query: Birnen, key: /birnen}]}"
     live = pinned(fruit, publish=golden)
-    assert live["scores"]["golden_recall_at_5"] == 1
+    assert live.scores["golden_recall_at_5"] == 1
     fruit.remove(["/apples"])
     candidate = fruit.candidate(live, golden)
     missed = gate(candidate, "golden_queries")
     assert (missed.passed, missed.holds) == (False, True)
     assert "recall@5 0.50 (live 1.00)" in missed.message
     assert "missed: cellar" in missed.message
-    assert candidate.manifest["scores"]["live_golden_recall_at_5"] == 1
+    assert candidate.manifest.scores["live_golden_recall_at_5"] == 1
     assert gate(fruit.candidate(live, golden.replace("{max", "{max_drop: 1, max", 1)), "golden_queries").passed
 
 
 def test_an_index_table_of_another_model_fails_the_candidate(fruit: Fruit) -> None:
     live = pinned(fruit)
-    body = live | {"model": live["model"] | {"fingerprint": "e" * 32}}
-    (fruit.store.paths.versions / "000001.json").write_text(json.dumps(body))
+    body = replace(live, model=replace(live.model, fingerprint="e" * 32))
+    write_manifest(fruit.store.paths, body)
     with pytest.raises(GateFailed, match="model_matches: table is index_ffffffffffffffff, not index_eeee"):
         verify_version(fruit.store, body)
 
 
 def test_a_vector_column_of_another_dimension_is_refused(fruit: Fruit) -> None:
     live = pinned(fruit)
-    body = live | {"model": live["model"] | {"dimension": 384}}
-    (fruit.store.paths.versions / "000001.json").write_text(json.dumps(body))
+    body = replace(live, model=replace(live.model, dimension=384))
+    write_manifest(fruit.store.paths, body)
     with pytest.raises(GateFailed, match="dimension of the vectors is 8, not 384"):
         verify_version(fruit.store, body)
 
@@ -138,7 +138,7 @@ def test_a_vector_column_of_another_dimension_is_refused(fruit: Fruit) -> None:
 def test_what_is_written_after_a_version_was_pinned_is_not_part_of_it(fruit: Fruit) -> None:
     live = pinned(fruit)
     fruit.remove(["/pears"])
-    fruit.store.tables.open(live["tables"]["index"]["name"]).delete("key", ["/pears"])
+    fruit.store.tables.open(live.tables["index"].name).delete("key", ["/pears"])
     verify_version(Fruit(fruit.store.paths.data_dir).store, live)
 
 
@@ -174,17 +174,17 @@ def test_a_pin_moved_to_other_contents_is_refused(fruit: Fruit) -> None:
     row = fruit.pages._table.search().limit(1).to_arrow()
     fruit.pages.append(row.cast(pages_schema()).to_batches())
     fruit.put({"/pears": ("en", "Pears are picked hard and ripen on a shelf.")})
-    other = fruit.candidate(live).manifest["tables"]
-    body = live | {"tables": live["tables"] | {role: other[role] for role in ("documents", "chunks", "index")}}
-    (fruit.store.paths.versions / "000001.json").write_text(json.dumps(body))
+    other = fruit.candidate(live).manifest.tables
+    body = replace(live, tables={**other, "pages": live.tables["pages"]})
+    write_manifest(fruit.store.paths, body)
     with pytest.raises(GateFailed, match="content_sha256"):
         verify_version(fruit.store, body)
 
 
 def test_a_manifest_whose_counts_are_not_those_of_the_tables_is_refused(fruit: Fruit) -> None:
     live = pinned(fruit)
-    body = live | {"counts": {"documents": 4, "chunks": 3}}
-    (fruit.store.paths.versions / "000001.json").write_text(json.dumps(body))
+    body = replace(live, content=replace(live.content, counts=Counts(documents=4, chunks=3)))
+    write_manifest(fruit.store.paths, body)
     with pytest.raises(GateFailed, match="'chunks_not_in_manifest': 1"):
         verify_version(fruit.store, body)
 
@@ -212,5 +212,5 @@ def test_documents_that_changed_again_since_a_rollback_pass(fruit: Fruit) -> Non
 def test_a_version_that_is_not_kept_any_more_resurrects_nothing(fruit: Fruit) -> None:
     first = pinned(fruit)
     fruit.put({"/pears": ("en", "Pears are for sale.")})
-    gone = first | {"version": 2, "tables": first["tables"] | {"documents": {"name": DOCUMENTS, "version": 999}}}
+    gone = replace(first, version=2, tables={**first.tables, "documents": TablePin(DOCUMENTS, 999)})
     assert gate(rebuilt(fruit, first, gone), "nothing_resurrected").passed

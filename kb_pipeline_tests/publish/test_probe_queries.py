@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.index.search import Hit
 from kb_pipeline.model import EmbeddingModel, KbKey, digest, document_id
 from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candidate
-from kb_pipeline.publish.integrity_gates import Gate
+from kb_pipeline.publish.integrity_gates import ChunkText, Gate
 from kb_pipeline.publish.probe_queries import KnownItem, Score, known_items, score_items, terms_of
 from kb_pipeline.store.lance_table import DOCUMENTS, PAGES, KbStore
+from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.index.test_index import RECIPE, Fruit, spec
 
@@ -99,7 +100,7 @@ class Library:
         self.pages.upsert("page_id", pa.Table.from_pylist(fetched, schema=pages_schema()))
         self.documents.upsert("document_id", pa.Table.from_pylist(rows, schema=documents_schema()))
 
-    def build(self, live: dict[str, Any] | None = None, model: str = MINILM, rules: ChunkingRules = RULES) -> Candidate:
+    def build(self, live: Manifest | None = None, model: str = MINILM, rules: ChunkingRules = RULES) -> Candidate:
         self._embedder = self.open_model(model)
         described = EmbeddingModel(model, self._embedder.fingerprint, self._embedder.dimension)
         refresh_chunks(self.store, rules, open_tokenizer, quiet)
@@ -109,21 +110,21 @@ class Library:
             self.store, spec("{max_shrink: 1}"), described, vectors, live, self, RECIPE, "run", quiet
         )
 
-    def publish(self, pages: Pages, **options: Any) -> dict[str, Any]:
+    def publish(self, pages: Pages, **options: Any) -> Manifest:
         self.put(pages)
         return pin_candidate(self.store, self.build(**options).manifest, 1, None)
 
     def embed_query(self, text: str) -> np.ndarray:
         return self._embedder.embed_query(text)
 
-    def embed_query_with(self, model: Mapping[str, Any], text: str) -> np.ndarray:
-        if model["name"] in self.forgotten:
-            raise UnknownModel(model["name"], "it was removed")
-        return self.open_model(model["name"]).embed_query(text)
+    def embed_query_with(self, model: EmbeddingModel, text: str) -> np.ndarray:
+        if model.name in self.forgotten:
+            raise UnknownModel(model.name, "it was removed")
+        return self.open_model(model.name).embed_query(text)
 
-    def embed_chunks(self, rows: list[dict[str, Any]]) -> np.ndarray:
+    def embed_chunks(self, chunks: Sequence[ChunkText]) -> np.ndarray:
         return self._embedder.embed_passages(
-            [embedding_text(row["title"], row["headings"], row["text"]) for row in rows]
+            [embedding_text(chunk.title, chunk.headings, chunk.text) for chunk in chunks]
         )
 
 
@@ -141,7 +142,7 @@ def retrieval(candidate: Candidate) -> Gate:
 
 
 def hit(document: str, title: str = "", text: str = "") -> Hit:
-    return Hit(1, 1.0, f"/{document}", title, [], text, "en", document, "c", 0, len(text))
+    return Hit(1, 1.0, f"/{document}", title, (), text, "en", document, "c", 0, len(text))
 
 
 def item(document: str, title: str = "", *terms: str) -> KnownItem:
@@ -150,13 +151,13 @@ def item(document: str, title: str = "", *terms: str) -> KnownItem:
 
 def test_a_third_of_the_pages_turned_into_login_pages_is_held(library: Library) -> None:
     live = library.publish(handbook())
-    assert live["scores"]["known_item_recall_at_5"] >= 0.95
+    assert live.scores["known_item_recall_at_5"] >= 0.95
     library.put({key: login_page(key) for key in list(handbook())[::3]})
     candidate = library.build(live)
     gate = retrieval(candidate)
     assert (candidate.status, gate.passed) == ("held", False), gate.message
     assert "found later or not at all: http://x.example/" in gate.message
-    scores = candidate.manifest["scores"]
+    scores = candidate.manifest.scores
     assert scores["known_item_recall_at_5"] < scores["live_known_item_recall_at_5"] - 0.1
 
 
@@ -172,8 +173,8 @@ def test_light_edits_rechunking_and_a_page_rewritten_under_its_title_pass(librar
 
 def test_vectors_of_another_model_ask_the_live_version_with_its_own(library: Library) -> None:
     live = library.publish(handbook())
-    scores = library.build(live, model=E5).manifest["scores"]
-    assert scores["live_known_item_mrr"] == live["scores"]["known_item_mrr"]
+    scores = library.build(live, model=E5).manifest.scores
+    assert scores["live_known_item_mrr"] == live.scores["known_item_mrr"]
     library.forgotten.add(MINILM)
     gate = retrieval(library.build(live, model=E5))
     assert gate.passed
@@ -185,7 +186,7 @@ def test_a_first_version_is_scored_and_never_held(tmp_path: Path) -> None:
     kb.put({f"/{n}": ("en", "The same words on every page of this site.") for n in range(3)})
     candidate = kb.candidate()
     assert candidate.status == "candidate"
-    assert set(candidate.manifest["scores"]) == {"known_item_recall_at_5", "known_item_mrr"}
+    assert set(candidate.manifest.scores) == {"known_item_recall_at_5", "known_item_mrr"}
 
 
 def test_items_are_the_same_from_version_to_version_and_only_of_what_is_still_there(tmp_path: Path) -> None:
@@ -193,9 +194,9 @@ def test_items_are_the_same_from_version_to_version_and_only_of_what_is_still_th
     kb.put({f"/{n}": ("en", f"Tree number {n} bears pears of the sort {digest(str(n))}.") for n in range(9)})
     live = pin_candidate(kb.store, kb.candidate().manifest, 1, None)
     ids = [document_id("site", f"/{n}") for n in range(9)]
-    taken = [item.document_id for item in known_items(kb.store, live, ids, count=4)]
+    taken = [item.document_id for item in known_items(kb.reader(live), ids, count=4)]
     assert taken == sorted(ids)[:4]
-    assert [item.document_id for item in known_items(kb.store, live, ids[:2])] == sorted(ids[:2])
+    assert [item.document_id for item in known_items(kb.reader(live), ids[:2])] == sorted(ids[:2])
 
 
 def questions(tmp_path: Path, pages: Pages) -> Iterator[KnownItem]:
@@ -205,14 +206,13 @@ def questions(tmp_path: Path, pages: Pages) -> Iterator[KnownItem]:
     kb.chunks.upsert("chunk_id", _titled(kb, pages))
     titles = [{"document_id": document_id("site", key), "title": title} for key, (title, _, _) in pages.items()]
     kb.documents.upsert("document_id", pa.Table.from_pylist(titles))
-    manifest = kb.candidate().manifest
-    yield from sorted(
-        known_items(kb.store, manifest, [document_id("site", key) for key in pages]), key=lambda item: item.key
-    )
+    version = kb.reader(kb.candidate().manifest)
+    items = known_items(version, [document_id("site", key) for key in pages])
+    yield from sorted(items, key=lambda item: item.key)
 
 
 def _titled(kb: Fruit, pages: Pages) -> pa.Table:
-    rows = kb.chunks.head(["chunk_id", "key"], 100)
+    rows = kb.chunks.head(["chunk_id", "key"], 100).to_pylist()
     return pa.Table.from_pylist([{"chunk_id": row["chunk_id"], "title": pages[row["key"]][0]} for row in rows])
 
 

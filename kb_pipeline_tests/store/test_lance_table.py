@@ -74,7 +74,7 @@ def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(tmp_path: 
     folder = LanceDatabase(tmp_path)
     folder.open_or_create("things", old).append(pa.table({"id": ["a"]}, schema=old).to_batches())
     grown = folder.open_or_create("things", pa.schema([*old, ("seen", pa.timestamp("us", tz="UTC"))]))
-    assert grown.head(["id", "seen"], 5) == [{"id": "a", "seen": None}]
+    assert grown.head(["id", "seen"], 5).to_pylist() == [{"id": "a", "seen": None}]
     assert folder.open_or_create("things", grown.schema).version == grown.version
 
 
@@ -85,7 +85,7 @@ def test_a_restored_table_has_the_rows_of_that_version_again(tmp_path: Path) -> 
     before = table.version
     table.delete("id", ["a"])
     table.restore(before)
-    assert sorted(row["id"] for row in table.head(["id"], 5)) == ["a", "b"]
+    assert sorted(row["id"] for row in table.head(["id"], 5).to_pylist()) == ["a", "b"]
     assert LanceDatabase(tmp_path).open("things").count() == 2
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from kb_pipeline.control.db.models import Erasure, Failure, Version
 from kb_pipeline.control.kbs.catalog import get_kb
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.model import KbKey, document_id
+from kb_pipeline.store.manifest import Manifest
 
 
 def erased_ids(db: Database, key: KbKey) -> tuple[str, ...]:
@@ -49,13 +50,13 @@ def block_documents(
             _record(session, lease, actor, "kb.erase", blocked)
 
 
-def record_purge(db: Database, lease: HeldLease, manifests: Sequence[Mapping[str, Any]], doc_key: str) -> int:
+def record_purge(db: Database, lease: HeldLease, manifests: Sequence[Manifest], doc_key: str) -> int:
     """Point the versions at their tables made again and forget the key's failures; returns how many."""
     key = lease.key
     with db.write(key.tenant) as session:
         verify_lease(session, lease)
         for manifest in manifests:
-            session.get_one(Version, (key.tenant, key.kb, manifest["version"])).manifest = dict(manifest)
+            session.get_one(Version, (key.tenant, key.kb, manifest.version)).manifest = manifest.as_json()
         gone = delete(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb, Failure.key == doc_key)
         return int(session.execute(gone).rowcount)  # type: ignore[attr-defined]  # a delete's result has it
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -15,8 +14,9 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Kb, Rollback, Version
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import require_active
-from kb_pipeline.errors import GateFailed, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
+from kb_pipeline.errors import GateFailed, InvalidManifest, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
 from kb_pipeline.model import KbKey, Record
+from kb_pipeline.store.manifest import Manifest
 
 SEARCHABLE = ("published", "rolled_back")
 """Statuses of the versions whose data is kept for readers."""
@@ -34,13 +34,24 @@ class VersionRecord(Record):
     """building, candidate, held, published, rolled_back, failed, superseded or pruned."""
     created_at: datetime
     documents: int | None
-    """Documents in it; None while it is being built."""
+    """Documents in it; None, as are `chunks` and `model`, while it is being built or when its manifest is not valid."""
     chunks: int | None
     model: str | None
     """Name of the embedding model."""
     scores: Mapping[str, float]
     """Retrieval measures by name, such as `known_item_recall_at_5`; empty where none were taken."""
     run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PendingVersion:
+    """A version that is neither published nor given up."""
+
+    number: int
+    status: str
+    """`building`, `candidate` or `held`."""
+    manifest: Manifest | None
+    """None of a version that is still `building`: its run died before it could say what it had built."""
 
 
 def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
@@ -59,12 +70,17 @@ def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
     return number
 
 
-def record_verdict(db: Database, lease: HeldLease, number: int, status: str, manifest: dict[str, Any]) -> None:
-    """Record what a candidate turned out to be: candidate, held or failed. Raises LeaseLost."""
+def record_verdict(db: Database, lease: HeldLease, number: int, status: str, manifest: Manifest | None = None) -> None:
+    """Record what a candidate turned out to be: candidate, held, failed or superseded; raises LeaseLost.
+
+    Without a manifest the one recorded before stays.
+    """
     with db.write(lease.key.tenant) as session:
         verify_lease(session, lease)
         row = _get(session, lease.key, number)
-        row.status, row.manifest = status, manifest
+        row.status = status
+        if manifest is not None:
+            row.manifest = manifest.as_json()
 
 
 def publish_version(
@@ -128,13 +144,13 @@ def roll_back(db: Database, lease: HeldLease, number: int, actor: str) -> int:
     return before
 
 
-def rolled_back_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
+def rolled_back_manifests(db: Database, key: KbKey) -> list[Manifest]:
     """The manifests of the versions newer than the live one that were rolled back."""
     query = select(Version).join(Kb, (Kb.tenant == Version.tenant) & (Kb.kb == Version.kb))
     query = query.where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status == "rolled_back")
     with db.read(key.tenant) as session:
         rows = session.scalars(query.where(Version.version > Kb.live_version).order_by(Version.version))
-        return [row.manifest for row in rows]
+        return [_manifest(row) for row in rows]
 
 
 def mark_pruned(db: Database, lease: HeldLease, number: int) -> None:
@@ -142,39 +158,43 @@ def mark_pruned(db: Database, lease: HeldLease, number: int) -> None:
     with db.write(lease.key.tenant) as session:
         verify_lease(session, lease)
         row = _get(session, lease.key, number)
-        row.status, row.manifest = "pruned", {**row.manifest, "pruned_at": datetime.now(UTC).isoformat()}
+        row.status, row.manifest = "pruned", replace(_manifest(row), pruned_at=datetime.now(UTC)).as_json()
 
 
-def live_manifest(db: Database, key: KbKey) -> dict[str, Any]:
-    """The manifest of the live version; raises UnknownKb or NoLiveVersion."""
+def live_number(db: Database, key: KbKey) -> int:
+    """Return the number of the live version; raises UnknownKb or NoLiveVersion."""
     with db.read(key.tenant) as session:
-        kb = session.get(Kb, (key.tenant, key.kb))
-        if kb is None:
-            raise UnknownKb(key)
-        if kb.live_version is None:
-            raise NoLiveVersion(key)
-        return _get(session, key, kb.live_version).manifest
+        return _live_number(session, key)
 
 
-def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> dict[str, Any]:
+def live_manifest(db: Database, key: KbKey) -> Manifest:
+    """Return the manifest of the live version; raises UnknownKb, NoLiveVersion or InvalidManifest."""
+    with db.read(key.tenant) as session:
+        return _manifest(_get(session, key, _live_number(session, key)))
+
+
+def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> Manifest:
     """The manifest to read by: of the live version, of a version number, or of what was live at an ISO time.
 
     Raises:
         UnknownKb, NoLiveVersion, UnknownVersion: there is none such.
         TenantInactive: the tenant is suspended, or being deleted.
+        InvalidManifest: the manifest of the version cannot be read.
         UsageError: `as_of` is neither a number nor a time.
     """
-    live = live_manifest(db, key)
-    require_active(db, key.tenant)
     if as_of is None:
+        live = live_manifest(db, key)
+        require_active(db, key.tenant)
         return live
+    live_number(db, key)
+    require_active(db, key.tenant)
     with db.read(key.tenant) as session:
         number = _number(as_of) if as_of.isdecimal() else _live_at(session, key, _moment(as_of))
         row = session.get(Version, (key.tenant, key.kb, number)) if number else None
     # What waits for approval can be looked at, by those who know its number.
     if row is None or row.status not in (*SEARCHABLE, "held"):
         raise UnknownVersion(key, as_of)
-    return row.manifest
+    return _manifest(row)
 
 
 def _live_at(session: Session, key: KbKey, moment: datetime) -> int | None:
@@ -206,13 +226,13 @@ def _moment(text: str) -> datetime:
         raise UsageError(f"as-of {text!r}: give a version number or an ISO time such as 2026-11-21T08:00Z") from None
 
 
-def get_manifest(db: Database, key: KbKey, number: int) -> dict[str, Any]:
-    """The manifest of one version; raises UnknownVersion."""
+def get_manifest(db: Database, key: KbKey, number: int) -> Manifest:
+    """Return the manifest of one version; raises UnknownVersion or InvalidManifest."""
     with db.read(key.tenant) as session:
         row = session.get(Version, (key.tenant, key.kb, number))
     if row is None:
         raise UnknownVersion(key, number)
-    return row.manifest
+    return _manifest(row)
 
 
 def status_of(db: Database, key: KbKey, number: int) -> str:
@@ -224,28 +244,25 @@ def status_of(db: Database, key: KbKey, number: int) -> str:
     return row.status
 
 
-def kept_manifests(db: Database, key: KbKey) -> list[dict[str, Any]]:
+def kept_manifests(db: Database, key: KbKey) -> list[Manifest]:
     """The manifests of all versions whose data is kept for readers, oldest first."""
     query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(SEARCHABLE))
     with db.read(key.tenant) as session:
-        return [row.manifest for row in session.scalars(query.order_by(Version.version))]
+        return [_manifest(row) for row in session.scalars(query.order_by(Version.version))]
 
 
-def pending_versions(db: Database, key: KbKey) -> list[tuple[int, str, dict[str, Any]]]:
-    """Number, status and manifest of what is neither published nor given up, newest first.
-
-    A version that is still `building` belongs to a run that died before it could say what it had built.
-    """
+def pending_versions(db: Database, key: KbKey) -> list[PendingVersion]:
+    """Return what is neither published nor given up, newest first."""
     query = select(Version).where(
         Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(["building", "candidate", "held"])
     )
     with db.read(key.tenant) as session:
         rows = session.scalars(query.order_by(Version.version.desc()))
-        return [(row.version, row.status, row.manifest) for row in rows]
+        return [PendingVersion(row.version, row.status, _manifest(row) if row.manifest else None) for row in rows]
 
 
 def list_versions(db: Database, key: KbKey) -> Iterator[VersionRecord]:
-    """Yield every version, newest first; raises UnknownKb."""
+    """Yield every version, newest first, also one whose manifest is not valid; raises UnknownKb."""
     query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb)
     with db.read(key.tenant) as session:
         kb = session.get(Kb, (key.tenant, key.kb))
@@ -256,16 +273,16 @@ def list_versions(db: Database, key: KbKey) -> Iterator[VersionRecord]:
 
 
 def _record(row: Version, *, is_live: bool) -> VersionRecord:
-    counts = row.manifest.get("counts", {})
+    manifest = _readable_manifest(row)
     return VersionRecord(
         version=row.version,
         live=is_live,
         status=row.status,
         created_at=row.created_at,
-        documents=counts.get("documents"),
-        chunks=counts.get("chunks"),
-        model=row.manifest.get("model", {}).get("name"),
-        scores=row.manifest.get("scores", {}),
+        documents=manifest.counts.documents if manifest else None,
+        chunks=manifest.counts.chunks if manifest else None,
+        model=manifest.model.name if manifest else None,
+        scores=manifest.scores if manifest else {},
         run_id=row.run_id,
     )
 
@@ -275,6 +292,26 @@ def _record_move(
 ) -> None:
     said = {"live_version": before}, {"live_version": after}
     audit.record(session, lease.key.tenant, actor or f"run {lease.owner}", action, str(lease.key), *said)
+
+
+def _live_number(session: Session, key: KbKey) -> int:
+    kb = session.get(Kb, (key.tenant, key.kb))
+    if kb is None:
+        raise UnknownKb(key)
+    if kb.live_version is None:
+        raise NoLiveVersion(key)
+    return kb.live_version
+
+
+def _manifest(row: Version) -> Manifest:
+    return Manifest.from_json(KbKey(row.tenant, row.kb), row.version, row.manifest)
+
+
+def _readable_manifest(row: Version) -> Manifest | None:
+    try:
+        return _manifest(row) if row.manifest else None
+    except InvalidManifest:
+        return None
 
 
 def _get(session: Session, key: KbKey, number: int) -> Version:

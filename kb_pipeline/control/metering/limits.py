@@ -17,6 +17,7 @@ from kb_pipeline.cron import shortest_gap
 from kb_pipeline.errors import QuotaExceeded
 from kb_pipeline.model import KbKey, Record
 from kb_pipeline.spec.kb_file import KbSpec
+from kb_pipeline.store.manifest import Manifest
 
 DAILY = (daily_quotas.PAGES, daily_quotas.TOKENS)
 
@@ -157,7 +158,8 @@ def list_quotas(db: Database, tenant: str, storage_bytes: int) -> Iterator[Quota
 
 def _live_counts(session: Session, name: str) -> dict[str, int]:
     """Return the documents or chunks of each KB's live version, by KB."""
-    query = select(Kb.kb, Version.manifest).join(
-        Version, (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
+    query = select(Version).join(
+        Kb, (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
     )
-    return {kb: int(manifest.get("counts", {}).get(name, 0)) for kb, manifest in session.execute(query)}
+    live = [Manifest.from_json(KbKey(row.tenant, row.kb), row.version, row.manifest) for row in session.scalars(query)]
+    return {manifest.kb.kb: getattr(manifest.counts, name) for manifest in live}

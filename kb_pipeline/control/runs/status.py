@@ -12,7 +12,8 @@ from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.control.runs.refreshes import RefreshRecord, StageInProgress, latest_refresh
 from kb_pipeline.control.runs.requests import RequestRecord, waiting_of
 from kb_pipeline.errors import NoLiveVersion
-from kb_pipeline.model import JsonObject, KbKey, Record
+from kb_pipeline.model import KbKey, Record
+from kb_pipeline.store.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +45,26 @@ def describe_kb(db: Database, key: KbKey) -> KbStatus:
     get_kb(db, key)
     live = _live(db, key)
     last = _last_run(db, key)
-    counts = live.get("counts", {})
     return KbStatus(
         kb=key,
         status="new" if last is None else last.status,
-        live_version=live.get("version"),
-        documents=counts.get("documents", 0),
-        chunks=counts.get("chunks", 0),
-        languages=live.get("languages", {}),
-        model=live.get("model", {}).get("name"),
+        live_version=live.version if live else None,
+        documents=live.counts.documents if live else 0,
+        chunks=live.counts.chunks if live else 0,
+        languages=live.content.languages if live else {},
+        model=live.model.name if live else None,
         running=last.progress if last else None,
         requested=tuple(waiting_of(db, key)),
         last_run=last,
     )
 
 
-def _live(db: Database, key: KbKey) -> JsonObject:
-    """Return the live version's manifest; empty before the first one is published."""
+def _live(db: Database, key: KbKey) -> Manifest | None:
+    """Return the live version's manifest; None before the first one is published."""
     try:
         return live_manifest(db, key)
     except NoLiveVersion:
-        return {}
+        return None
 
 
 def _last_run(db: Database, key: KbKey) -> RefreshRecord | None:

@@ -15,12 +15,13 @@ from kb_pipeline.control.kbs import versions
 from kb_pipeline.errors import GateFailed, LeaseHeld, LeaseLost, NoLiveVersion, UnknownVersion, UsageError
 from kb_pipeline.model import KbKey
 from kb_pipeline_tests.control.planes import ACME, apply, expire, publish
+from kb_pipeline_tests.store.manifests import manifest_of
 
 
 def test_publishing_moves_the_pointer_and_numbers_are_never_reused(db: Database) -> None:
     apply(db, ACME)
     assert [publish(db, ACME, "run-1"), publish(db, ACME, "run-2")] == [1, 2]
-    assert versions.live_manifest(db, ACME)["version"] == 2
+    assert versions.live_manifest(db, ACME).version == 2
     listed = list(versions.list_versions(db, ACME))
     assert [(row.version, row.live, row.status) for row in listed] == [
         (2, True, "published"),
@@ -42,7 +43,7 @@ def race(db: Database, key: KbKey, runs: list[str]) -> tuple[list[str], list[str
             refused.append(run_id)
             return
         number = versions.reserve_version(db, lease, run_id)
-        versions.record_verdict(db, lease, number, "candidate", {"version": number, "counts": {}})
+        versions.record_verdict(db, lease, number, "candidate", manifest_of(key, number))
         tried.wait()
         versions.publish_version(db, lease, number)
         published.append(run_id)
@@ -66,7 +67,7 @@ def test_of_runs_that_race_for_a_kb_exactly_one_publishes(db: Database) -> None:
         runs = [f"run-{number}-{rival}" for rival in range(dice.randint(2, 4))]
         published, refused = race(db, ACME, runs)
         assert (len(published), len(refused)) == (1, len(runs) - 1)
-        assert versions.live_manifest(db, ACME)["version"] == number
+        assert versions.live_manifest(db, ACME).version == number
 
 
 def test_a_writer_that_wakes_after_its_lease_was_taken_publishes_nothing(db: Database) -> None:
@@ -86,7 +87,7 @@ def test_a_version_that_did_not_pass_cannot_be_published(db: Database, status: s
     apply(db, ACME)
     lease = leases.acquire_lease(db, ACME, "run-1")
     number = versions.reserve_version(db, lease, "run-1")
-    versions.record_verdict(db, lease, number, status, {"version": number})
+    versions.record_verdict(db, lease, number, status, manifest_of(ACME, number))
     with pytest.raises(GateFailed, match=f"version 1 is {status}"):
         versions.publish_version(db, lease, number)
     with pytest.raises(NoLiveVersion):
@@ -98,9 +99,9 @@ def test_as_of_reads_a_version_by_number_or_time(db: Database) -> None:
     publish(db, ACME, "run-1")
     between = datetime.now(UTC)
     publish(db, ACME, "run-2")
-    assert versions.manifest_as_of(db, ACME, None)["version"] == 2
-    assert versions.manifest_as_of(db, ACME, "1")["version"] == 1
-    assert versions.manifest_as_of(db, ACME, between.isoformat())["version"] == 1
+    assert versions.manifest_as_of(db, ACME, None).version == 2
+    assert versions.manifest_as_of(db, ACME, "1").version == 1
+    assert versions.manifest_as_of(db, ACME, between.isoformat()).version == 1
     with pytest.raises(UnknownVersion):
         versions.manifest_as_of(db, ACME, "7")
     with pytest.raises(UsageError, match="ISO time"):
@@ -117,8 +118,8 @@ def test_a_version_prints_its_fields_in_order(db: Database) -> None:
         ("status", "published"),
         ("created_at", row.created_at.isoformat()),
         ("documents", 1),
-        ("chunks", 1),
-        ("model", "m"),
+        ("chunks", 3),
+        ("model", "by-hand"),
         ("scores", {}),
         ("run_id", "run-1"),
     ]

@@ -258,7 +258,7 @@ def test_a_kb_that_outgrew_its_plan_may_be_made_smaller(home: Home, site: Site) 
     assert "documents is 4, allowed is 3" in refused.message
     home.apply(site, source={"exclude": ["/plums", "/pears"]})
     assert home.refresh(force=True).ended[0] == "ready"
-    assert home.live()["counts"]["documents"] == 3
+    assert home.live().counts.documents == 3
 
 
 def test_a_file_that_its_plan_does_not_allow_is_not_applied(home: Home, site: Site) -> None:

@@ -56,9 +56,9 @@ def test_a_status_prints_as_it_always_did(db: Database) -> None:
         "status": "running",
         "live_version": 1,
         "documents": 1,
-        "chunks": 1,
-        "languages": {},
-        "model": "m",
+        "chunks": 3,
+        "languages": {"en": 1},
+        "model": "by-hand",
         "running": {"stage": "embed", "done": 10, "total": 10, "eta_s": 0.0},
         "requested": [
             {

@@ -17,6 +17,7 @@ from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.tenancy import audit, tenants
 from kb_pipeline.model import KbKey
 from kb_pipeline.spec.kb_file import parse_spec
+from kb_pipeline_tests.store.manifests import manifest_of
 
 ACME = KbKey("acme", "docs")
 
@@ -30,7 +31,7 @@ def apply(db: Database, key: KbKey, delay_s: int, actor: str = "ann") -> None:
 def publish(db: Database, key: KbKey, run_id: str) -> None:
     lease = leases.acquire_lease(db, key, run_id)
     number = versions.reserve_version(db, lease, run_id)
-    versions.record_verdict(db, lease, number, "candidate", {"version": number, "counts": {}})
+    versions.record_verdict(db, lease, number, "candidate", manifest_of(key, number))
     versions.publish_version(db, lease, number)
     leases.release_lease(db, lease)
 
