@@ -50,9 +50,12 @@ from kb_pipeline.publish.candidate import Recipe, build_candidate, pin_candidate
 from kb_pipeline.publish.integrity_gates import ChunkText
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
-from kb_pipeline.store.lance_table import PAGES, KbStore
+from kb_pipeline.store.durable_files import folder_bytes
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
-from kb_pipeline.store.paths import KbPaths, commit_segments, folder_bytes
+from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.raw_segments import commit_segments
+from kb_pipeline.store.stage_tables import PAGES
 
 CEILING = 1.5
 """The most that the folder may weigh after 50 refreshes of 1 %, as a multiple of a fresh build's."""
@@ -126,7 +129,7 @@ class Home:
         writer.close()
         prefix, places = f"site-{time.time_ns():x}", _places(segments(journal))
         merged = [_page(row, f"{prefix}-{places[row.key][0]}", places[row.key][1]) for row in rows]
-        table.upsert("page_id", pa.Table.from_pylist(merged, schema=pages_schema()))
+        table.upsert(pa.Table.from_pylist(merged, schema=pages_schema()))
         commit_segments(journal, self.store.paths.raw, prefix, {row["segment"] for row in merged})
 
     def refresh(self, run_id: str) -> dict[str, float]:

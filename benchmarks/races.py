@@ -102,7 +102,7 @@ def _is_sound(number: int) -> bool:
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.model import KbKey
     from kb_pipeline.settings import load_settings
-    from kb_pipeline.store.lance_table import KbStore
+    from kb_pipeline.store.kb_store import KbStore
     from kb_pipeline.store.paths import KbPaths
 
     key = KbKey.parse(_KEY)

@@ -46,7 +46,7 @@ def measure(pages: int, folder: Path) -> dict[str, Any]:
     start = statistics.median(_timed(folder, "versions", "acme/disk", "--json") for _ in range(_ROUNDS))
     written = _vectors(folder) - before
     home.tidy_cache()
-    home.store.tables.open("chunks").cleanup(timedelta(0))
+    home.store.tables.open("chunks").maintenance.cleanup(timedelta(0))
     return {
         "chunks": manifest_as_of(home.db, home.spec.key, "1").counts.chunks,
         "process_start_s": round(start, 2),

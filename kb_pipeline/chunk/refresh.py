@@ -10,7 +10,9 @@ from kb_pipeline.chunk.link_text import strip_link_targets
 from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import Tokenizer, chunk_document, embedding_text
 from kb_pipeline.model import ReportProgress, StageReport, digest
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, KbStore, LanceTable
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +61,7 @@ def refresh_chunks(
     wanted = documents.read_columns(
         ["document_id", "document_hash"], "outcome = 'document' AND duplicate_of IS NULL", row_ids=True
     )
-    have = chunks.require_unique(chunks.read_columns(["chunk_id", "document_id", "document_hash", "rules"]), "chunk_id")
+    have = chunks.require_unique(chunks.read_columns(["chunk_id", "document_id", "document_hash", "rules"]))
     have = have.drop("chunk_id").unique()
     stale, gone = _differences(wanted, have, fingerprint)
     chunks.delete("document_id", gone)
@@ -130,4 +132,4 @@ def _write(chunks: LanceTable, rows: list[dict[str, Any]], document_ids: list[st
     if is_first:
         chunks.append(table.to_batches())
     else:  # one commit: no reader and no crash ever sees half of a document's chunks
-        chunks.replace_group("chunk_id", table, "document_id", document_ids)
+        chunks.replace_group(table, "document_id", document_ids)

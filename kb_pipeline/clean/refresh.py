@@ -21,8 +21,10 @@ from kb_pipeline.model import (
     digest,
     document_id,
 )
-from kb_pipeline.store.lance_table import DOCUMENTS, PAGES, KbStore, LanceTable
-from kb_pipeline.store.paths import read_bodies
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.raw_segments import read_bodies
+from kb_pipeline.store.stage_tables import DOCUMENTS, PAGES
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,7 +74,7 @@ def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progres
     documents = store.tables.open_or_create(DOCUMENTS, documents_schema())
     wanted = _wanted(store)
     have = documents.read_columns(["document_id", "raw_sha256", "rules", "outcome"])
-    documents.require_unique(have, "document_id")
+    documents.require_unique(have)
     stale = _stale(wanted, have, rules.fingerprint())
     good = set(have.filter(pl.col("outcome") == "document")["document_id"])
     gone = have.join(wanted, on="document_id", how="anti")["document_id"].to_list()
@@ -165,7 +167,7 @@ def _note_failures(documents: LanceTable, kept: Sequence[Document | Rejected]) -
         if isinstance(r, Rejected)
     ]
     if rows:
-        documents.upsert("document_id", pa.Table.from_pylist(rows, schema=_some_columns("reason", "message")))
+        documents.upsert(pa.Table.from_pylist(rows, schema=_some_columns("reason", "message")))
 
 
 def _write(documents: LanceTable, rows: list[dict[str, Any]], is_first: bool) -> None:
@@ -177,7 +179,7 @@ def _write(documents: LanceTable, rows: list[dict[str, Any]], is_first: bool) ->
     if is_first:
         documents.append(table.to_batches())
     else:
-        documents.upsert("document_id", table)
+        documents.upsert(table)
 
 
 def _raw_documents(store: KbStore, stale: pl.DataFrame, fetched_at: dict[str, Any]) -> Iterator[RawDocument]:
@@ -187,17 +189,17 @@ def _raw_documents(store: KbStore, stale: pl.DataFrame, fetched_at: dict[str, An
     for row in stale.iter_rows(named=True):
         places.setdefault(row["segment"], []).append(row["position"])
         names[row["segment"], row["position"]] = row["source"], row["key"]
-    for segment, position, body in read_bodies(store.paths.raw, places):
-        source, key = names[segment, position]
-        fetched_at[document_id(source, key)] = body["fetched_at"]
+    for raw in read_bodies(store.paths.raw, places):
+        source, key = names[raw.segment, raw.position]
+        fetched_at[document_id(source, key)] = raw.fetched_at
         yield RawDocument(
             source=source,
             key=key,
-            url=body["url"],
-            body=body["body"],
-            sha256=body["sha256"],
-            content_type=body["content_type"] or "",
-            fetched_at=body["fetched_at"],
+            url=raw.url,
+            body=raw.body,
+            sha256=raw.sha256,
+            content_type=raw.content_type or "",
+            fetched_at=raw.fetched_at,
         )
 
 
@@ -251,7 +253,7 @@ def _mark_duplicates(documents: LanceTable) -> None:
     changed = wanted.filter(~pl.col("new").eq_missing(pl.col("duplicate_of")))
     if not changed.is_empty():
         update = changed.select("document_id", pl.col("new").alias("duplicate_of"))
-        documents.upsert("document_id", update.to_arrow().cast(_some_columns("duplicate_of")))
+        documents.upsert(update.to_arrow().cast(_some_columns("duplicate_of")))
 
 
 def _canonical_twins(rows: pl.DataFrame) -> pl.DataFrame:

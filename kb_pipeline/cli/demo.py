@@ -22,7 +22,7 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.operations.source_rules import check_spec
 from kb_pipeline.settings import Settings, load_settings
 from kb_pipeline.spec.kb_file import KbSpec, parse_spec
-from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
 
 _LOOPBACK = "127.0.0.0/8"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kb_pipeline.index.reader import VersionReader
     from kb_pipeline.model import KbKey
     from kb_pipeline.settings import Settings
-    from kb_pipeline.store.lance_table import KbStore
+    from kb_pipeline.store.kb_store import KbStore
 
 _READING = "status search documents page failures versions diff export replay quota usage"
 SCOPES: dict[str, Scope] = {
@@ -204,7 +204,7 @@ class Session:
 
     def store(self, key: KbKey) -> KbStore:
         """The stored data of a KB."""
-        from kb_pipeline.store.lance_table import KbStore
+        from kb_pipeline.store.kb_store import KbStore
         from kb_pipeline.store.paths import KbPaths
 
         return KbStore(KbPaths(self.settings.data_dir, key))

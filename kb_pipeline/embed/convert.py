@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from kb_pipeline.embed.models import ModelCard
-from kb_pipeline.store.paths import fsync_path
+from kb_pipeline.store.durable_files import fsync_path
 
 _CONVERSION = "1"
 """Raise it when the same weights should give another file."""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 from kb_pipeline.embed.protocol import Embedder, embed_distinct
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import EmbeddingModel, ReportProgress, StageReport, digest
-from kb_pipeline.store.lance_table import CHUNKS, KbStore, LanceTable, sql_in
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.stage_tables import CHUNKS, VECTORS_PREFIX
+from kb_pipeline.store.table import LanceTable, sql_in
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-VECTORS_PREFIX = "model_"
-"""Every cache table's name begins with it."""
 _BATCH = 256
 """Texts a commit, some seconds of work: what a killed run has to embed again at most."""
 

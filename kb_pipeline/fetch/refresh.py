@@ -22,8 +22,12 @@ from kb_pipeline.fetch.web.crawl.process import CrawlProcess, crawl
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary
 from kb_pipeline.host_scheduler import HostScheduler
 from kb_pipeline.model import PagesUsed, ReportProgress, StageReport
-from kb_pipeline.store.lance_table import PAGES, KbStore, LanceTable
-from kb_pipeline.store.paths import KbPaths, atomic_write, commit_segments, write_durably
+from kb_pipeline.store.durable_files import atomic_write, write_durably
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.raw_segments import commit_segments
+from kb_pipeline.store.stage_tables import PAGES
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -256,7 +260,7 @@ def _merge(pages: LanceTable, outcomes: pl.DataFrame, rules: CrawlRules, run_id:
     changed = merge_outcomes(old, outcomes, rules.source, run_id, keep_lastmod=rules.trust_lastmod)
     if changed.is_empty():
         return 0
-    pages.upsert("page_id", changed.to_arrow().cast(pages_schema()))
+    pages.upsert(changed.to_arrow().cast(pages_schema()))
     lost = changed.filter(pl.col("sha256").is_null()).join(
         old.filter(pl.col("sha256").is_not_null()), on="key", how="semi"
     )

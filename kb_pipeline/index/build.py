@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.model import ReportProgress
-from kb_pipeline.store.lance_table import CHUNKS, INDEX_PREFIX, KbStore, LanceTable
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.stage_tables import CHUNKS, INDEX_PREFIX
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,7 +74,7 @@ def build_index(store: KbStore, index: LanceTable, vectors: LanceTable, progress
     """Take out the chunks that are gone, put in the new ones with their vectors, leave no row unindexed."""
     chunks = store.tables.open(CHUNKS)
     wanted = chunks.read_columns(["chunk_id", "document_hash", "text_hash"], row_ids=True)
-    have = index.require_unique(index.read_columns(["chunk_id", "document_hash"]), "chunk_id")
+    have = index.require_unique(index.read_columns(["chunk_id", "document_hash"]))
     new = wanted.join(have, on=["chunk_id", "document_hash"], how="anti")
     gone = have.join(wanted, on=["chunk_id", "document_hash"], how="anti")["chunk_id"].to_list()
     progress(0, new.height)
@@ -81,7 +83,7 @@ def build_index(store: KbStore, index: LanceTable, vectors: LanceTable, progress
         rows = _rows(chunks, index, vectors, _with_vectors(new, vectors), progress)
         index.append_many(rows, wanted.height)
     # Not only after a change: a run that was killed may have put rows in and not have indexed them.
-    if gone or not new.is_empty() or index.unindexed_rows() or not has_every_index(index, wanted.height):
+    if gone or not new.is_empty() or index.indexes.unindexed_rows() or not has_every_index(index, wanted.height):
         _update_indexes(index, wanted.height)
     return IndexChange(new.height, len(gone), wanted.height)
 
@@ -90,12 +92,12 @@ def remake_indexes(index: LanceTable) -> None:
     """Make every index anew from the rows that are there, so that none remembers another."""
     rows = index.count()
     if not rows:
-        index.drop_indexes()
-    for column in index.index_names():
+        index.indexes.drop()
+    for column in index.indexes.columns():
         if column in TEXT_COLUMNS:
-            index.create_text_index(column)
+            index.indexes.create_text_index(column)
         else:
-            index.create_vector_index(column, rows)
+            index.indexes.create_vector_index(column, rows)
 
 
 def _with_vectors(new: pl.DataFrame, vectors: LanceTable) -> pl.DataFrame:
@@ -137,14 +139,14 @@ def _contexts(rows: pa.Table) -> pa.Array:
 def has_every_index(index: LanceTable, rows: int) -> bool:
     """Whether a table of so many rows has all the indexes that it should."""
     wanted = {*TEXT_COLUMNS, *(["vector"] if rows >= VECTOR_INDEX_FROM_ROWS else [])} if rows else set()
-    return wanted <= index.index_names()
+    return wanted <= index.indexes.columns()
 
 
 def _update_indexes(index: LanceTable, rows: int) -> None:
-    present = index.index_names()
+    present = index.indexes.columns()
     for column in TEXT_COLUMNS:
         if rows and column not in present:
-            index.create_text_index(column)  # never on an empty table: it would find nothing later
+            index.indexes.create_text_index(column)  # never on an empty table: it would find nothing later
     if rows >= VECTOR_INDEX_FROM_ROWS and "vector" not in present:
-        index.create_vector_index("vector", rows)
+        index.indexes.create_vector_index("vector", rows)
     index.optimize()

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 from kb_pipeline.index.documents import KEPT
-from kb_pipeline.store.lance_table import LanceTable
 from kb_pipeline.store.manifest import Content, Counts
+from kb_pipeline.store.table import LanceTable
 
 _Rows = Sequence[tuple[str, str]]
 """Id and hash of each."""

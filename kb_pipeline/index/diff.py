@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from kb_pipeline.index.documents import KEPT
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import JsonObject, Record
-from kb_pipeline.store.lance_table import LanceTable
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,9 +11,9 @@ from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit
 from kb_pipeline.model import EmbeddingModel, JsonObject, RawDocument, Record
-from kb_pipeline.store.lance_table import sql_in
 from kb_pipeline.store.manifest import Manifest
-from kb_pipeline.store.paths import locate_bodies, read_bodies
+from kb_pipeline.store.raw_segments import locate_bodies, read_bodies
+from kb_pipeline.store.table import sql_in
 
 KEPT = "outcome = 'document' AND duplicate_of IS NULL"
 """The rows of `documents` that a reader of a version sees."""
@@ -239,15 +239,15 @@ def read_raw_document(version: VersionReader, key: str) -> RawDocument:
     """Read the bytes that a document was made from, as they were fetched; raises UnknownDocument or DamagedStore."""
     document = _document_row(version, key)
     segment, position = _locate(version, document)
-    for _, _, row in read_bodies(version.store.paths.raw, {segment: [position]}):
+    for raw in read_bodies(version.store.paths.raw, {segment: [position]}):
         return RawDocument(
             source=document.source,
             key=document.key,
-            url=row["url"],
-            body=bytes(row["body"]),
-            sha256=row["sha256"],
-            content_type=row["content_type"] or "",
-            fetched_at=row["fetched_at"],
+            url=raw.url,
+            body=raw.body,
+            sha256=raw.sha256,
+            content_type=raw.content_type or "",
+            fetched_at=raw.fetched_at,
         )
     raise DamagedStore(segment, f"no row {position}")
 

@@ -15,9 +15,9 @@ from kb_pipeline.errors import DamagedStore, KbError, UsageError
 from kb_pipeline.index.documents import KEPT, VALIDATORS
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import KbKey, Record
-from kb_pipeline.store.lance_table import LanceTable
+from kb_pipeline.store.durable_files import fsync_path, fsync_tree
 from kb_pipeline.store.manifest import Counts
-from kb_pipeline.store.paths import fsync_path, fsync_tree
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl

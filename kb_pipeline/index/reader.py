@@ -6,8 +6,9 @@ import threading
 from types import TracebackType
 
 from kb_pipeline.model import KbKey
-from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
+from kb_pipeline.store.table import LanceTable
 
 
 class VersionReader:
@@ -49,7 +50,7 @@ class VersionReader:
     def indexed_columns(self) -> frozenset[str]:
         """Columns of the index table that have an index, asked of Lance once."""
         if self._indexed_columns is None:
-            self._indexed_columns = frozenset(self.table("index").index_names())
+            self._indexed_columns = frozenset(self.table("index").indexes.columns())
         return self._indexed_columns
 
     def close(self) -> None:

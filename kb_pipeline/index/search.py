@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from kb_pipeline.errors import UsageError
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import Record
-from kb_pipeline.store.lance_table import sql_in
+from kb_pipeline.store.table import sql_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,14 +103,14 @@ def _filter(query: str, k: int, language: str | None) -> str | None:
 
 
 def _nearest(version: VersionReader, vector: NDArray[np.float32], depth: int, where: str | None) -> list[Hit]:
-    rows = version.table("index").nearest("vector", vector, depth, _COLUMNS, where)
+    rows = version.table("index").indexes.nearest("vector", vector, depth, _COLUMNS, where)
     return _ranked(rows, [1 - distance for distance in rows["_distance"].to_pylist()])
 
 
 def _matching(version: VersionReader, query: str, depth: int, where: str | None) -> list[Hit]:
     if not version.indexed_columns >= set(_TEXT_BOOSTS):
         return []  # an empty version has no text index
-    rows = version.table("index").matching(query, _TEXT_BOOSTS, depth, _COLUMNS, where)
+    rows = version.table("index").indexes.matching(query, _TEXT_BOOSTS, depth, _COLUMNS, where)
     return _ranked(rows, rows["_score"].to_pylist())
 
 

@@ -15,9 +15,11 @@ from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.maintenance.garbage_collection import table_states
 from kb_pipeline.store.compaction import DataFile, most_wasteful
-from kb_pipeline.store.lance_table import DOCUMENTS, PAGES, KbStore
+from kb_pipeline.store.durable_files import atomic_write
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
-from kb_pipeline.store.paths import atomic_write, read_segments
+from kb_pipeline.store.raw_segments import read_segments
+from kb_pipeline.store.stage_tables import DOCUMENTS, PAGES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -79,7 +81,7 @@ def compact_raw_segments(store: KbStore, kept: Sequence[Manifest]) -> int:
     moving = rows.filter(pl.col("segment").is_in(names))
     moved = _rewrite(store.paths.raw, names, moving, _kept_bodies(store, kept))
     failpoint("raw.rewrite.before")
-    pages.upsert("page_id", moved)
+    pages.upsert(moved)
     failpoint("raw.rewrite.after")
     return len(names)
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from datetime import timedelta
 
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceDatabase, LanceTable
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.lance_database import LanceDatabase
 from kb_pipeline.store.manifest import Manifest, manifest_numbers, manifest_path
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES
+from kb_pipeline.store.table import LanceTable
 
-STAGE_TABLES = (PAGES, DOCUMENTS, CHUNKS)
+_HEADS = (PAGES, DOCUMENTS, CHUNKS)
 
 
 def tidy_tables(store: KbStore, live: Manifest | None) -> None:
     """Rewrite what is wasteful in the stage tables that changed since the live version; most often a few files."""
     pinned = {pin.name: pin.version for pin in live.tables.values()} if live else {}
-    for name in STAGE_TABLES:
+    for name in _HEADS:
         if store.tables.exists(name):
             table = store.tables.open(name)
             if table.version != pinned.get(name):
@@ -28,13 +31,13 @@ def tidy_tables(store: KbStore, live: Manifest | None) -> None:
 def clean_tables(store: KbStore, kept: Collection[int], older_than: timedelta) -> int:
     """Untag all versions but those kept, then remove what no tag holds; returns the bytes freed."""
     freed = 0
-    for name in (*STAGE_TABLES, *store.tables.names(INDEX_PREFIX)):
+    for name in (*_HEADS, *store.tables.names(INDEX_PREFIX)):
         if store.tables.exists(name):
             table = store.tables.open(name)
-            for tag in table.tags():
+            for tag in table.tags.versions():
                 if tag.removeprefix("v").isdecimal() and int(tag.removeprefix("v")) not in kept:
-                    table.untag(tag)
-            freed += table.cleanup(older_than)
+                    table.tags.remove(tag)
+            freed += table.maintenance.cleanup(older_than)
     for number in manifest_numbers(store.paths) - set(kept):
         manifest_path(store.paths, number).unlink(missing_ok=True)
     return freed

@@ -15,15 +15,16 @@ from kb_pipeline.failpoints import failpoint
 from kb_pipeline.index.build import remake_indexes
 from kb_pipeline.index.content import describe_content
 from kb_pipeline.maintenance.garbage_collection import table_states
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceTable, sql_in
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest, TablePin, write_manifest
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, INDEX, INDEX_PREFIX, PAGES, STAGE_TABLES, role_of
+from kb_pipeline.store.table import LanceTable, sql_in
 
 ERASED = "erased"
 """Reason of the row that says of a key why it is not fetched."""
 LIFTED = "lifted"
 """Reason of the row, and in the place of a SHA-256, that has a key be asked for though no page may link to it anew."""
 _NOT_A_REFUSAL = f"(reason IS NULL OR reason <> '{ERASED}')"
-_ID_COLUMNS = {"pages": "page_id", "documents": "document_id", "chunks": "document_id", "index": "document_id"}
 _HEAD_TAG = "head-before-erasing"
 _NEW_TAG = "-erased"
 """Behind the name of a version's tag: what the version is to be from now on."""
@@ -113,7 +114,7 @@ def purge_tables(
         for role, pin in manifest.tables.items():
             if pin not in made:
                 made[pin] = _without(store, role, pin, document_ids, purge)
-            store.tables.open(pin.name).tag(_new_tag(manifest), made[pin].version)
+            store.tables.open(pin.name).tags.put(_new_tag(manifest), made[pin].version)
             pins[role] = made[pin]
         purge.manifests.append(_made_again(store, manifest, pins))
     for name, version in heads.items():
@@ -121,7 +122,7 @@ def purge_tables(
         if head in made:
             store.tables.open(name).restore(made[head].version)
         else:
-            _without(store, _role_of(name), head, document_ids, purge)
+            _without(store, role_of(name), head, document_ids, purge)
     if PAGES in heads:
         _refuse(store.tables.open(PAGES), refusals, depths)
     return purge
@@ -131,18 +132,18 @@ def finish_purge(store: KbStore, purge: Purge) -> int:
     """Move the versions' tags to what was made again and remove everything older; returns the bytes freed."""
     names = _names(store, purge.manifests)
     for name in names:
-        store.tables.open(name).untag(_HEAD_TAG)
+        store.tables.open(name).tags.remove(_HEAD_TAG)
     for manifest in purge.manifests:
         for pin in manifest.tables.values():
-            store.tables.open(pin.name).tag(f"v{manifest.version}", pin.version)
+            store.tables.open(pin.name).tags.put(f"v{manifest.version}", pin.version)
         write_manifest(store.paths, manifest)
         failpoint("erase.manifest.after")
     for name in names:
         table = store.tables.open(name)
-        for tag in table.tags():
+        for tag in table.tags.versions():
             if tag.endswith(_NEW_TAG):
-                table.untag(tag)
-    return sum(store.tables.open(name).cleanup(_NOW, unfinished=True) for name in names)
+                table.tags.remove(tag)
+    return sum(store.tables.open(name).maintenance.cleanup(_NOW, unfinished=True) for name in names)
 
 
 def rows_left(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Manifest]) -> Iterator[tuple[str, int]]:
@@ -151,14 +152,14 @@ def rows_left(store: KbStore, document_ids: Sequence[str], manifests: Sequence[M
     What was deleted must not lie in the files either, nor in a version that is on disk still.
     """
     for name in _names(store, manifests):
-        role, beneath, rows = _role_of(name), 0, 0
-        where = sql_in(_ID_COLUMNS[role], document_ids) + (f" AND {_NOT_A_REFUSAL}" if role == PAGES else "")
+        role, beneath, rows = role_of(name), 0, 0
+        where = sql_in(STAGE_TABLES[role].document, document_ids) + (f" AND {_NOT_A_REFUSAL}" if role == PAGES else "")
         for table in table_states(store, manifests, role, name):
             rows += table.count(where)
-            beneath += table.rows_beneath()
+            beneath += table.maintenance.deleted_rows()
         yield f"table {name}, head and versions kept", rows
         yield f"table {name}, deleted rows in its files", beneath
-        yield f"table {name}, earlier versions", store.tables.open(name).untagged_versions()
+        yield f"table {name}, earlier versions", store.tables.open(name).maintenance.untagged_versions()
 
 
 def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
@@ -178,18 +179,18 @@ def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
         {"document_id": row["page_id"], "source": row["source"], "key": row["key"], "raw_sha256": LIFTED, **why}
         for row in rows
     ]
-    documents.upsert("document_id", pa.Table.from_pylist(failed, schema=documents.schema))
+    documents.upsert(pa.Table.from_pylist(failed, schema=documents.schema))
     ids = [row["page_id"] for row in rows]
     pages.set_where("page_id", ids, {**why, "sha256": LIFTED})
 
 
 def _mark_head(table: LanceTable, *, resumed: bool) -> int:
     """The version that is the head, tagged so that it is still known when the erasure is killed on the way."""
-    tags = table.tags()
+    tags = table.tags.versions()
     if resumed and _HEAD_TAG in tags:
         return tags[_HEAD_TAG]
     version = table.version
-    table.tag(_HEAD_TAG, version)
+    table.tags.put(_HEAD_TAG, version)
     return version
 
 
@@ -206,7 +207,7 @@ def _refuse(pages: LanceTable, refusals: Sequence[Refusal], depths: Mapping[str,
 
     if refusals:
         rows = [{**asdict(each), "outcome": "rejected", "depth": depths.get(each.page_id, 0)} for each in refusals]
-        pages.upsert("page_id", pa.Table.from_pylist(rows, schema=pages.schema))
+        pages.upsert(pa.Table.from_pylist(rows, schema=pages.schema))
 
 
 def _made_again(store: KbStore, manifest: Manifest, pins: Mapping[str, TablePin]) -> Manifest:
@@ -220,11 +221,11 @@ def _without(store: KbStore, role: str, pin: TablePin, document_ids: Sequence[st
     """Make the version of a table anew, with all rows of the given one but the documents', in new files."""
     table = store.tables.open(pin.name)
     table.restore(pin.version)
-    where = sql_in(_ID_COLUMNS[role], document_ids)
+    where = sql_in(STAGE_TABLES[role].document, document_ids)
     purge.rows[pin.name] = purge.rows.get(pin.name, 0) + table.count(where)
-    table.delete(_ID_COLUMNS[role], document_ids)
-    table.rewrite_deleted()
-    if role == "index":
+    table.delete(STAGE_TABLES[role].document, document_ids)
+    table.maintenance.rewrite_deleted()
+    if role == INDEX:
         remake_indexes(table)
     return TablePin(pin.name, table.version)
 
@@ -233,10 +234,6 @@ def _names(store: KbStore, manifests: Sequence[Manifest]) -> list[str]:
     pinned = {pin.name for manifest in manifests for pin in manifest.tables.values()}
     names = {PAGES, DOCUMENTS, CHUNKS, *pinned, *store.tables.names(INDEX_PREFIX)}
     return sorted(name for name in names if store.tables.exists(name))
-
-
-def _role_of(name: str) -> str:
-    return name if name in (PAGES, DOCUMENTS, CHUNKS) else "index"
 
 
 def _new_tag(manifest: Manifest) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore, LanceDatabase
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.lance_database import LanceDatabase
 from kb_pipeline.store.manifest import Manifest
-from kb_pipeline.store.paths import quarantine_damaged
+from kb_pipeline.store.raw_segments import quarantine_damaged
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, VECTORS_PREFIX
 
 DAMAGED = "damaged"
 """In the place of a SHA-256 in `pages`: the bytes cannot be read and are to be fetched again."""
@@ -28,7 +30,7 @@ def repair_heads(store: KbStore, live: Manifest | None) -> list[str]:
     good = {pin.name: pin.version for pin in live.tables.values()} if live else {}
     names = [PAGES, DOCUMENTS, CHUNKS, *store.tables.names(INDEX_PREFIX)]
     done = _heal(store, store.tables, names, good)
-    done += _heal(store, store.vectors, store.vectors.names("model_"), {})
+    done += _heal(store, store.vectors, store.vectors.names(VECTORS_PREFIX), {})
     return done + _repair_raw(store)
 
 
@@ -51,7 +53,7 @@ def reset_heads(store: KbStore, live: Manifest | None, gates: Sequence[str]) -> 
         table.restore(good[name]) if name in good else table.clear()
     done = [f"went back to version {live.version}" if live else "emptied the tables of the first build"]
     if _BAD_VECTORS.intersection(gates):
-        for name in store.vectors.names("model_"):
+        for name in store.vectors.names(VECTORS_PREFIX):
             store.vectors.open(name).clear()
         done.append("emptied the tenant's embedding cache, which had given bad vectors")
     return done

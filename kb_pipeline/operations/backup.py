@@ -27,14 +27,16 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Version
 from kb_pipeline.control.db.schema_revision import HEAD
 from kb_pipeline.control.kbs.versions import SEARCHABLE
-from kb_pipeline.embed.refresh import VECTORS_PREFIX
 from kb_pipeline.errors import DamagedStore, KbError, UsageError
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.lance_table import KbStore, LanceDatabase
+from kb_pipeline.store.durable_files import fsync_path, fsync_tree
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.lance_database import LanceDatabase
 from kb_pipeline.store.manifest import Manifest, manifest_path
-from kb_pipeline.store.paths import KbPaths, fsync_path, fsync_tree, staging_folder
+from kb_pipeline.store.paths import KbPaths, staging_folder
+from kb_pipeline.store.stage_tables import VECTORS_PREFIX
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -204,7 +206,7 @@ def _link_vectors(paths: KbPaths, to: KbPaths) -> None:
 
 def _link_table(folder: LanceDatabase, to: Path, name: str, version: int | None) -> None:
     table = folder.open(name, version)
-    for file in table.files():
+    for file in table.maintenance.files():
         _link(table.path / file, to / table.path.name / file)
 
 

@@ -32,7 +32,6 @@ from kb_pipeline.control.kbs.catalog import list_kbs
 from kb_pipeline.control.metering.ledger import keep_of_deleted
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import UNFINISHED
-from kb_pipeline.embed.refresh import VECTORS_PREFIX
 from kb_pipeline.errors import DamagedStore, KbError, LeaseHeld, UnknownKb, UnknownTenant, UsageError
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.maintenance.garbage_collection import chunk_tables, unused_vectors
@@ -41,8 +40,11 @@ from kb_pipeline.operations.backup import remove_abandoned
 from kb_pipeline.operations.housekeeping import READER_GRACE, manifests_in_use
 from kb_pipeline.operations.recover_usage import recover_usage
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.lance_table import KbStore, LanceTable
-from kb_pipeline.store.paths import KbPaths, files_beneath, remove_folder, tenant_folder, tenants_with_files
+from kb_pipeline.store.durable_files import files_beneath, remove_folder
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.paths import KbPaths, tenant_folder, tenants_with_files
+from kb_pipeline.store.stage_tables import VECTORS_PREFIX
+from kb_pipeline.store.table import LanceTable
 
 WAIT_S = 30.0
 """So long a run that was told to end may take for it; then its lease is taken away."""

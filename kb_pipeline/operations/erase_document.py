@@ -11,7 +11,6 @@ from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import erasures, versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
-from kb_pipeline.embed.refresh import VECTORS_PREFIX
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.web.reasons import explain
@@ -30,9 +29,12 @@ from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.operations.housekeeping import READER_GRACE, manifests_in_use
 from kb_pipeline.operations.recover_usage import recover_usage
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.lance_table import KbStore, LanceTable
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
-from kb_pipeline.store.paths import KbPaths, redact_rows, remove_leftovers, segments_with_key
+from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.raw_segments import redact_rows, remove_leftovers, segments_with_key
+from kb_pipeline.store.stage_tables import VECTORS_PREFIX
+from kb_pipeline.store.table import LanceTable
 
 _NOT_REACHED = (
     "backups and snapshots of this home or of its disks",

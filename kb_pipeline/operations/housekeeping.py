@@ -14,16 +14,17 @@ from kb_pipeline.control.kbs import versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
 from kb_pipeline.control.runs.requests import forget_old_requests
 from kb_pipeline.embed.models import model_fingerprint
-from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name
+from kb_pipeline.embed.refresh import vectors_name
 from kb_pipeline.errors import InvalidSpec, LeaseHeld, LeaseLost, SecretUnreadable
 from kb_pipeline.index.build import index_name
 from kb_pipeline.maintenance import compact_raw, garbage_collection
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.recover_usage import recover_tokens
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.lance_table import INDEX_PREFIX, KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest, manifest_numbers
 from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import INDEX_PREFIX, VECTORS_PREFIX
 
 READER_GRACE = timedelta(minutes=10)
 """So long a reader may go on with a version that is not kept any more."""
@@ -160,7 +161,7 @@ def tidy_vectors(
         )
         removed = garbage_collection.collect_vectors(cache, VECTORS_PREFIX, tables)
         for name in cache.names(VECTORS_PREFIX):
-            cache.open(name).cleanup(cache_grace)
+            cache.open(name).maintenance.cleanup(cache_grace)
     return removed
 
 

@@ -8,7 +8,8 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.metering import limits
 from kb_pipeline.control.tenancy.tenants import get_tenant
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.paths import folder_bytes, tenant_folder
+from kb_pipeline.store.durable_files import folder_bytes
+from kb_pipeline.store.paths import tenant_folder
 
 
 def list_quotas(settings: Settings, db: Database, tenant: str) -> Iterator[limits.QuotaRecord]:

@@ -58,9 +58,11 @@ from kb_pipeline.publish.candidate import Candidate, Recipe, build_candidate, pi
 from kb_pipeline.publish.integrity_gates import ChunkText, failed_gates
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec
-from kb_pipeline.store.lance_table import CHUNKS, KbStore
+from kb_pipeline.store.durable_files import folder_bytes
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import GateVerdict, Manifest
-from kb_pipeline.store.paths import KbPaths, folder_bytes
+from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import CHUNKS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,8 +18,8 @@ from kb_pipeline.errors import UsageError
 from kb_pipeline.index.documents import StoredDocument, read_document, read_raw_document
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import Document, RawDocument, Record, Rejected
-from kb_pipeline.store.lance_table import sql_in
 from kb_pipeline.store.manifest import Manifest
+from kb_pipeline.store.table import sql_in
 
 _COMPARED = ("title", "language", "markdown")
 """What makes the hash of a document."""

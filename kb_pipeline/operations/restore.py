@@ -21,9 +21,10 @@ from kb_pipeline.index.search import search_version
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.backup import FILES, FORMAT, LEFT_OUT, MANIFEST, copy_hashed
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.durable_files import fsync_path, fsync_tree, write_durably
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
-from kb_pipeline.store.paths import KbPaths, fsync_path, fsync_tree, write_durably
+from kb_pipeline.store.paths import KbPaths
 
 _MARKER = ".restoring"
 """In a home into which a restore has begun: what is there is its own, and the next restore begins anew."""

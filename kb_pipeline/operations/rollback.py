@@ -11,7 +11,7 @@ from kb_pipeline.control.kbs import versions
 from kb_pipeline.errors import UnknownVersion, UsageError
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths
 
@@ -39,6 +39,6 @@ def rollback_kb(settings: Settings, db: Database, key: KbKey, number: int) -> di
 
 def _open_tables(store: KbStore, manifest: Manifest) -> None:
     """Before readers are sent there: every table of the version is there and its keys can be read."""
-    keys = {"pages": "page_id", "documents": "document_id", "chunks": "chunk_id", "index": "chunk_id"}
-    for role, pin in manifest.tables.items():
-        store.tables.open(pin.name, pin.version).read_columns([keys[role]])
+    for pin in manifest.tables.values():
+        table = store.tables.open(pin.name, pin.version)
+        table.read_columns([table.key])

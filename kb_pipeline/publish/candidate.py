@@ -26,9 +26,9 @@ from kb_pipeline.publish.integrity_gates import (
 from kb_pipeline.publish.probe_queries import Search
 from kb_pipeline.publish.retrieval_gates import check_version
 from kb_pipeline.spec.kb_file import KbSpec
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, PAGES, KbStore, LanceTable
+from kb_pipeline.store.durable_files import fsync_tree
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import (
-    ROLES,
     Manifest,
     Rules,
     TablePin,
@@ -36,7 +36,8 @@ from kb_pipeline.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from kb_pipeline.store.paths import fsync_tree
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, PAGES, ROLES
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,7 +159,7 @@ def pin_candidate(store: KbStore, manifest: Manifest, number: int, live: Manifes
     """Tag every table of the candidate, so that cleanup keeps them, and force it to disk with its manifest."""
     manifest = manifest.numbered(number)
     for pin in manifest.tables.values():
-        store.tables.open(pin.name).tag(f"v{number}", pin.version)
+        store.tables.open(pin.name).tags.put(f"v{number}", pin.version)
     fsync_tree(store.paths.lance, _changed_since_ns(live))
     write_manifest(store.paths, manifest)
     return manifest

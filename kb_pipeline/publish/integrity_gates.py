@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.index.build import TEXT_COLUMNS, VECTOR_INDEX_FROM_ROWS, index_name
 from kb_pipeline.model import EmbeddingModel
-from kb_pipeline.store.lance_table import LanceTable
 from kb_pipeline.store.manifest import Counts, Manifest
+from kb_pipeline.store.stage_tables import ROLES, STAGE_TABLES
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,6 @@ _UNIT_TOLERANCE = 1e-3
 _SAMPLE = 16
 _LEAST_COSINE = 0.99
 """bf16 and fp32 differ by less than 0.001; two different texts by more than 0.01."""
-_IDS = {"pages": "page_id", "documents": "document_id", "chunks": "chunk_id", "index": "chunk_id"}
 _REMEMBERED = {
     "pages": ["page_id", "sha256"],
     "documents": ["document_id", "key", "outcome", "duplicate_of", "document_hash"],
@@ -157,7 +157,8 @@ def _counts_reconcile(contents: Contents, counts: Counts) -> Gate:
 
 
 def _keys_unique(contents: Contents) -> Gate:
-    doubled = {role: len(ids) - ids.n_unique() for role, key in _IDS.items() for ids in [contents.frames[role][key]]}
+    ids = {role: contents.frames[role][STAGE_TABLES[role].key] for role in ROLES}
+    doubled = {role: len(each) - each.n_unique() for role, each in ids.items()}
     wrong = {role: count for role, count in doubled.items() if count}
     message = f"doubled keys: {wrong}" if wrong else "no key occurs twice"
     return Gate("keys_unique", not wrong, message, measured=doubled)
@@ -199,8 +200,8 @@ def _model_matches(index: LanceTable, manifest: Manifest, model: EmbeddingModel)
 
 def _nothing_unindexed(index: LanceTable, rows: int) -> Gate:
     wanted = {*TEXT_COLUMNS, *(["vector"] if rows >= VECTOR_INDEX_FROM_ROWS else [])} if rows else set()
-    missing = sorted(wanted - index.index_names())
-    unindexed = rows if missing else index.unindexed_rows()
+    missing = sorted(wanted - index.indexes.columns())
+    unindexed = rows if missing else index.indexes.unindexed_rows()
     message = f"{unindexed} rows are in no index" if unindexed else "every row is indexed"
     message += f": there is none of {', '.join(missing)}" if missing else ""
     return Gate("nothing_unindexed", not unindexed, message, measured={"unindexed_rows": unindexed})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kb_pipeline.index.documents import KEPT
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit
-from kb_pipeline.store.lance_table import LanceTable
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import polars as pl

@@ -12,8 +12,8 @@ from kb_pipeline.model import EmbeddingModel
 from kb_pipeline.publish.integrity_gates import ChunkText, Gate, read_back, structural_gates, vectors_match
 from kb_pipeline.publish.probe_queries import RECALL_DEPTH, Score, Search, known_items, score_items
 from kb_pipeline.spec.kb_file import GoldenQuery, Publish
-from kb_pipeline.store.lance_table import LanceTable
-from kb_pipeline.store.manifest import ROLES
+from kb_pipeline.store.stage_tables import ROLES
+from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
     import numpy as np

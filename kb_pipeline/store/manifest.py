@@ -10,13 +10,13 @@ from pathlib import Path
 
 from kb_pipeline.errors import InvalidManifest
 from kb_pipeline.model import EmbeddingModel, JsonObject, KbKey, Record
+from kb_pipeline.store.durable_files import write_durably
 from kb_pipeline.store.json_fields import JsonFields
-from kb_pipeline.store.paths import KbPaths, write_durably
+from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import ROLES
 
 FORMAT = 2
 """Format of the manifests that this release writes. Those of earlier releases do not say theirs: they are format 1."""
-ROLES = ("pages", "documents", "chunks", "index")
-"""The tables of a version, by what they are for; the index table's name depends on the model."""
 Rules = Mapping[str, Mapping[str, str | int | float | bool | None]]
 """By stage, every setting of the rules that it worked by."""
 

@@ -15,8 +15,9 @@ from kb_pipeline.fetch.refresh import refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.model import KbKey, StageReport, document_id
-from kb_pipeline.store.lance_table import DOCUMENTS, KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import DOCUMENTS
 from kb_pipeline_tests.site import Site, serve_site
 
 ORCHARD = "The handbook of our orchard tells how fruit is picked and stored."

@@ -20,7 +20,7 @@ from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import search_version
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
-from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.kb import Kb
 

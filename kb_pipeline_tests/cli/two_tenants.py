@@ -35,7 +35,7 @@ from kb_pipeline.index.documents import list_documents
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations import erase_document
 from kb_pipeline.spec.plan_file import PlanSpec
-from kb_pipeline.store.lance_table import CHUNKS
+from kb_pipeline.store.stage_tables import CHUNKS
 from kb_pipeline_tests.databases import ON_POSTGRES, control_url
 from kb_pipeline_tests.operations.home import MODEL, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site

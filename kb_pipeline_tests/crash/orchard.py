@@ -18,7 +18,7 @@ from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import EmbeddingModel, KbKey
-from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests import warm
 from kb_pipeline_tests.databases import control_url, copy_home, home_environment

@@ -18,7 +18,7 @@ from kb_pipeline.control.tenancy.plans import apply_plans
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import vectors_name
 from kb_pipeline.spec.plan_file import PlanSpec
-from kb_pipeline.store.lance_table import CHUNKS
+from kb_pipeline.store.stage_tables import CHUNKS
 from kb_pipeline_tests.crash.orchard import FRUITS, KEY, MODEL, Orchard, plant
 from kb_pipeline_tests.site import Site, serve_site
 

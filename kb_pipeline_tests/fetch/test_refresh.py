@@ -18,8 +18,9 @@ from kb_pipeline.fetch.revisit import MAX_FAILURES, RevisitPolicy
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.model import KbKey, PagesUsed, StageReport, document_id
 from kb_pipeline.store import paths
-from kb_pipeline.store.lance_table import PAGES, KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import PAGES
 from kb_pipeline_tests.fetch.web.conftest import rules_for
 from kb_pipeline_tests.fetch.web.site import Hit, Page, Site, running_site
 

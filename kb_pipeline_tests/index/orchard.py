@@ -52,10 +52,10 @@ class Orchard(Fruit):
             "fetched_at": FETCHED_AT,
             "run_id": "run",
         }
-        self.documents.upsert("document_id", pa.Table.from_pylist([document], schema=documents_schema()))
+        self.documents.upsert(pa.Table.from_pylist([document], schema=documents_schema()))
         chunks = [] if duplicate_of else self._chunks(base, paragraphs)
         rows = pa.Table.from_pylist(chunks, schema=chunks_schema())
-        self.chunks.replace_group("chunk_id", rows, "document_id", [page["page_id"]])
+        self.chunks.replace_group(rows, "document_id", [page["page_id"]])
 
     def put_page(self, key: str, body: bytes) -> dict[str, Any]:
         """Write a segment with these bytes, and the row that names them."""
@@ -78,7 +78,7 @@ class Orchard(Fruit):
             "segment": segment,
             "position": 0,
         }
-        self.pages.upsert("page_id", pa.Table.from_pylist([page], schema=pages_schema()))
+        self.pages.upsert(pa.Table.from_pylist([page], schema=pages_schema()))
         return page
 
     def publish(self) -> Manifest:

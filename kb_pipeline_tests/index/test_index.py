@@ -22,9 +22,10 @@ from kb_pipeline.model import EmbeddingModel, KbKey, digest, document_id
 from kb_pipeline.publish.candidate import Candidate, Recipe, build_candidate, pin_candidate
 from kb_pipeline.publish.integrity_gates import ChunkText
 from kb_pipeline.spec.kb_file import KbSpec, parse_spec
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, PAGES, KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Counts, Manifest
 from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, PAGES
 
 DIMENSION = 8
 MODEL = EmbeddingModel("by-hand", "f" * 32, DIMENSION)
@@ -82,14 +83,12 @@ class Fruit:
                 "document_hash": hashed,
             }
             page = {"page_id": doc_id, "source": "site", "key": key, "outcome": "fetched", "sha256": hashed}
-            self.pages.upsert("page_id", pa.Table.from_pylist([page], schema=pages_schema()))
+            self.pages.upsert(pa.Table.from_pylist([page], schema=pages_schema()))
             document = base | {"document_id": doc_id, "outcome": "document", "markdown": text}
-            self.documents.upsert("document_id", pa.Table.from_pylist([document], schema=documents_schema()))
+            self.documents.upsert(pa.Table.from_pylist([document], schema=documents_schema()))
             chunk = base | {"chunk_id": digest(doc_id, text), "document_id": doc_id, "headings": [], "ordinal": 0}
             chunk |= {"start": 0, "end": len(text), "text": text, "words": text, "tokens": 9, "text_hash": digest(text)}
-            self.chunks.replace_group(
-                "chunk_id", pa.Table.from_pylist([chunk], schema=chunks_schema()), "document_id", [doc_id]
-            )
+            self.chunks.replace_group(pa.Table.from_pylist([chunk], schema=chunks_schema()), "document_id", [doc_id])
             self.put_vector(text, vector_of(text))
 
     def put_vector(self, text: str, vector: np.ndarray) -> None:
@@ -221,8 +220,7 @@ def test_golden_queries_hold_a_candidate_that_cannot_answer_them(fruit: Fruit) -
 def test_a_bad_vector_fails_the_candidate(fruit: Fruit, value: float) -> None:
     text = "Quinces are hard."
     fruit.put({"/quinces": ("en", text)})
-    where = f"text_hash = '{digest(text)}'"
-    fruit.vectors._table.delete(where)
+    fruit.vectors.delete("text_hash", [digest(text)])
     fruit.put_vector(text, np.full(DIMENSION, value, dtype=np.float32))
     assert "vectors_valid" in failed(fruit.candidate())
 
@@ -252,7 +250,7 @@ def test_a_chunk_without_a_vector_is_an_error_that_names_the_remedy(fruit: Fruit
 
 
 def test_doubled_keys_fail_the_candidate(fruit: Fruit) -> None:
-    row = fruit.pages._table.search().limit(1).to_arrow()
+    row = fruit.pages.head(fruit.pages.schema.names, 1)
     fruit.pages.append(row.cast(pages_schema()).to_batches())
     assert {"keys_unique", "counts_reconcile"} == set(failed(fruit.candidate()))
 
@@ -282,10 +280,10 @@ def test_tags_keep_a_version_through_cleanup_and_without_them_it_goes(fruit: Fru
     fruit.put({"/plums": ("en", "Plums are blue.")})
     second = pin_candidate(fruit.store, fruit.candidate(first).manifest, 2, first)
     index = fruit.store.tables.open(second.tables["index"].name)
-    index.cleanup(timedelta(0))
+    index.maintenance.cleanup(timedelta(0))
     assert fruit.search(first, "plums", mode="keyword") == []
-    index.untag("v1")
-    index.cleanup(timedelta(0))
+    index.tags.remove("v1")
+    index.maintenance.cleanup(timedelta(0))
     with pytest.raises(DamagedStore):
         Fruit(fruit.store.paths.data_dir).search(first, "plums")
     assert fruit.search(second, "plums", mode="keyword") == ["/plums"]

@@ -12,7 +12,8 @@ from kb_pipeline.errors import DamagedStore
 from kb_pipeline.index.documents import list_documents, read_document
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Mode, search_version
-from kb_pipeline.store.manifest import ROLES, TablePin
+from kb_pipeline.store.manifest import TablePin
+from kb_pipeline.store.stage_tables import ROLES
 from kb_pipeline_tests.index.orchard import Orchard
 from kb_pipeline_tests.index.test_index import vector_of
 

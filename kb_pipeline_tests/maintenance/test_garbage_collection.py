@@ -18,7 +18,7 @@ import pytest
 
 from kb_pipeline.chunk.refresh import chunks_schema
 from kb_pipeline.clean.refresh import documents_schema
-from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_table
+from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.index.build import TEXT_COLUMNS, build_index, index_name, index_schema
@@ -26,9 +26,12 @@ from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Mode, search_version
 from kb_pipeline.maintenance import compact_raw, garbage_collection
 from kb_pipeline.model import KbKey, digest, document_id
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore
+from kb_pipeline.store.durable_files import folder_bytes
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest, TablePin
-from kb_pipeline.store.paths import KbPaths, folder_bytes, read_bodies
+from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.raw_segments import read_bodies
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, VECTORS_PREFIX
 from kb_pipeline_tests.index.test_index import MODEL, vector_of
 from kb_pipeline_tests.store.manifests import manifest_of
 
@@ -55,13 +58,13 @@ class Meadow:
         for start in range(0, len(keys), 64):
             places |= self.write_segment({key: texts[key].encode() for key in keys[start : start + 64]})
         rows = [self._rows(key, text, *places[key]) for key, text in texts.items()]
-        for name, column in ((PAGES, "page_id"), (DOCUMENTS, "document_id")):
+        for name in (PAGES, DOCUMENTS):
             table = self.store.tables.open(name)
-            table.upsert(column, pa.Table.from_pylist([row[name] for row in rows], schema=table.schema))
+            table.upsert(pa.Table.from_pylist([row[name] for row in rows], schema=table.schema))
         chunks = self.store.tables.open(CHUNKS)
         ids = [row[CHUNKS]["document_id"] for row in rows]
         new = pa.Table.from_pylist([row[CHUNKS] for row in rows], schema=chunks.schema)
-        chunks.replace_group("chunk_id", new, "document_id", ids)
+        chunks.replace_group(new, "document_id", ids)
         vectors = np.stack([vector_of(text) for text in texts.values()]).astype(np.float32)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), MODEL.dimension)
         hashes = pa.array([digest(text) for text in texts.values()])
@@ -97,14 +100,14 @@ class Meadow:
         garbage_collection.tidy_tables(self.store, live)
         index = self.store.tables.open_or_create(index_name(MODEL.fingerprint), index_schema(MODEL.dimension))
         build_index(self.store, index, self.cache, lambda done, total: None)
-        assert index.unindexed_rows() == 0
+        assert index.indexes.unindexed_rows() == 0
         number = len(self.manifests) + 1
         heads = {"pages": PAGES, "documents": DOCUMENTS, "chunks": CHUNKS, "index": index_name(MODEL.fingerprint)}
         tables: dict[str, TablePin] = {}
         for role, name in heads.items():
             table = self.store.tables.open(name)
             tables[role] = TablePin(name, table.version)
-            table.tag(f"v{number}", table.version)
+            table.tags.put(f"v{number}", table.version)
         self.manifests.append(manifest_of(self.store.key, number, tables=tables, model=MODEL))
         return self.manifests[-1]
 
@@ -126,7 +129,7 @@ class Meadow:
         wanted: dict[str, list[int]] = {}
         for segment, position, _ in rows.iter_rows():
             wanted.setdefault(segment, []).append(position)
-        return {row["key"]: row["body"] for _, _, row in read_bodies(self.store.paths.raw, wanted)}
+        return {row.key: row.body for row in read_bodies(self.store.paths.raw, wanted)}
 
     def part_bytes(self) -> int:
         paths = self.store.paths
@@ -173,12 +176,12 @@ def test_after_many_small_refreshes_the_folder_is_not_much_larger_than_a_fresh_b
     garbage_collection.collect_vectors(
         kb.store.vectors, VECTORS_PREFIX, garbage_collection.chunk_tables(kb.store, kb.manifests[-5:])
     )
-    kb.store.vectors.open(kb.cache.path.stem).cleanup(NOW)
+    kb.store.vectors.open(kb.cache.path.stem).maintenance.cleanup(NOW)
     fresh = Meadow(tmp_path / "new")
     fresh.put(state)
     fresh.publish()
     fresh.tidy()
-    fresh.cache.cleanup(NOW)
+    fresh.cache.maintenance.cleanup(NOW)
     assert kb.part_bytes() <= 1.5 * fresh.part_bytes()
     again = Meadow(tmp_path / "old")
     for revision in range(26, 31):
@@ -194,8 +197,8 @@ def test_what_tidying_leaves_is_indexed_to_the_last_row_and_finds_no_deleted_row
         manifest = change(meadow, revision, [revision, revision + 50])
         meadow.tidy(2)
     index = meadow.store.tables.open(manifest.tables["index"].name)
-    assert index.unindexed_rows() == 0
-    assert index.index_names() == set(TEXT_COLUMNS)
+    assert index.indexes.unindexed_rows() == 0
+    assert index.indexes.columns() == set(TEXT_COLUMNS)
     version = VersionReader(meadow.store, manifest)
     hits = [search_version(version, word, vector_of, k=100, mode="keyword") for word in WORDS]
     texts = {hit.key: hit.text for each in hits for hit in each}
@@ -250,9 +253,9 @@ def test_bytes_of_a_document_kept_because_its_newer_bytes_failed_stay(meadow: Me
     places = meadow.write_segment({"/3": b"newer and broken"})
     sha256 = hashlib.sha256(b"newer and broken").hexdigest()
     page = {"page_id": document_id("site", "/3"), "sha256": sha256, "segment": places["/3"][0], "position": 0}
-    meadow.store.tables.open(PAGES).upsert("page_id", pa.Table.from_pylist([page]))
+    meadow.store.tables.open(PAGES).upsert(pa.Table.from_pylist([page]))
     failed = pa.table({"document_id": [document_id("site", "/3")], "reason": ["timeout"]})
-    meadow.store.tables.open(DOCUMENTS).upsert("document_id", failed)
+    meadow.store.tables.open(DOCUMENTS).upsert(failed)
     meadow.put(texts_of([n for n in range(130) if n != 3], 1))
     meadow.publish()
     for _ in range(3):

@@ -9,7 +9,8 @@ import pytest
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.maintenance.repair import DAMAGED, repair_heads, reset_heads
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, PAGES, KbStore
+from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, PAGES
 from kb_pipeline_tests.index.orchard import Orchard
 
 

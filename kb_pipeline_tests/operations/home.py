@@ -33,9 +33,10 @@ from kb_pipeline.operations.search import read_version
 from kb_pipeline.operations.source_rules import crawl_rules
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES, KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, INDEX_PREFIX, PAGES
 from kb_pipeline_tests.databases import control_url
 from kb_pipeline_tests.site import Site
 

@@ -28,7 +28,7 @@ from kb_pipeline.control.db.models import Base
 from kb_pipeline.control.tenancy.secrets import KEY_FILE
 from kb_pipeline.errors import KbError
 from kb_pipeline.model import KbKey
-from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.databases import ON_POSTGRES, control_url, rows_of
 from kb_pipeline_tests.site import Site

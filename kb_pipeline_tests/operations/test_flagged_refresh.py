@@ -10,8 +10,8 @@ import pytest
 from kb_pipeline.control.flags.overrides import EVERYBODY, Scope, set_variant
 from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.operations.replay import replay_document
-from kb_pipeline.store.lance_table import DOCUMENTS
 from kb_pipeline.store.manifest import Rules
+from kb_pipeline.store.stage_tables import DOCUMENTS
 from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site

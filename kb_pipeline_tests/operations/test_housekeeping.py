@@ -13,14 +13,15 @@ from kb_pipeline.control.coordination import leases
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.embed.models import model_fingerprint
-from kb_pipeline.embed.refresh import VECTORS_PREFIX, vectors_name, vectors_schema, vectors_table
+from kb_pipeline.embed.refresh import vectors_name, vectors_schema, vectors_table
 from kb_pipeline.errors import DamagedStore, LeaseHeld, UnknownVersion
-from kb_pipeline.maintenance import garbage_collection
+from kb_pipeline.maintenance import compact_raw
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations import housekeeping
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.store.manifest import write_manifest
+from kb_pipeline.store.stage_tables import VECTORS_PREFIX
 from kb_pipeline_tests.databases import control_url
 from kb_pipeline_tests.index.test_index import MODEL
 from kb_pipeline_tests.maintenance.test_garbage_collection import Meadow, text_of, texts_of
@@ -124,10 +125,10 @@ def test_what_waits_for_approval_is_kept_and_what_was_superseded_or_failed_is_no
 def test_tags_of_a_run_that_died_before_it_noted_its_version_are_removed(kb: PublishedMeadow) -> None:
     kb.publish(1)
     chunks = kb.store.tables.open("chunks")
-    chunks.tag("v77", chunks.version)
-    chunks.tag("mine", chunks.version)
+    chunks.tags.put("v77", chunks.version)
+    chunks.tags.put("mine", chunks.version)
     kb.tidy(grace=NOW)
-    assert set(chunks.tags()) == {"v1", "mine"}
+    assert set(chunks.tags.versions()) == {"v1", "mine"}
 
 
 def test_a_failure_of_tidying_is_logged_and_harms_nothing(
@@ -139,7 +140,7 @@ def test_a_failure_of_tidying_is_logged_and_harms_nothing(
     def broken(*args: object) -> int:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(garbage_collection, "collect_raw_segments", broken)
+    monkeypatch.setattr(compact_raw, "collect_raw_segments", broken)
     with caplog.at_level(logging.WARNING):
         kb.tidy(grace=NOW)
     assert "acme/meadow: tidying failed" in caplog.text

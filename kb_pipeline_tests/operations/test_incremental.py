@@ -16,7 +16,7 @@ from kb_pipeline.control.runs.failures import list_failures
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.approve import approve_version
 from kb_pipeline.operations.rollback import rollback_kb
-from kb_pipeline.store.lance_table import DOCUMENTS, INDEX_PREFIX
+from kb_pipeline.store.stage_tables import DOCUMENTS, INDEX_PREFIX
 from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site

@@ -16,7 +16,7 @@ from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.errors import LeaseLost
 from kb_pipeline.model import EmbeddingModel
 from kb_pipeline.operations.recover_usage import recover_tokens, recover_usage
-from kb_pipeline.store.lance_table import KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.control.planes import ACME, apply, expire
 

@@ -21,9 +21,10 @@ from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.operations.replay import Replay, recorded_rules, replay_document
-from kb_pipeline.store.lance_table import CHUNKS, DOCUMENTS, PAGES, KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest, TablePin
 from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, PAGES
 from kb_pipeline_tests.index.orchard import FETCHED_AT
 from kb_pipeline_tests.store.manifests import manifest_of
 
@@ -61,7 +62,7 @@ class Kept:
             row | named | {"page_id": document_id("site", row["key"]), "position": position}
             for position, row in enumerate(rows)
         ]
-        self.pages.upsert("page_id", pa.Table.from_pylist(pages, schema=pages_schema()))
+        self.pages.upsert(pa.Table.from_pylist(pages, schema=pages_schema()))
 
     def refresh(self) -> None:
         refresh_documents(self.store, CleaningRules(), "run", lambda done, total: None)
@@ -171,7 +172,7 @@ def test_a_document_kept_when_newer_bytes_failed_is_made_of_its_own_bytes(own: K
 def test_a_chunk_that_was_tampered_with_is_found(own: Kept) -> None:
     chunks = own.store.tables.open(CHUNKS)
     first = chunks.head(chunks.schema.names, 1).to_pylist()[0]
-    chunks.upsert("chunk_id", pa.Table.from_pylist([first | {"text": "otherwise"}], schema=chunks.schema))
+    chunks.upsert(pa.Table.from_pylist([first | {"text": "otherwise"}], schema=chunks.schema))
     result = replay(own)
     assert result.document_matches
     assert result.chunks.matching == result.chunks.stored - 1

@@ -14,8 +14,8 @@ from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.model import digest
 from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candidate, verify_version
 from kb_pipeline.publish.integrity_gates import GATES, Gate
-from kb_pipeline.store.lance_table import DOCUMENTS
 from kb_pipeline.store.manifest import Counts, Manifest, TablePin, write_manifest
+from kb_pipeline.store.stage_tables import DOCUMENTS
 from kb_pipeline_tests.index.test_index import MODEL, RECIPE, TEXTS, ByHand, Fruit, spec, vector_of
 
 LONG = "In its {n}th year the tree by gate {n} bore {n} baskets of fruit, more than any beside it. " * 8
@@ -91,7 +91,6 @@ def test_overlapping_chunks_of_the_same_text_are_no_shrinking(grove: Fruit) -> N
     ]  # fmt: skip
     whole = pa.Table.from_pylist(rows, schema=chunks_schema())
     grove.chunks.replace_group(
-        "chunk_id",
         pa.Table.from_pylist(halves, schema=chunks_schema()),
         "document_id",
         whole["document_id"].to_pylist(),
@@ -100,7 +99,7 @@ def test_overlapping_chunks_of_the_same_text_are_no_shrinking(grove: Fruit) -> N
         grove.put_vector(text, vector_of(text))
     live = pinned(grove)
     ids = whole["document_id"].to_pylist()
-    grove.chunks.replace_group("chunk_id", whole, "document_id", ids)
+    grove.chunks.replace_group(whole, "document_id", ids)
     candidate = grove.candidate(live)
     assert gate(candidate, "not_shrunk").measured["vanished_text_share"] == 0
 
@@ -171,7 +170,7 @@ def test_a_manifest_that_is_not_on_disk_as_given_is_refused(fruit: Fruit, damage
 
 def test_a_pin_moved_to_other_contents_is_refused(fruit: Fruit) -> None:
     live = pinned(fruit)
-    row = fruit.pages._table.search().limit(1).to_arrow()
+    row = fruit.pages.head(fruit.pages.schema.names, 1)
     fruit.pages.append(row.cast(pages_schema()).to_batches())
     fruit.put({"/pears": ("en", "Pears are picked hard and ripen on a shelf.")})
     other = fruit.candidate(live).manifest.tables

@@ -26,9 +26,10 @@ from kb_pipeline.model import EmbeddingModel, KbKey, digest, document_id
 from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candidate
 from kb_pipeline.publish.integrity_gates import ChunkText, Gate
 from kb_pipeline.publish.probe_queries import KnownItem, Score, known_items, score_items, terms_of
-from kb_pipeline.store.lance_table import DOCUMENTS, PAGES, KbStore
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths
+from kb_pipeline.store.stage_tables import DOCUMENTS, PAGES
 from kb_pipeline_tests.index.test_index import RECIPE, Fruit, spec
 
 MINILM, E5 = "all-MiniLM-L6-v2", "multilingual-e5-small"
@@ -97,8 +98,8 @@ class Library:
              "sha256": row["document_hash"]}
             for row in rows
         ]  # fmt: skip
-        self.pages.upsert("page_id", pa.Table.from_pylist(fetched, schema=pages_schema()))
-        self.documents.upsert("document_id", pa.Table.from_pylist(rows, schema=documents_schema()))
+        self.pages.upsert(pa.Table.from_pylist(fetched, schema=pages_schema()))
+        self.documents.upsert(pa.Table.from_pylist(rows, schema=documents_schema()))
 
     def build(self, live: Manifest | None = None, model: str = MINILM, rules: ChunkingRules = RULES) -> Candidate:
         self._embedder = self.open_model(model)
@@ -203,9 +204,9 @@ def questions(tmp_path: Path, pages: Pages) -> Iterator[KnownItem]:
     """What would be asked, by key, of pages written without their stages."""
     kb = Fruit(tmp_path)
     kb.put({key: (language, text) for key, (_, language, text) in pages.items()})
-    kb.chunks.upsert("chunk_id", _titled(kb, pages))
+    kb.chunks.upsert(_titled(kb, pages))
     titles = [{"document_id": document_id("site", key), "title": title} for key, (title, _, _) in pages.items()]
-    kb.documents.upsert("document_id", pa.Table.from_pylist(titles))
+    kb.documents.upsert(pa.Table.from_pylist(titles))
     version = kb.reader(kb.candidate().manifest)
     items = known_items(version, [document_id("site", key) for key in pages])
     yield from sorted(items, key=lambda item: item.key)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kb_pipeline.model import EmbeddingModel, KbKey
-from kb_pipeline.store.manifest import ROLES, Content, Counts, Manifest, TablePin
+from kb_pipeline.store.manifest import Content, Counts, Manifest, TablePin
+from kb_pipeline.store.stage_tables import ROLES
 
 MODEL = EmbeddingModel("by-hand", "f" * 32, 8)
 

@@ -25,7 +25,7 @@ from kb_pipeline.control.tenancy.tenants import get_tenant, list_tenants
 from kb_pipeline.errors import InvalidSetting, SecretUnreadable, UnknownSecret, UsageError
 from kb_pipeline.model import Record
 from kb_pipeline.settings import Settings
-from kb_pipeline.store.paths import fsync_path
+from kb_pipeline.store.durable_files import fsync_path
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet

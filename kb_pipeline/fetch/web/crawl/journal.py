@@ -22,7 +22,7 @@ import msgspec
 
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import PagesUsed
-from kb_pipeline.store.paths import atomic_write
+from kb_pipeline.store.durable_files import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,241 @@
+"""One Lance table of a KB or of a tenant's embedding cache: its rows read and written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from kb_pipeline.errors import DamagedStore
+from kb_pipeline.store.compaction import REWRITTEN_SHARE, rows_a_piece
+from kb_pipeline.store.stage_tables import STAGE_TABLES
+from kb_pipeline.store.table_handle import TableHandle
+from kb_pipeline.store.table_indexes import TableIndexes
+from kb_pipeline.store.table_maintenance import TableMaintenance
+from kb_pipeline.store.table_tags import TableTags
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+    from _typeshed import DataclassInstance
+
+logger = logging.getLogger(__name__)
+Row = TypeVar("Row", bound="DataclassInstance")
+"""A frozen dataclass whose fields are columns of a table."""
+_ID_BATCH = 2000
+"""Ids in one `IN (...)` filter."""
+
+
+def sql_in(column: str, values: Iterable[str]) -> str:
+    """Return the filter `column IN ('..', ..)` with every quote doubled: the one builder of filters from values."""
+    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+    return f"{column} IN ({quoted})"
+
+
+class LanceTable:
+    """A table at its head, or at a pinned version for reading.
+
+    A handle at a pinned version may be shared between threads. `indexes`, `maintenance` and `tags` are what else can
+    be done with the table than reading and writing rows.
+    """
+
+    def __init__(self, handle: TableHandle) -> None:
+        self._handle, self.path = handle, handle.path
+        self.indexes = TableIndexes(handle)
+        self.maintenance = TableMaintenance(handle)
+        self.tags = TableTags(handle)
+
+    def close(self) -> None:
+        """Free what the handle holds; the table cannot be used through it afterwards."""
+        self._handle.table._table.close()
+
+    @property
+    def version(self) -> int:
+        """Lance's own version number of what this handle sees."""
+        return self._handle.version
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema."""
+        return self._handle.table.schema
+
+    @property
+    def key(self) -> str:
+        """The column that identifies a row."""
+        return STAGE_TABLES[self._handle.role].key
+
+    def count(self, where: str | None = None) -> int:
+        """Count the rows that satisfy the filter."""
+        return int(self._handle.table.count_rows(where))
+
+    def read_columns(self, columns: Sequence[str], where: str | None = None, *, row_ids: bool = False) -> pl.DataFrame:
+        """Read a few small columns of every row, for computing differences; raises DamagedStore."""
+        import polars as pl
+
+        query = self._handle.table.search().select(list(columns)).with_row_id(row_ids)
+        with self._handle.reading():
+            frame = pl.from_arrow((query.where(where) if where else query).to_arrow())
+        return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+    def require_unique(self, frame: pl.DataFrame, column: str | None = None) -> pl.DataFrame:
+        """Return the rows read, if no value of a column (by default the key) is there twice; raises DamagedStore.
+
+        A writer that was stopped in the middle of a commit, lost its lease and woke up may have added what its heir
+        had added already: LanceDB lets both commits through.
+        """
+        column = column or self.key
+        if doubled := frame.height - frame[column].n_unique():
+            raise DamagedStore(str(self.path), f"{doubled} rows have a {column} that another row has")
+        return frame
+
+    def head(self, columns: Sequence[str], limit: int, where: str | None = None) -> pa.Table:
+        """Read at most `limit` rows; raises DamagedStore."""
+        query = self._handle.table.search().select(list(columns)).limit(limit)
+        with self._handle.reading():
+            return (query.where(where) if where else query).to_arrow()
+
+    def rows(self, row_type: type[Row], where: str | None = None, limit: int | None = None) -> list[Row]:
+        """Read whole rows, each as the given dataclass, whose fields name the columns; raises DamagedStore.
+
+        A column that the table does not have, as in a version of an earlier release, is None.
+        """
+        names = [field.name for field in fields(row_type)]
+        query = self._handle.table.search().select([name for name in names if name in self.schema.names])
+        query = query.limit(limit) if limit is not None else query
+        with self._handle.reading():
+            found = (query.where(where) if where else query).to_arrow().to_pylist()
+        return [row_type(**dict.fromkeys(names) | row) for row in found]
+
+    def stream_rows(self, row_type: type[Row], where: str | None = None) -> Iterator[Row]:
+        """Yield every row as the given dataclass, in bounded batches; see `rows`."""
+        names = [field.name for field in fields(row_type)]
+        for batch in self.stream([name for name in names if name in self.schema.names], where):
+            yield from (row_type(**dict.fromkeys(names) | row) for row in batch.to_pylist())
+
+    def stream(
+        self, columns: Sequence[str], where: str | None = None, batch_rows: int = 1024
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield every row in bounded batches; raises DamagedStore."""
+        query = self._handle.table.search().select(list(columns))
+        with self._handle.reading():
+            yield from (query.where(where) if where else query).to_batches(batch_rows)
+
+    def take(self, row_ids: Sequence[int], columns: Sequence[str], batch_rows: int = 512) -> Iterator[pa.Table]:
+        """Yield the rows of those distinct ids, in that order, in bounded tables; raises DamagedStore."""
+        import pyarrow as pa
+
+        for start in range(0, len(row_ids), batch_rows):
+            ids = list(row_ids[start : start + batch_rows])
+            # LanceDB gives them back in its own order, not in ours.
+            with self._handle.reading():
+                rows = self._handle.table.take_row_ids(ids).with_row_id().select(list(columns)).to_arrow()
+            place = {row_id: n for n, row_id in enumerate(rows["_rowid"].to_pylist())}
+            yield rows.take(pa.array([place[row_id] for row_id in ids])).drop_columns("_rowid")
+
+    def is_whole(self) -> bool:
+        """Whether every column of every row can be read, and no key occurs twice."""
+        try:
+            for batch in self.stream(self.schema.names):
+                batch.validate(full=True)
+            if self._handle.role in STAGE_TABLES:
+                self.require_unique(self.read_columns([self.key]))
+        except (OSError, RuntimeError, ValueError, DamagedStore):
+            return False
+        return True
+
+    def append(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Add rows in one commit, streamed."""
+        import pyarrow as pa
+
+        with self._handle.commit("append"):
+            self._handle.table.add(pa.RecordBatchReader.from_batches(self.schema, batches))
+
+    def append_many(self, batches: Iterable[pa.RecordBatch], rows: int) -> None:
+        """Add so many rows in one commit, streamed, in files small enough for one of them to be rewritten alone."""
+        import lance
+        import pyarrow as pa
+
+        reader = pa.RecordBatchReader.from_batches(self.schema, batches)
+        with self._handle.commit("append"):
+            # LanceDB has no say in how many rows a file holds.
+            lance.write_dataset(reader, str(self.path), mode="append", max_rows_per_file=rows_a_piece(rows))
+            self._handle.table.checkout_latest()
+
+    def upsert(self, rows: pa.Table) -> None:
+        """Replace rows of the same key and insert the others, in one commit; a part of the columns may be given."""
+        builder = self._handle.table.merge_insert(self.key).when_matched_update_all()
+        if set(rows.column_names) == set(self.schema.names):
+            builder = builder.when_not_matched_insert_all()
+        with self._handle.commit("upsert"):
+            builder.execute(rows)
+
+    def replace_group(self, rows: pa.Table, group: str, values: Sequence[str]) -> None:
+        """In one commit: make `rows` all rows whose column `group` is among `values`."""
+        builder = self._handle.table.merge_insert(self.key).when_matched_update_all().when_not_matched_insert_all()
+        builder = builder.when_not_matched_by_source_delete(sql_in(group, values))
+        with self._handle.commit("replace"):
+            builder.execute(rows)
+
+    def set_where(self, column: str, among: Sequence[str], values: Mapping[str, str | None]) -> None:
+        """Give columns of the rows whose `column` is among the values another content."""
+        for start in range(0, len(among), _ID_BATCH):
+            where = sql_in(column, among[start : start + _ID_BATCH])
+            with self._handle.commit("set"):
+                self._handle.table.update(where=where, values=dict(values))
+
+    def add_columns(self, columns: Sequence[pa.Field]) -> None:
+        """Add nullable columns, null in every row."""
+        with self._handle.commit("add_columns"):
+            self._handle.table.add_columns(list(columns))
+
+    def delete(self, column: str, values: Sequence[str]) -> None:
+        """Remove the rows whose column is among the values."""
+        for start in range(0, len(values), _ID_BATCH):
+            with self._handle.commit("delete"):
+                self._handle.table.delete(sql_in(column, values[start : start + _ID_BATCH]))
+
+    def purge_rows(self, column: str, values: Sequence[str]) -> int:
+        """Remove rows for good, from the files beneath as well and without leaving older versions; returns how many."""
+        before = self.count()
+        self.delete(column, values)
+        self.maintenance.rewrite_deleted()
+        self.maintenance.cleanup(timedelta(0))
+        return before - self.count()
+
+    def restore(self, version: int) -> None:
+        """Make the head what it was at that version; what came since is left to `maintenance.cleanup`."""
+        with self._handle.commit("restore"):
+            self._handle.table.restore(version)
+
+    def clear(self) -> None:
+        """Leave no row at the head; versions that are kept stay as they are."""
+        import lance
+
+        with self._handle.commit("clear"):
+            lance.write_dataset(self.schema.empty_table(), str(self.path), mode="overwrite")
+            self._handle.table.checkout_latest()
+
+    def optimize(self, share: float = REWRITTEN_SHARE) -> None:
+        """Bring indexes up to the last row, and rewrite the few files that waste the most.
+
+        Writes nothing when nothing is worth it. Another writer's commit to the same rows wins: what they rewrote needs
+        it no more, and the next refresh comes here again.
+
+        Args:
+            share: of the table that may be rewritten at once to be rid of deleted rows.
+        """
+        try:
+            self.indexes.update()
+            self.maintenance.compact(share)
+        except (OSError, RuntimeError, ValueError) as error:
+            if not _is_conflict(error):
+                raise
+            logger.info("%s: another writer was faster: %s", self.path, error)
+        self._handle.table.checkout_latest()
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Whether a commit lost against another one; Lance has no exception of its own for it."""
+    return "conflict" in str(error).lower()
