@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.crawl.journal import read_outcomes
 from kb_pipeline_tests.fetch.web.conftest import Crawler
-from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
+from kb_pipeline_tests.fetch.web.site import Page, Site
 
 TEXT = {"Content-Type": "text/plain"}
 
@@ -113,65 +112,6 @@ def test_redirects_become_rows_and_loops_end(site: Site, crawled: Crawler) -> No
     assert found.outcome(site.url + "/mail") == "rejected invalid_url"
     assert found.outcome(site.url + "/hop3") == "rejected redirect_loop"
     assert site.url + "/hop4" not in found.rows
-
-
-def test_the_scope_follows_the_redirect_of_a_start_url(crawled: Crawler, site: Site) -> None:
-    other = site.url.replace("127.0.0.1", "localhost")
-    site.redirect("/", other + "/home")
-    site.link("/home", "/a")
-    site.link("/a")
-    found = crawled(site.url + "/")
-    assert found.outcome(site.url + "/") == "redirected"
-    assert found.outcome(other + "/home") == "fetched"
-    assert found.outcome(other + "/a") == "fetched"
-
-
-def test_include_and_exclude(site: Site, crawled: Crawler) -> None:
-    site.link("/", "/guide/a", "/guide/old/b", "/blog")
-    site.link("/guide/a", "/guide/c")
-    site.link("/guide/c")
-    found = crawled(site.url + "/", include=("/guide/**",), exclude=("/guide/old/**",))
-    assert found.outcome(site.url + "/") == "rejected excluded", "asked for its links, not kept"
-    assert found.outcome(site.url + "/guide/a") == "fetched"
-    assert found.outcome(site.url + "/guide/c") == "fetched"
-    assert found.outcome(site.url + "/guide/old/b") == "rejected excluded"
-    assert found.outcome(site.url + "/blog") == "rejected excluded"
-    assert sorted(site.paths()) == ["/", "/guide/a", "/guide/c", "/robots.txt"]
-
-
-def test_max_pages_is_never_overshot(site: Site, crawled: Crawler) -> None:
-    site.link("/", *(f"/p{number}" for number in range(50)))
-    for number in range(50):
-        site.link(f"/p{number}")
-    found = crawled(site.url + "/", max_pages=20)
-    assert found.summary.outcomes == {"fetched": 20, "rejected": 31}
-    assert found.summary.reasons == {"max_pages": 31}
-    assert len(site.hits) == 21
-    assert crawled.progress == [] or crawled.progress[-1][1] == 20
-
-
-def test_nofollow_header_and_page(site: Site, crawled: Crawler) -> None:
-    site.link("/", "/header", "/page")
-    site.link("/header", "/x", headers={"Content-Type": "text/html", "X-Robots-Tag": "nofollow"})
-    site.pages["/page"] = Page(b'<meta name="robots" content="nofollow"><a href="/y">y</a>')
-    found = crawled(site.url + "/")
-    assert set(found.rows) == {site.url + path for path in ("/", "/header", "/page")}
-
-
-def test_flaky_pages_are_asked_again(site: Site, crawled: Crawler) -> None:
-    def flaky(status: int, headers: dict[str, str]) -> Callable[[Hit, int], Page]:
-        return lambda _, earlier: Page(b"<p>here") if earlier else Page(b"busy", status, headers)
-
-    site.link("/", "/503", "/500", "/429")
-    site.pages["/503"] = flaky(503, {})
-    site.pages["/500"] = flaky(500, {})
-    site.pages["/429"] = flaky(429, {"Retry-After": "1"})
-    found = crawled(site.url + "/")
-    for path, least_s in (("/503", 0.05), ("/500", 0.05), ("/429", 1.0)):
-        assert found.outcome(site.url + path) == "fetched"
-        assert found.rows[site.url + path]["attempts"] == 2
-        first, second = (hit.at for hit in site.hits if hit.path == path)
-        assert second - first >= least_s
 
 
 def test_a_page_that_stays_broken_fails_and_nothing_else_does(site: Site, crawled: Crawler) -> None:

@@ -19,8 +19,8 @@ from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.crawl.journal import JournalWriter, read_outcomes, segments
 from kb_pipeline.fetch.web.crawl.process import crawl
 from kb_pipeline.host_scheduler import LocalHostScheduler
-from kb_pipeline_tests.fetch.web.conftest import Crawler, child_of, files_at, rules_for
-from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
+from kb_pipeline_tests.fetch.web.conftest import child_of, files_at, rules_for
+from kb_pipeline_tests.fetch.web.site import Page, Site
 
 PAGES = 100
 IN_FLIGHT = 16
@@ -167,21 +167,3 @@ def test_the_child_dies_with_its_parent(big_site: Site, tmp_path: Path) -> None:
     _wait_until(lambda: not _is_running(child))
     assert segments(tmp_path), "it flushed before it went"
     assert len(big_site.hits) < PAGES
-
-
-def test_transient_failures_are_tried_again_and_the_later_row_wins(site: Site, crawled: Crawler) -> None:
-    def broken_at_first(_: Hit, earlier: int) -> Page:
-        return Page(status=503) if earlier == 0 else Page(b"<p>well again")
-
-    site.link("/", "/flaky", "/forbidden", "/redirect")
-    site.pages["/flaky"] = broken_at_first
-    site.pages["/forbidden"] = Page(status=403)
-    site.redirect("/redirect", "/target")
-    site.link("/target")
-    first = crawled(site.url + "/", retries=0)
-    assert first.outcome(site.url + "/flaky") == "failed http_503"
-    second = crawled(site.url + "/", retries=0)
-    assert second.outcome(site.url + "/flaky") == "fetched"
-    assert second.outcome(site.url + "/forbidden") == "failed http_403"
-    assert second.summary.outcomes == {"fetched": 3, "failed": 1, "redirected": 1}
-    assert [site.count(path) for path in ("/", "/flaky", "/forbidden", "/target")] == [1, 2, 1, 1]

@@ -118,24 +118,3 @@ def test_what_robots_txt_says_now_counts_and_not_what_it_said_before(site: Site,
     _says(FORBIDS)(site)
     crawled.forget()
     assert crawled(site.url + "/").outcome(site.url + "/") == "rejected robots"
-
-
-def test_a_crawl_delay_beyond_what_a_refresh_can_wait_is_a_reason_not_to_ask(site: Site, crawled: Crawler) -> None:
-    site.link("/")
-    _says(b"User-agent: *\nCrawl-delay: 86400")(site)
-    found = crawled(site.url + "/")
-    assert found.outcome(site.url + "/") == "failed asked_to_wait"
-    assert "86400" in found.rows[site.url + "/"]["message"]
-    assert site.paths() == ["/robots.txt"]
-
-
-def test_a_host_that_asks_to_be_left_alone_for_long_is_left_alone(site: Site, crawled: Crawler) -> None:
-    site.link("/", "/busy", *(f"/p{number}" for number in range(20)))
-    for number in range(20):
-        site.link(f"/p{number}")
-    site.pages["/busy"] = Page(b"", 503, {"Retry-After": "3600"})
-    found = crawled(site.url + "/", delay_s=0.01)
-    assert found.outcome(site.url + "/busy") == "failed http_503"
-    assert site.count("/busy") == 1
-    assert found.summary.reasons["asked_to_wait"] >= 15
-    assert len(site.hits) < 10

@@ -21,9 +21,8 @@ from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.web.crawl.journal import JournalWriter, read_outcomes
 from kb_pipeline.fetch.web.crawl.process import crawl
 from kb_pipeline.host_scheduler import LocalHostScheduler
-from kb_pipeline.model import document_id
-from kb_pipeline_tests.fetch.web.conftest import Crawled, Crawler, child_of, files_at, known_file, rules_for
-from kb_pipeline_tests.fetch.web.site import Hit, Page, Site, running_site
+from kb_pipeline_tests.fetch.web.conftest import Crawler, child_of, files_at, known_file, rules_for
+from kb_pipeline_tests.fetch.web.site import Page, Site, running_site
 
 LIGHT, BOTH, SCRAPY = ("aiohttp",), ("aiohttp", "scrapy"), ("scrapy",)
 PAST = "2026-01-02"
@@ -99,18 +98,6 @@ def test_what_gave_no_page_before_is_nothing_new(site: Site, crawled: Crawler, t
     assert found.outcome(site.url + "/moved") == "redirected"
     assert found.outcome(site.url + "/image") == "rejected content_type"
     assert site.url + "/not-linked-any-more" not in found.rows
-    assert found.summary.engines == LIGHT
-
-
-def test_max_pages_counts_known_pages_first(site: Site, crawled: Crawler, tmp_path: Path) -> None:
-    paths = [f"/p{number}" for number in range(6)]
-    for path in paths:
-        site.link(path)
-    known = _remembered(tmp_path, site, *paths)
-    site.link("/p0", "/new")
-    found = crawled(site.url + "/p0", known=known, max_pages=4)
-    assert found.summary.outcomes == {"fetched": 1, "unchanged": 3, "rejected": 3}
-    assert found.summary.reasons == {"max_pages": 3}
     assert found.summary.engines == LIGHT
 
 
@@ -230,19 +217,6 @@ def test_the_delay_is_kept_from_the_first_phase_into_the_second(site: Site, craw
     assert min(later - earlier for earlier, later in pairwise(arrivals)) >= 0.3 - 0.01
 
 
-def test_a_busy_server_is_left_alone_as_long_as_it_asks(site: Site, crawled: Crawler, tmp_path: Path) -> None:
-    def busy(_: Hit, earlier: int) -> Page:
-        return Page(HTML) if earlier else Page(b"busy", 429, {"Retry-After": "1"})
-
-    site.pages["/"] = Page(HTML)
-    known = _remembered(tmp_path, site, "/")
-    site.pages["/"] = busy
-    found = crawled(site.url + "/", known=known)
-    assert found.outcome(site.url + "/") == "unchanged"
-    first, second = (hit.at for hit in site.hits if hit.path == "/")
-    assert second - first >= 1.0
-
-
 # -- interruption
 
 
@@ -268,74 +242,3 @@ def test_killed_while_asking_for_known_pages_then_resumed(site: Site, tmp_path: 
     assert summary.outcomes == {"unchanged": len(paths)}
     again = Counter(site.paths()) - asked
     assert not kept & {site.url + path for path in again}, "what was kept is not asked for again"
-
-
-# -- what a sitemap may do
-
-
-def _dated(site: Site, tmp_path: Path, **lastmods: str | None) -> Path:
-    site.link("/")
-    pages: list[dict[str, Any]] = [{"key": site.url + "/", "sha256": _sha256(site, "/")}]
-    for name, lastmod in lastmods.items():
-        site.link(f"/{name}")
-        pages.append({"key": f"{site.url}/{name}", "sha256": _sha256(site, f"/{name}"), "lastmod": lastmod})
-    return known_file(tmp_path / "known.parquet", *pages)
-
-
-def test_pages_whose_lastmod_is_new_are_asked_for_first(site: Site, crawled: Crawler, tmp_path: Path) -> None:
-    known = _dated(site, tmp_path, same=PAST, other=PAST, unsaid=None, dropped=PAST)
-    _sitemap(site, ("/same", PAST), ("/other", "2026-02-03"), ("/unsaid", PAST))
-    found = crawled(site.url + "/", known=known, sitemap="auto", concurrency=1)
-    assert site.paths() == ["/robots.txt", "/", "/sitemap.xml", "/other", "/unsaid", "/dropped", "/same"]
-    assert found.summary.outcomes == {"unchanged": 5}
-    assert found.summary.not_asked == 0
-    assert found.rows[site.url + "/other"]["lastmod"] == "2026-02-03"
-
-
-def test_a_trusted_lastmod_saves_the_request(site: Site, crawled: Crawler, tmp_path: Path) -> None:
-    known = _dated(site, tmp_path, same=PAST, other=PAST, unsaid=None)
-    _sitemap(site, ("/same", PAST), ("/other", "2026-02-03"), ("/unsaid", PAST))
-    found = crawled(site.url + "/", known=known, sitemap="auto", trust_lastmod=True)
-    assert found.summary.outcomes == {"unchanged": 4}
-    assert found.summary.not_asked == 1
-    assert (site.count("/same"), site.count("/other"), site.count("/unsaid"), site.count("/")) == (0, 1, 1, 1)
-    assert found.rows[site.url + "/same"]["sha256"] == _sha256(site, "/same")
-
-
-def test_a_trusted_lastmod_does_not_lift_the_rules(site: Site, crawled: Crawler, tmp_path: Path) -> None:
-    known = _dated(site, tmp_path, same=PAST)
-    _sitemap(site, ("/same", PAST))
-    site.pages["/robots.txt"] = Page(b"User-agent: *\nDisallow: /same", headers={"Content-Type": "text/plain"})
-    found = crawled(site.url + "/", known=known, sitemap="auto", trust_lastmod=True)
-    assert found.outcome(site.url + "/same") == "rejected robots"
-
-
-@pytest.mark.parametrize("sitemap", [Page(b"<urlset/>", headers=XML), Page(status=404), Page(b"oops", 500)])
-def test_an_empty_or_vanished_sitemap_ends_no_page(site: Site, crawled: Crawler, tmp_path: Path, sitemap: Page) -> None:
-    known = _dated(site, tmp_path, one=PAST, two=None)
-    site.pages["/sitemap.xml"] = sitemap
-    found = crawled(site.url + "/", known=known, sitemap="auto", trust_lastmod=True, retries=0)
-    assert found.summary.outcomes == {"unchanged": 3}
-    assert (site.count("/one"), site.count("/two")) == (1, 1)
-
-
-# -- erased
-
-
-def test_what_was_erased_is_not_fetched_on_any_way(site: Site, crawled: Crawler, tmp_path: Path) -> None:
-    def erased(*paths: str) -> tuple[str, ...]:
-        return tuple(document_id("site", site.url + path) for path in paths)
-
-    site.link("/", "/linked", "/moved")
-    site.redirect("/moved", "/target")
-    for path in ("/known", "/linked", "/target", "/kept"):
-        site.link(path)
-    known = known_file(tmp_path / "known.parquet", {"key": site.url + "/known"}, {"key": site.url + "/kept"})
-    found: Crawled = crawled(site.url + "/", known=known, erased=erased("/known", "/linked", "/target"))
-    assert {path: found.outcome(site.url + path) for path in ("/known", "/linked", "/target", "/kept")} == {
-        "/known": "rejected erased",
-        "/linked": "rejected erased",
-        "/target": "rejected erased",
-        "/kept": "fetched",
-    }
-    assert not {"/known", "/linked", "/target"} & set(site.paths())

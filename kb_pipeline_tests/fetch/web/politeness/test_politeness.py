@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from kb_pipeline.fetch.web.crawl.sitemap_loader import WELL_KNOWN
 from kb_pipeline_tests.fetch.web.conftest import Crawler
-from kb_pipeline_tests.fetch.web.site import Hit, Page, Site
+from kb_pipeline_tests.fetch.web.site import Page, Site
 
 TEXT = {"Content-Type": "text/plain"}
 EPSILON_S = 0.01
@@ -26,31 +26,6 @@ def test_no_two_requests_are_closer_than_the_delay(site: Site, crawled: Crawler)
     assert len(found.rows) == 5
     assert len(site.hits) == 6 + len(WELL_KNOWN)
     assert min(_gaps(site)) >= 0.2 - EPSILON_S
-
-
-def test_a_longer_crawl_delay_wins(site: Site, crawled: Crawler) -> None:
-    site.link("/", "/a", "/b")
-    site.pages["/robots.txt"] = Page(b"User-agent: *\nCrawl-delay: 0.3", headers=TEXT)
-    site.link("/a")
-    site.link("/b")
-    crawled(site.url + "/", delay_s=0.1)
-    assert len(site.hits) == 4
-    assert min(_gaps(site)) >= 0.3 - EPSILON_S
-
-
-def test_retry_after_holds_the_whole_host(site: Site, crawled: Crawler) -> None:
-    def busy(_: Hit, earlier: int) -> Page:
-        return Page(b"wait", 503, {"Retry-After": "1"}) if earlier == 0 else Page(b"<p>ok")
-
-    site.link("/", "/busy", "/other")
-    site.pages["/busy"] = busy
-    site.link("/other")
-    crawled(site.url + "/", delay_s=0.05)
-    times = sorted((hit.at, hit.path) for hit in site.hits)
-    refused_at = next(at for at, path in times if path == "/busy")
-    after = [at for at, _ in times if at > refused_at]
-    assert after
-    assert min(after) - refused_at >= 1.0 - EPSILON_S
 
 
 def test_sitemaps_are_found_and_pass_scope_and_robots(site: Site, crawled: Crawler) -> None:
