@@ -1,1 +1,1 @@
-"""Splits documents into chunks that remember their place."""
+"""Splits documents into chunks that know their place in the document."""

@@ -13,17 +13,27 @@ _LINE = re.compile(r"\r\n?|\n")
 _WORD = re.compile(r"\s+")
 
 
-def best_stop(text: str, outline: Outline, ruler: TokenIndex, start: int, covered: int, end: int, room: int) -> int:
-    """Where to stop a chunk that starts at `start` and may hold `room` units, after `covered` if at all possible."""
-    high = ruler.forward(start, room, end)
+def best_stop(text: str, outline: Outline, tokens: TokenIndex, start: int, covered: int, end: int, budget: int) -> int:
+    """Return where to end a chunk.
+
+    Args:
+        text: the document.
+        outline: its blocks and headings.
+        tokens: its token positions.
+        start: where the chunk starts.
+        covered: how far the previous chunk reaches; the stop lies beyond it if possible.
+        end: where the section ends.
+        budget: how many estimated tokens the chunk may have.
+    """
+    high = tokens.forward(start, budget, end)
     if high >= end:
         return end
-    kept = outline.kept_block_at(high)
-    if kept and kept[0] < high and kept[0] > start and ruler.units(kept[0], min(kept[1], end)) <= room:
-        return kept[0]  # it fits as a whole, but not behind what stands before it
-    target = _target(ruler, start, end, room, high)
+    block = outline.unsplittable_at(high)
+    if block and start < block[0] < high and tokens.estimated_tokens(block[0], min(block[1], end)) <= budget:
+        return block[0]  # the block fits into a chunk of its own, but not into the rest of this one
+    target = _target(tokens, start, end, budget, high)
     low = max(covered, start + (target - start) // 2)
-    if kept and kept[0] < high:  # too long for any chunk
+    if block and block[0] < high:  # the block is too long for any chunk
         low = max(covered, start)
         return _nearest(_LINE, text, high, low, high) or _nearest(_WORD, text, high, low, high) or high
     return (
@@ -34,32 +44,32 @@ def best_stop(text: str, outline: Outline, ruler: TokenIndex, start: int, covere
     )
 
 
-def overlap_start(text: str, outline: Outline, ruler: TokenIndex, start: int, stop: int, overlap: int) -> int:
-    """Where the chunk after `stop` starts: before it by whole sentences, else words, of up to `overlap` units."""
-    if overlap <= 0 or outline.kept_block_at(stop - 1):
-        return stop  # code and tables are never repeated
-    low = outline.after_kept(max(start + 1, ruler.back(stop, overlap)), stop)
-    for unit in (_SENTENCE, _WORD):
-        for found in unit.finditer(text, low, stop):
+def overlap_start(text: str, outline: Outline, tokens: TokenIndex, start: int, stop: int, overlap: int) -> int:
+    """Return where the next chunk starts: up to `overlap` tokens before `stop`, at a sentence, else at a word."""
+    if overlap <= 0 or outline.unsplittable_at(stop - 1):
+        return stop  # code and tables are not repeated
+    low = outline.after_unsplittable(max(start + 1, tokens.back(stop, overlap)), stop)
+    for pattern in (_SENTENCE, _WORD):
+        for found in pattern.finditer(text, low, stop):
             if found.end() < stop:
                 return found.end()
     return stop
 
 
-def _target(ruler: TokenIndex, start: int, end: int, room: int, high: int) -> int:
-    """A rest that needs two chunks is halved, so that the last one is no crumb."""
-    rest = ruler.units(start, end)
-    return ruler.forward(start, rest // 2, end) if rest < 2 * room else high
+def _target(tokens: TokenIndex, start: int, end: int, budget: int, high: int) -> int:
+    """Return the preferred end: half of what remains if that needs two chunks, so that the last one is not tiny."""
+    remaining = tokens.estimated_tokens(start, end)
+    return tokens.forward(start, remaining // 2, end) if remaining < 2 * budget else high
 
 
 def _nearest(
-    unit: re.Pattern[str], text: str, target: int, low: int, high: int, outline: Outline | None = None
+    pattern: re.Pattern[str], text: str, target: int, low: int, high: int, outline: Outline | None = None
 ) -> int | None:
-    stops = (found.end() for found in unit.finditer(text, low, high) if low < found.end() <= high)
+    stops = (found.end() for found in pattern.finditer(text, low, high) if low < found.end() <= high)
     free = (stop for stop in stops if not (outline and _is_inside(outline, stop)))
     return min(free, key=lambda stop: abs(stop - target), default=None)
 
 
 def _is_inside(outline: Outline, offset: int) -> bool:
-    kept = outline.kept_block_at(offset)
-    return kept is not None and kept[0] < offset
+    block = outline.unsplittable_at(offset)
+    return block is not None and block[0] < offset

@@ -1,4 +1,4 @@
-"""What is embedded and full-text indexed of a chunk: a line that says where it stands, then its text."""
+"""Builds the text of a chunk that is embedded and full-text indexed: a context line, then the chunk's text."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from kb_pipeline.chunk.outline import heading_name
 
 _TITLE_BUDGET = 20
 _HEADINGS_BUDGET = 32
-"""Together, in estimated tokens, a fifth of the default window: context must never crowd out the text."""
+"""In estimated tokens; together a fifth of the default window, so that context does not crowd out the text."""
 
 _PART = re.compile(r"[A-Za-z]+|[^\W\d_\u2e80-\U0010ffff]+|\S")
 _LINE_END = re.compile(r"[\r\n]")
 
 
 def embedding_text(title: str, headings: Sequence[str], text: str) -> str:
-    """The chunk's words below one line of context; the same for every model and every chunking."""
+    """Return the chunk's text below its context line; the same for every model and every chunking."""
     line, words = context_line(title, headings, text), strip_link_targets(text)
     return f"{line}\n\n{words}" if line else words
 
 
 def context_line(title: str, headings: Sequence[str], text: str) -> str:
-    """Title and heading path in one short line, without what `text` itself starts with; may be empty."""
+    """Return title and heading path in one short line, without the heading that `text` starts with; may be empty."""
     path = [" ".join(heading.split()) for heading in headings]
     if path and path[-1] == _opening_heading(text):
         path.pop()
@@ -33,12 +33,12 @@ def context_line(title: str, headings: Sequence[str], text: str) -> str:
         path.pop(0)
     if _same(_opening_heading(text), name):
         name = ""
-    parts = [shortened(name, _TITLE_BUDGET), *_innermost(path)]
+    parts = [truncate(name, _TITLE_BUDGET), *_innermost(path)]
     return " > ".join(part for part in parts if part)
 
 
-def shortened(text: str, budget: int) -> str:
-    """The longest beginning of `text`, in whole words, that counts at most `budget`."""
+def truncate(text: str, budget: int) -> str:
+    """Return the longest beginning of `text`, in whole words, of at most `budget` estimated tokens."""
     spent = 0
     for part in _PART.finditer(text):
         spent += _estimate(part.group())
@@ -48,11 +48,11 @@ def shortened(text: str, budget: int) -> str:
 
 
 def _innermost(path: Sequence[str]) -> Iterable[str]:
-    # The nearest heading says most about a chunk, so outer ones are given up first.
+    # The nearest heading says most about a chunk, so outer ones are dropped first.
     kept: list[str] = []
     left = _HEADINGS_BUDGET
     for heading in reversed(path):
-        part = shortened(heading, left)
+        part = truncate(heading, left)
         if not part:
             break
         kept.append(part)
@@ -63,7 +63,7 @@ def _innermost(path: Sequence[str]) -> Iterable[str]:
 
 
 def _estimate(part: str) -> int:
-    # Rather too many than too few: a model may know other alphabets by single characters only.
+    # Overestimates: a model may split other alphabets into single characters.
     return ceil(len(part) / (3 if part.isascii() else 1)) if part.isalpha() else 1
 
 

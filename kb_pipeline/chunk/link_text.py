@@ -1,4 +1,4 @@
-"""The words of Markdown: what a reader sees of a link is its label, not its target."""
+"""Removes the targets of Markdown links, of which a reader sees only the label."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _LINK = re.compile(r"!?\[([^\[\]\n]{0,1000})\](\((?:[a-z][a-z0-9+.-]{0,20}:|[/#]
 
 
 def strip_link_targets(text: str) -> str:
-    """The text with every link replaced by its label.
+    """Return the text with every link replaced by its label.
 
-    In the reference pages of a generated manual targets are half of all tokens. They say nothing that a question
-    would ask for, crowd words out of the model's window and cost as much as words do.
+    In reference pages of generated manuals, targets are half of all tokens. They hold nothing that a question would ask
+    for, crowd words out of the model's window and cost as much as words.
     """
     return _LINK.sub(r"\1", text)
 
 
-def targets_of(text: str) -> NDArray[np.int64]:
-    """Start and end of every link in `text` and of its target, one row each: link start, target start, end."""
+def link_spans(text: str) -> NDArray[np.int64]:
+    """Return the offsets of every link in `text`, shape (links, 3): link start, target start, link end."""
     found = [(link.start(), link.start(2), link.end()) for link in _LINK.finditer(text)]
     return np.array(found, dtype=np.int64).reshape(-1, 3)

@@ -1,7 +1,7 @@
-"""Finds blocks and headings of a Markdown text by their offsets; renders nothing.
+"""Finds the offsets of blocks and headings in a Markdown text; renders nothing.
 
-A line scanner rather than a Markdown parser: it has to be linear in time and memory on whatever a crawl brings in.
-It knows ATX headings, fenced code, pipe tables, list items and paragraphs; the rest is paragraphs.
+A line scanner rather than a Markdown parser: it has to be linear in time and memory on any input. It knows ATX
+headings, fenced code, pipe tables and list items; everything else is a paragraph.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ _TABLE = re.compile(r"[ \t>]*\|")
 _ITEM = re.compile(r"[ \t>]*(?:[-*+]|\d{1,9}[.)])[ \t]")
 _MARKUP = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)|[`*]+")
 
-_LONGEST_HEADING = 200
-"""Every chunk of a section carries its headings: one of a megabyte would be stored thousands of times."""
+_MAX_HEADING_CHARS = 200
+"""Every chunk of a section stores its headings: a heading of a megabyte would be stored thousands of times."""
 
 
 @dataclass(slots=True)
 class Outline:
-    """Where blocks start, which of them are better not cut, and the heading path of every section."""
+    """Where blocks start, which of them should not be cut, and the heading path of every section."""
 
     length: int
     starts: list[int] = field(default_factory=list)
-    """Start of each block, in order; a block reaches to the next start."""
-    kept: bytearray = field(default_factory=bytearray)
+    """The start of each block, in order; a block reaches to the next start."""
+    unsplittable: bytearray = field(default_factory=bytearray)
     """For each block: 1 for code and tables."""
     breaks: list[int] = field(default_factory=list)
-    """Starts of blocks that do not stand directly below a heading: where cutting hurts least."""
+    """Starts of blocks that do not follow a heading directly: the best places to cut."""
     heading_starts: list[int] = field(default_factory=list)
     paths: list[tuple[str, ...]] = field(default_factory=list)
-    """For each heading: the path down to and with it."""
+    """For each heading: the path of headings down to it, itself included."""
 
     def path_at(self, offset: int) -> tuple[str, ...]:
-        """The headings above `offset`, outermost first; a heading's own line is within its section."""
+        """Return the headings above `offset`, outermost first; a heading's own line belongs to its section."""
         index = bisect_right(self.heading_starts, offset) - 1
         return self.paths[index] if index >= 0 else ()
 
-    def kept_block_at(self, offset: int) -> tuple[int, int] | None:
-        """The span of the code block or table that holds the character at `offset`."""
+    def unsplittable_at(self, offset: int) -> tuple[int, int] | None:
+        """Return the span of the code block or table that holds the character at `offset`, or None."""
         index = bisect_right(self.starts, offset) - 1
-        if index < 0 or not self.kept[index]:
+        if index < 0 or not self.unsplittable[index]:
             return None
         return self.starts[index], self._end(index)
 
-    def after_kept(self, offset: int, stop: int) -> int:
-        """The first offset from `offset` on with neither code nor table between it and `stop`."""
+    def after_unsplittable(self, offset: int, stop: int) -> int:
+        """Return the first offset from `offset` on with neither code nor table between it and `stop`."""
         index = bisect_right(self.starts, stop - 1) - 1
         while index >= 0 and (ends := self._end(index)) > offset:
-            if self.kept[index]:
+            if self.unsplittable[index]:
                 return ends
             index -= 1
         return offset
 
     def break_near(self, offset: int, low: int, high: int) -> int | None:
-        """The block start closest to `offset` with `low` < it <= `high`."""
+        """Return the block start closest to `offset` in (`low`, `high`], or None."""
         first, last = bisect_right(self.breaks, low), bisect_right(self.breaks, high)
         if first == last:
             return None
@@ -72,11 +72,11 @@ class Outline:
 
 
 class _Scanner:
-    """Reads line by line; the state is the kind of block that the last line belonged to."""
+    """Scans line by line; its state is the kind of block that the last line belonged to."""
 
-    def __init__(self, length: int, keeps_blocks: bool) -> None:
+    def __init__(self, length: int, preserve_blocks: bool) -> None:
         self.outline = Outline(length)
-        self.keeps_blocks = keeps_blocks
+        self.preserve_blocks = preserve_blocks
         self.fence = ""
         self.block = ""
         self.is_below_heading = False
@@ -117,24 +117,24 @@ class _Scanner:
         if not self.is_below_heading:
             self.outline.breaks.append(start)
         self.outline.starts.append(start)
-        self.outline.kept.append(self.keeps_blocks and block in {"code", "table"})
+        self.outline.unsplittable.append(self.preserve_blocks and block in {"code", "table"})
         self.block, self.is_below_heading = block, block == "heading"
 
 
 def heading_name(line: str) -> str:
-    """The words of a heading's line, without markup; empty when it is no heading or has none."""
+    """Return the text of a heading line without markup; empty if the line is no heading or has no text."""
     marker = _HEADING.match(line)
     if not marker:
         return ""
-    text = line[marker.end() : marker.end() + 4 * _LONGEST_HEADING].strip()
+    text = line[marker.end() : marker.end() + 4 * _MAX_HEADING_CHARS].strip()
     unclosed = text.rstrip("#")
     text = unclosed if not unclosed or unclosed[-1].isspace() else text
-    return " ".join(_MARKUP.sub(r"\1", text).split())[:_LONGEST_HEADING].rstrip()
+    return " ".join(_MARKUP.sub(r"\1", text).split())[:_MAX_HEADING_CHARS].rstrip()
 
 
-def read_outline(markdown: str, keeps_blocks: bool = True) -> Outline:
-    """Scan `markdown` once; without `keeps_blocks` code and tables are blocks like any other."""
-    scanner = _Scanner(len(markdown), keeps_blocks)
+def read_outline(markdown: str, preserve_blocks: bool = True) -> Outline:
+    """Scan `markdown` once; without `preserve_blocks`, code and tables may be cut like any other block."""
+    scanner = _Scanner(len(markdown), preserve_blocks)
     for line in _LINE.finditer(markdown):
         if line.end() > line.start():
             scanner.read(line.start(), line.group())

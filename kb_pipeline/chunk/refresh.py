@@ -1,4 +1,4 @@
-"""The stage `chunk`: brings the `chunks` table up to the documents."""
+"""The stage `chunk`: updates the `chunks` table from the `documents` table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMMIT_DOCUMENTS = 250
 
 
 def chunks_schema() -> pa.Schema:
-    """One row a chunk, with what a reader of a search hit wants to know of its document."""
+    """Return the schema of `chunks`: one row a chunk, with the fields of its document that a search hit shows."""
     import pyarrow as pa
 
     return pa.schema(
@@ -53,33 +53,33 @@ def refresh_chunks(
     open_tokenizer: Callable[[str], Tokenizer],
     progress: ReportProgress,
 ) -> StageReport:
-    """Split the documents whose text or rules changed; drop the chunks of those that are gone."""
+    """Split the documents whose text or rules changed, and delete the chunks of those that are gone."""
     report, started = StageReport("chunk"), time.monotonic()
     fingerprint = rules.fingerprint()
     documents = store.tables.open(DOCUMENTS)
     chunks = store.tables.open_or_create(CHUNKS, chunks_schema())
-    wanted = documents.read_columns(
+    documents_now = documents.read_columns(
         ["document_id", "document_hash"], "outcome = 'document' AND duplicate_of IS NULL", row_ids=True
     )
-    have = chunks.require_unique(chunks.read_columns(["chunk_id", "document_id", "document_hash", "rules"]))
-    have = have.drop("chunk_id").unique()
-    stale, gone = _differences(wanted, have, fingerprint)
+    rows = chunks.read_columns(["chunk_id", "document_id", "document_hash", "rules"])
+    stored = chunks.require_unique(rows).drop("chunk_id").unique()
+    stale, gone = _differences(documents_now, stored, fingerprint)
     chunks.delete("document_id", gone)
-    if not stale.is_empty():  # opening a tokenizer of a quarter million words takes its time
+    if not stale.is_empty():  # opening a tokenizer with a vocabulary of 250,000 takes time
         _chunk(documents, chunks, stale, rules, open_tokenizer(rules.tokenizer), fingerprint, progress)
-    report.entered = report.passed = wanted.height
-    report.unchanged, report.deleted = wanted.height - stale.height, len(gone)
+    report.entered = report.passed = documents_now.height
+    report.unchanged, report.deleted = documents_now.height - stale.height, len(gone)
     report.extra["chunks"] = chunks.count()
     report.seconds = time.monotonic() - started
     return report
 
 
-def _differences(wanted: pl.DataFrame, have: pl.DataFrame, fingerprint: str) -> tuple[pl.DataFrame, list[str]]:
+def _differences(documents_now: pl.DataFrame, stored: pl.DataFrame, fingerprint: str) -> tuple[pl.DataFrame, list[str]]:
     import polars as pl
 
-    current = have.filter(pl.col("rules") == fingerprint)
-    stale = wanted.join(current, on=["document_id", "document_hash"], how="anti")
-    gone = have.join(wanted, on="document_id", how="anti")["document_id"].unique().to_list()
+    current = stored.filter(pl.col("rules") == fingerprint)
+    stale = documents_now.join(current, on=["document_id", "document_hash"], how="anti")
+    gone = stored.join(documents_now, on="document_id", how="anti")["document_id"].unique().to_list()
     return stale, gone
 
 
@@ -105,13 +105,13 @@ def _chunk(
 def chunk_rows(
     document: dict[str, Any], rules: ChunkingRules, tokenizer: Tokenizer, fingerprint: str
 ) -> Iterator[dict[str, Any]]:
-    """The rows of `chunks` that a row of `documents` gives."""
-    passed_on = {
+    """Yield the rows of `chunks` for a row of `documents`."""
+    inherited = {
         name: document[name] for name in ("document_id", "source", "key", "title", "language", "document_hash")
     }
     for chunk in chunk_document(document["markdown"], document["title"], rules, tokenizer):
         text_hash = digest("text", embedding_text(document["title"], chunk.headings, chunk.text))
-        yield passed_on | {
+        yield inherited | {
             "chunk_id": digest("chunk", document["document_id"], f"{chunk.start}:{chunk.end}", text_hash),
             "headings": list(chunk.headings),
             "ordinal": chunk.ordinal,
@@ -131,5 +131,5 @@ def _write(chunks: LanceTable, rows: list[dict[str, Any]], document_ids: list[st
     table = pa.Table.from_pylist(rows, schema=chunks_schema())
     if is_first:
         chunks.append(table.to_batches())
-    else:  # one commit: no reader and no crash ever sees half of a document's chunks
+    else:  # one commit, so that neither a reader nor a crash leaves half of a document's chunks
         chunks.replace_group(table, "document_id", document_ids)

@@ -1,4 +1,4 @@
-"""The knobs of chunking, and their identity."""
+"""The rules of chunking, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from kb_pipeline.model import digest
 
 CHUNK_VERSION = "2"
-"""Raise it when the same document and rules would give other chunks: stored chunks are then made anew."""
+"""Raise it when the same document and rules would give other chunks: stored chunks are then recomputed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +17,25 @@ class ChunkingRules:
 
     strategy: Literal["by_heading", "sliding_window"] = "by_heading"
     max_tokens: int = 256
-    """The most a chunk may count, its context and the model's special tokens included."""
+    """The most tokens a chunk may have, including its context line and the model's special tokens."""
     overlap_tokens: int = 32
-    """How much of a chunk the next one of the same section repeats, at most."""
+    """How many tokens of a chunk the next one of the same section may repeat."""
     preserve_code: bool = True
-    """Keep code blocks and tables whole where they fit, and cut the others at line ends."""
+    """Keep code blocks and tables whole if they fit, and cut larger ones at line ends."""
     tokenizer: str = "multilingual-e5-small"
-    """Whose tokens are counted, whatever the embedding model is: another model is then another set of vectors over
-    the same chunks. This one knows a hundred languages."""
+    """The model whose tokens are counted, independent of the embedding model: another embedding model then gives other
+    vectors of the same chunks. This tokenizer covers a hundred languages."""
 
     join_sections: bool = True
-    """Let sections that are too small to be found alone share a chunk with a neighbour."""
+    """Let sections that are too small to rank well in search share a chunk with a neighbour."""
 
     def as_json(self) -> dict[str, Any]:
-        """What a version records, to chunk the same way again."""
+        """Return what a version records, to chunk the same way again."""
         return {"version": CHUNK_VERSION, **asdict(self)}
 
     def fingerprint(self) -> str:
-        """Identity of the knobs and of the code behind them."""
-        *knobs, join_sections = astuple(self)
-        # A knob that came later counts where it was turned only: its coming makes nothing anew.
+        """Return a hash of the rules and of the code version."""
+        *fields, join_sections = astuple(self)
+        # A rule added later counts only where it is not the default, so adding it recomputes nothing.
         apart = [] if join_sections else ["sections apart"]
-        return digest("chunking", CHUNK_VERSION, *(str(knob) for knob in knobs), *apart)
+        return digest("chunking", CHUNK_VERSION, *(str(value) for value in fields), *apart)

@@ -1,4 +1,4 @@
-"""Groups a document's sections: each heading starts one, and crumbs join their neighbours."""
+"""Groups a document's sections: each heading starts one, and tiny ones join their neighbours."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class _Section:
     start: int
     end: int
     path: tuple[str, ...]
-    units: int
+    estimated_tokens: int
     has_body: bool
 
 
-def read_sections(outline: Outline, ruler: TokenIndex, tiny: int, room: int) -> Iterator[tuple[int, int]]:
-    """Spans that follow each other without gaps; none mixes what stands under different parents.
+def read_sections(outline: Outline, tokens: TokenIndex, min_tokens: int, budget: int) -> Iterator[tuple[int, int]]:
+    """Yield the spans of sections, without gaps; no span joins sections with different parent headings.
 
     Args:
-        outline: of the document.
-        ruler: of the same text.
-        tiny: sections below so many tokens find and rank badly alone: they join a neighbour they fit with.
-        room: how many tokens a chunk can hold.
+        outline: the outline of the document.
+        tokens: the token positions of the same text.
+        min_tokens: sections with fewer tokens rank badly in search alone, so they join a neighbour if both fit.
+        budget: how many tokens a chunk may have.
     """
     group: _Section | None = None
-    for section in _sections(outline, ruler):
-        if group and _belong_together(group, section, tiny, room):
-            group.end, group.units = section.end, group.units + section.units
+    for section in _sections(outline, tokens):
+        if group and _should_join(group, section, min_tokens, budget):
+            group.end, group.estimated_tokens = section.end, group.estimated_tokens + section.estimated_tokens
             group.has_body = group.has_body or section.has_body
         else:
             if group:
@@ -41,27 +41,30 @@ def read_sections(outline: Outline, ruler: TokenIndex, tiny: int, room: int) -> 
         yield group.start, group.end
 
 
-def _sections(outline: Outline, ruler: TokenIndex) -> Iterator[_Section]:
+def _sections(outline: Outline, tokens: TokenIndex) -> Iterator[_Section]:
     starts = [0, *outline.heading_starts]
     bodies = _have_bodies(outline)
     for index, start in enumerate(starts):
         end = starts[index + 1] if index + 1 < len(starts) else outline.length
         if end > start:
             path = outline.paths[index - 1] if index else ()
-            yield _Section(start, end, path, ruler.units(start, end), index == 0 or bodies[index - 1])
+            yield _Section(start, end, path, tokens.estimated_tokens(start, end), index == 0 or bodies[index - 1])
 
 
 def _have_bodies(outline: Outline) -> list[bool]:
-    """For each heading: whether the block after it is something else."""
+    """Return for each heading whether the block after it is not a heading."""
     headings = set(outline.heading_starts)
     followers = dict(pairwise(outline.starts))
     return [followers.get(start, start) not in headings for start in outline.heading_starts]
 
 
-def _belong_together(group: _Section, section: _Section, tiny: int, room: int) -> bool:
+def _should_join(group: _Section, section: _Section, min_tokens: int, budget: int) -> bool:
     if not group.has_body and section.path[: len(group.path)] == group.path:
-        return True  # a heading alone says nothing: it opens what stands below it
+        return True  # a heading without a body belongs to the section below it
     parent = group.path[:-1]
     if section.path[: len(parent)] != parent:
         return False
-    return min(group.units, section.units) < tiny and group.units + section.units <= room
+    return (
+        min(group.estimated_tokens, section.estimated_tokens) < min_tokens
+        and group.estimated_tokens + section.estimated_tokens <= budget
+    )

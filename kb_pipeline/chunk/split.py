@@ -1,4 +1,4 @@
-"""Splits one document into chunks of at most so many tokens, cut where reading is disturbed least."""
+"""Splits one document into chunks of limited size, cut at headings, blocks, sentences or words."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from kb_pipeline.model import Chunk
 
 __all__ = ["Tokenizer", "chunk_document", "embedding_text"]
 
-_SOLID = re.compile(r"\S")
-_LEAST_ROOM = 8
-"""Tokens for text, whatever the context takes: only a title of odd characters in a tiny window comes near it."""
+_NOT_BLANK = re.compile(r"\S")
+_MIN_BUDGET = 8
+"""Tokens for text that remain whatever the context line takes."""
 
 
 def chunk_document(markdown: str, title: str, rules: ChunkingRules, tokenizer: Tokenizer) -> list[Chunk]:
-    """Chunks that together hold every character of `markdown` but white space, in order.
+    """Split a document; the chunks, in order, hold every character of `markdown` that is not white space.
 
     Args:
-        markdown: the document; offsets in the chunks are into it.
-        title: stands in the context of every chunk.
-        rules: the knobs.
-        tokenizer: the one that the rules name.
+        markdown: the document; the offsets of chunks refer to it.
+        title: the document's title, part of every chunk's context line.
+        rules: how to split.
+        tokenizer: the tokenizer that the rules name.
     """
-    outline = read_outline(markdown, keeps_blocks=rules.preserve_code)
+    outline = read_outline(markdown, preserve_blocks=rules.preserve_code)
     splitter = _Splitter(markdown, title, rules, tokenizer, outline, TokenIndex(markdown, tokenizer))
     return [
         Chunk(ordinal, start, end, splitter.headings(start), markdown[start:end], tokens)
@@ -40,14 +40,14 @@ def chunk_document(markdown: str, title: str, rules: ChunkingRules, tokenizer: T
 
 @dataclass(slots=True)
 class _Splitter:
-    """One document being split."""
+    """The state of splitting one document."""
 
     markdown: str
     title: str
     rules: ChunkingRules
     tokenizer: Tokenizer
     outline: Outline
-    ruler: TokenIndex
+    token_index: TokenIndex
     _contexts: dict[int, tuple[tuple[str, ...], int]] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
 
@@ -56,58 +56,62 @@ class _Splitter:
         return self.rules.max_tokens
 
     def chunks(self) -> Iterator[tuple[int, int, int]]:
-        """Start, end and tokens of each chunk."""
+        """Yield start, end and tokens of each chunk."""
         whole = (0, len(self.markdown))
-        tiny = self.limit // 4 if self.rules.join_sections else 0
+        min_tokens = self.limit // 4 if self.rules.join_sections else 0
         is_by_heading = self.rules.strategy == "by_heading"
-        for start, end in read_sections(self.outline, self.ruler, tiny, self._room(0)) if is_by_heading else [whole]:
+        for start, end in (
+            read_sections(self.outline, self.token_index, min_tokens, self._budget(0)) if is_by_heading else [whole]
+        ):
             yield from self._windows(start, end)
 
     def headings(self, start: int) -> tuple[str, ...]:
-        """The path at `start`; in a tiny window only as much of it as leaves three quarters to the text."""
+        """Return the heading path at `start`, shortened so that three quarters of the limit remain for the text."""
         return self._context(start)[0]
 
     def _windows(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         covered = start
         while (start := self._skip_blanks(start, end)) < end:
             stop, tokens = self._fit(start, covered, end)
-            if stop <= covered:  # what was to be repeated left no room for anything new
+            if stop <= covered:  # the overlap left no room for new text
                 start = covered
                 continue
             yield start, start + len(self.markdown[start:stop].rstrip()), tokens
             if self._skip_blanks(stop, end) >= end:
                 return
             covered = stop
-            start = overlap_start(self.markdown, self.outline, self.ruler, start, stop, self._overlap(start, stop))
+            start = overlap_start(
+                self.markdown, self.outline, self.token_index, start, stop, self._overlap(start, stop)
+            )
 
     def _fit(self, start: int, covered: int, end: int) -> tuple[int, int]:
-        """The best stop, and the true count of what is embedded up to there."""
-        room = self._room(start)
+        """Return the best stop, and the exact number of tokens embedded up to there."""
+        budget = self._budget(start)
         while True:
-            stop = best_stop(self.markdown, self.outline, self.ruler, start, covered, end, room)
+            stop = best_stop(self.markdown, self.outline, self.token_index, start, covered, end, budget)
             tokens = self._measure(start, stop)
-            if tokens <= self.limit or room == 1:
+            if tokens <= self.limit or budget == 1:
                 return stop, tokens
-            room = max(1, min(room - 1, room * self.limit // tokens))
+            budget = max(1, min(budget - 1, budget * self.limit // tokens))
 
     def _measure(self, start: int, stop: int) -> int:
         text = self.markdown[start:stop].rstrip()
         path, context = self._context(start)
         if not self.tokenizer.adds_up:
             return self.tokenizer.overhead + self.tokenizer.count(embedding_text(self.title, path, text))
-        return self.tokenizer.overhead + context + self.ruler.count(start, start + len(text))
+        return self.tokenizer.overhead + context + self.token_index.count(start, start + len(text))
 
-    def _room(self, start: int) -> int:
-        return max(_LEAST_ROOM, self.limit - self.tokenizer.overhead - self._context(start)[1])
+    def _budget(self, start: int) -> int:
+        return max(_MIN_BUDGET, self.limit - self.tokenizer.overhead - self._context(start)[1])
 
     def _overlap(self, start: int, stop: int) -> int:
-        # A block that must not be cut may need all the room there is.
-        if self.outline.kept_block_at(self._skip_blanks(stop, len(self.markdown))):
+        # A block that should not be cut may need the whole budget.
+        if self.outline.unsplittable_at(self._skip_blanks(stop, len(self.markdown))):
             return 0
-        return min(self.rules.overlap_tokens, self._room(start) // 2)
+        return min(self.rules.overlap_tokens, self._budget(start) // 2)
 
     def _context(self, start: int) -> tuple[tuple[str, ...], int]:
-        """The heading path at `start` as far as there is room for it, and the tokens of the context line."""
+        """Return the heading path at `start`, shortened to its share, and the tokens of the context line."""
         if start not in self._contexts:
             opening = self.markdown[start : start + 1000]
             path = self.outline.path_at(start)
@@ -122,5 +126,5 @@ class _Splitter:
         return self._counts[line]
 
     def _skip_blanks(self, start: int, end: int) -> int:
-        solid = _SOLID.search(self.markdown, start, end)
-        return solid.start() if solid else end
+        found = _NOT_BLANK.search(self.markdown, start, end)
+        return found.start() if found else end

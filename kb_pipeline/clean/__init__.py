@@ -1,1 +1,1 @@
-"""HostScheduler raw bytes into readable documents, or says why not."""
+"""Turns raw bytes into readable documents, or gives the reason why not."""

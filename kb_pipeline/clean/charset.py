@@ -21,41 +21,41 @@ _SUPERSETS = {
     "euc_kr": "cp949",
     "big5": "big5hkscs",
 }
-# What never belongs in text: C0 controls but tab, newline and carriage return, and surrogates.
-_JUNK = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+# Characters that do not belong in text: C0 controls except tab, newline and carriage return, and surrogates.
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\x0b\x0c\x1b"))
-_TOLERATED_DAMAGE = 0.02
+_MAX_DAMAGE_SHARE = 0.02
 
 
 def decode(body: bytes, content_type: str) -> str | None:
-    """The body as text without NULs, controls and surrogates; None when it is binary."""
+    """Return the body as text without NULs, controls and surrogates; None when it is binary."""
     for bom, name in _BOMS:
         if body.startswith(bom):
             return clean_text(body[len(bom) :].decode(name, "replace"))
-    if text := _utf16_without_mark(body):
+    if text := _utf16_without_bom(body):
         return clean_text(text)
     if _is_binary(body):
         return None
-    text = next(_readings(body, content_type), None)
+    text = next(_candidates(body, content_type), None)
     return clean_text(text if text is not None else _cp1252(body))
 
 
 def clean_text(text: str) -> str:
-    """The text with uniform line ends and without characters that no store or parser takes."""
-    return _JUNK.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n"))
+    """Return the text with uniform line ends and without characters that stores or parsers reject."""
+    return _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0c", "\n"))
 
 
-def _readings(body: bytes, content_type: str) -> Iterator[str]:
-    """Readings that fit, best first; a label that contradicts the bytes is a lie and gives none."""
+def _candidates(body: bytes, content_type: str) -> Iterator[str]:
+    """Yield the decodings that fit, best first; a declared charset that contradicts the bytes is ignored."""
     for label in _declared(body, content_type):
         text = body.decode(label, "replace")
-        if text.count("\ufffd") <= _TOLERATED_DAMAGE * len(text) / 10:
+        if text.count("\ufffd") <= _MAX_DAMAGE_SHARE * len(text) / 10:
             # Valid UTF-8 with multi-byte letters is practically never anything else.
             if label != "utf-8" and not body.isascii() and (utf8 := _strict_utf8(body)) is not None:
                 text = utf8 if label.startswith(("cp125", "iso8859", "latin")) else text
             yield text
     text = body.decode("utf-8", "replace")
-    if text.count("\ufffd") <= _TOLERATED_DAMAGE * max(len(text), 1) and not _looks_like_cp1252(body, text):
+    if text.count("\ufffd") <= _MAX_DAMAGE_SHARE * max(len(text), 1) and not _looks_like_cp1252(body, text):
         yield text
 
 
@@ -68,7 +68,7 @@ def _declared(body: bytes, content_type: str) -> Iterator[str]:
 
 
 def _codec(label: str) -> str | None:
-    """Python's name of a text encoding; None for an unknown one or for a codec that is no charset."""
+    """Return Python's name of a charset; None for an unknown one or for a codec that is no charset."""
     try:
         info = codecs.lookup(label.strip().lower())
     except (LookupError, ValueError):
@@ -80,7 +80,7 @@ def _codec(label: str) -> str | None:
         "utf-7",
     ):
         return None
-    # A label found by reading ASCII cannot be UTF-16 without a mark.
+    # A label found by reading ASCII cannot be UTF-16 without a byte order mark.
     return "utf-8" if info.name.startswith(("utf-16", "utf-32")) else _SUPERSETS.get(info.name, info.name)
 
 
@@ -92,18 +92,18 @@ def _strict_utf8(body: bytes) -> str | None:
 
 
 def _looks_like_cp1252(body: bytes, as_utf8: str) -> bool:
-    """Whether most bytes beyond ASCII fail as UTF-8, however few they are."""
+    """Return whether most bytes beyond ASCII are invalid UTF-8, however few they are."""
     high = sum(1 for byte in body[:65536] if byte >= 128)
     return high > 0 and as_utf8[:65536].count("\ufffd") * 2 > high
 
 
 def _cp1252(body: bytes) -> str:
-    """The reading that never fails: the five unassigned bytes become the replacement character."""
+    """Decode as windows-1252, which never fails: the five unassigned bytes become the replacement character."""
     return body.decode("cp1252", "replace")
 
 
-def _utf16_without_mark(body: bytes) -> str | None:
-    """UTF-16 text of mostly Latin letters shows a NUL in every second byte."""
+def _utf16_without_bom(body: bytes) -> str | None:
+    """Return the body decoded as UTF-16 if, as in text of mostly Latin letters, every second byte is NUL; else None."""
     sample = body[:1000]
     if len(sample) < 8 or sample.count(0) * 5 < len(sample) * 2:
         return None
@@ -114,7 +114,7 @@ def _utf16_without_mark(body: bytes) -> str | None:
 
 
 def _is_binary(body: bytes) -> bool:
-    """Whether controls are too many for a text with a few stray bytes."""
+    """Return whether there are too many control characters for a text with a few stray bytes."""
     sample = body[:65536]
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
-    return controls > max(8, _TOLERATED_DAMAGE * len(sample))
+    return controls > max(8, _MAX_DAMAGE_SHARE * len(sample))

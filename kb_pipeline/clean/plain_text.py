@@ -1,4 +1,4 @@
-"""The plain text of Markdown: words without their marks."""
+"""Extracts the plain text of Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def plain_text(markdown: str) -> str:
-    """Headings, paragraphs, list items, table rows and code as lines of text, without marks and link targets."""
+    """Return headings, paragraphs, list items, table rows and code as lines, without markup and link targets."""
     from markdown_it import MarkdownIt
 
     blocks = MarkdownIt("commonmark").enable("table").parse(markdown)

@@ -1,4 +1,4 @@
-"""The stage `clean`: brings the `documents` table up to the raw bytes that `pages` names."""
+"""The stage `clean`: updates the `documents` table from the raw bytes that the `pages` table names."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_WORTH_A_WORKER = 50
+_DOCUMENTS_PER_WORKER = 50
 _COMMIT_ROWS = 500
-"""Documents a commit: what a killed run has to clean again at most."""
+"""Documents a commit: the most that has to be cleaned again after a kill."""
 
 
 def documents_schema() -> pa.Schema:
-    """One row for every raw document with bytes: a document, or why there is none."""
+    """Return the schema of `documents`: one row for every raw document with bytes, a document or why there is none."""
     import pyarrow as pa
 
     return pa.schema(
@@ -67,28 +67,28 @@ def documents_schema() -> pa.Schema:
 
 
 def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progress: ReportProgress) -> StageReport:
-    """Clean the raw documents whose bytes or rules changed, drop those that are gone, mark duplicates."""
+    """Clean the raw documents whose bytes or rules changed, delete those that are gone, mark duplicates."""
     import polars as pl
 
     report, started = StageReport("clean"), time.monotonic()
     documents = store.tables.open_or_create(DOCUMENTS, documents_schema())
-    wanted = _wanted(store)
-    have = documents.read_columns(["document_id", "raw_sha256", "rules", "outcome"])
-    documents.require_unique(have)
-    stale = _stale(wanted, have, rules.fingerprint())
-    good = set(have.filter(pl.col("outcome") == "document")["document_id"])
-    gone = have.join(wanted, on="document_id", how="anti")["document_id"].to_list()
+    pages = _pages_with_bytes(store)
+    stored = documents.read_columns(["document_id", "raw_sha256", "rules", "outcome"])
+    documents.require_unique(stored)
+    stale = _stale(pages, stored, rules.fingerprint())
+    good = set(stored.filter(pl.col("outcome") == "document")["document_id"])
+    gone = stored.join(pages, on="document_id", how="anti")["document_id"].to_list()
     documents.delete("document_id", gone)
     report.deleted = len(gone)
     _clean(store, documents, stale, good, rules, run_id, progress)
     _mark_duplicates(documents)
-    _count(report, documents, wanted.height, stale.height)
+    _count(report, documents, pages.height, stale.height)
     report.seconds = time.monotonic() - started
     return report
 
 
 def failed_documents(store: KbStore) -> Iterator[dict[str, Any]]:
-    """Pages that gave no document, or whose newest bytes failed while an older document is kept."""
+    """Yield the pages that gave no document, or whose newest bytes failed while an older document is kept."""
     import polars as pl
 
     columns = ["source", "key", "outcome", "reason", "message"]
@@ -97,19 +97,19 @@ def failed_documents(store: KbStore) -> Iterator[dict[str, Any]]:
         yield from rows.with_columns(outcome=pl.col("outcome").replace("document", "failed")).iter_rows(named=True)
 
 
-def _wanted(store: KbStore) -> pl.DataFrame:
+def _pages_with_bytes(store: KbStore) -> pl.DataFrame:
     columns = ["page_id", "source", "key", "sha256", "segment", "position"]
     return store.tables.open(PAGES).read_columns(columns, "sha256 IS NOT NULL").rename({"page_id": "document_id"})
 
 
-def _stale(wanted: pl.DataFrame, have: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
-    """What must be cleaned: new bytes, other rules, or a failure that may not happen again."""
+def _stale(pages: pl.DataFrame, stored: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
+    """Return the pages to be cleaned: new bytes, changed rules, or a failure that may be temporary."""
     import polars as pl
 
-    current = have.filter((pl.col("rules") == fingerprint) & (pl.col("outcome") != "failed"))
-    # Without a segment the bytes were damaged: the document stays as it is until they are fetched again.
+    current = stored.filter((pl.col("rules") == fingerprint) & (pl.col("outcome") != "failed"))
+    # Without a segment, the bytes were damaged: the document stays as it is until they are fetched again.
     return (
-        wanted.filter(pl.col("segment").is_not_null())
+        pages.filter(pl.col("segment").is_not_null())
         .join(current, left_on=["document_id", "sha256"], right_on=["document_id", "raw_sha256"], how="anti")
         .sort("segment", "position")
     )
@@ -129,8 +129,9 @@ def _clean(
         return
     is_first = documents.count() == 0
     # Starting a worker takes as long as cleaning some fifty pages.
-    enough = replace(rules, workers=min(rules.workers, -(-stale.height // _WORTH_A_WORKER)))
-    results = _counted(clean_documents(_raw_documents(store, stale, fetched_at), enough), stale.height, progress)
+    sized_rules = replace(rules, workers=min(rules.workers, -(-stale.height // _DOCUMENTS_PER_WORKER)))
+    cleaned = clean_documents(_raw_documents(store, stale, fetched_at), sized_rules)
+    results = _with_progress(cleaned, stale.height, progress)
     for batch in _batches(results):
         kept = [result for result in batch if _is_kept(result, good)]
         written = [result for result in batch if not _is_kept(result, good)]
@@ -139,7 +140,7 @@ def _clean(
         _note_failures(documents, kept)
 
 
-def _counted(
+def _with_progress(
     results: Iterator[Document | Rejected], total: int, progress: ReportProgress
 ) -> Iterator[Document | Rejected]:
     progress(0, total)
@@ -154,7 +155,7 @@ def _batches(results: Iterator[Document | Rejected]) -> Iterator[list[Document |
 
 
 def _is_kept(result: Document | Rejected, good: set[str]) -> bool:
-    """A failure proves nothing: the last good document stays, and is tried again at the next refresh."""
+    """Return whether a failure leaves the last good document in place, to be cleaned again at the next refresh."""
     return isinstance(result, Rejected) and result.failed and document_id(result.source, result.key) in good
 
 
@@ -183,13 +184,13 @@ def _write(documents: LanceTable, rows: list[dict[str, Any]], is_first: bool) ->
 
 
 def _raw_documents(store: KbStore, stale: pl.DataFrame, fetched_at: dict[str, Any]) -> Iterator[RawDocument]:
-    """Stream the bytes to clean, segment by segment; notes when each was fetched."""
-    places: dict[str, list[int]] = {}
+    """Stream the raw documents to be cleaned, segment by segment, and add to `fetched_at` when each was fetched."""
+    positions: dict[str, list[int]] = {}
     names: dict[tuple[str, int], tuple[str, str]] = {}
     for row in stale.iter_rows(named=True):
-        places.setdefault(row["segment"], []).append(row["position"])
+        positions.setdefault(row["segment"], []).append(row["position"])
         names[row["segment"], row["position"]] = row["source"], row["key"]
-    for raw in read_bodies(store.paths.raw, places):
+    for raw in read_bodies(store.paths.raw, positions):
         source, key = names[raw.segment, raw.position]
         fetched_at[document_id(source, key)] = raw.fetched_at
         yield RawDocument(
@@ -232,10 +233,10 @@ def _row(result: Document | Rejected, fingerprint: str, run_id: str, fetched_at:
 
 
 def _mark_duplicates(documents: LanceTable) -> None:
-    """Of documents with the same text one stays; the others name it. Writes only what changed.
+    """Mark all but one of the documents with the same text as duplicates of that one; write only what changed.
 
-    A document that says that its canonical address is another's is that one's duplicate too, if their texts are alike.
-    The word of a page alone is not enough: some sites call their home page canonical on every page.
+    A document whose canonical URL is another document's key is also a duplicate of that one, if their texts are nearly
+    equal. The canonical URL alone is not enough: some sites declare their home page as canonical on every page.
     """
     import polars as pl
 
@@ -243,33 +244,33 @@ def _mark_duplicates(documents: LanceTable) -> None:
     rows = documents.read_columns(columns, "outcome = 'document'")
     is_canonical = (pl.col("canonical_url") == pl.col("key")).fill_null(value=False)
     is_named = pl.col("key").is_in(rows["canonical_url"].drop_nulls().unique().implode())
-    # The page that calls itself canonical stays, else one that others call so, else the shortest key, else the first by
-    # name: a choice that does not depend on the order of fetching.
+    # The page that declares itself canonical stays, else one that others declare so, else the one with the shortest
+    # key, else the first by key: a choice that does not depend on the order of fetching.
     ranked = rows.sort(~is_canonical, ~is_named, pl.col("key").str.len_bytes(), pl.col("key"))
     first = ranked.with_columns(first=pl.col("document_id").first().over("content_sha256"))
-    wanted = first.join(_canonical_twins(first), on="document_id", how="left").with_columns(
+    marked = first.join(_canonical_twins(first), on="document_id", how="left").with_columns(
         new=pl.coalesce("twin", pl.when(pl.col("first") != pl.col("document_id")).then("first"))
     )
-    changed = wanted.filter(~pl.col("new").eq_missing(pl.col("duplicate_of")))
+    changed = marked.filter(~pl.col("new").eq_missing(pl.col("duplicate_of")))
     if not changed.is_empty():
         update = changed.select("document_id", pl.col("new").alias("duplicate_of"))
         documents.upsert(update.to_arrow().cast(_some_columns("duplicate_of")))
 
 
 def _canonical_twins(rows: pl.DataFrame) -> pl.DataFrame:
-    """`document_id` and `twin`: what stands for a document by its own word, and by the likeness of both texts."""
+    """Return `document_id` and `twin`: the document that it declares canonical and whose text is nearly equal."""
     import polars as pl
 
-    says = rows.filter(pl.col("canonical_url") != pl.col("key"))
+    declaring = rows.filter(pl.col("canonical_url") != pl.col("key"))
     target = rows.filter(pl.col("canonical_url").is_null() | (pl.col("canonical_url") == pl.col("key")))
-    pairs = says.join(target, left_on=["source", "canonical_url"], right_on=["source", "key"], suffix="_target")
+    pairs = declaring.join(target, left_on=["source", "canonical_url"], right_on=["source", "key"], suffix="_target")
     differing = (pl.col("sketch") ^ pl.col("sketch_target")).bitwise_count_ones()
-    alike = pairs.filter(
+    similar = pairs.filter(
         (differing <= MAX_HAMMING_DISTANCE) & (pl.col("content_sha256") != pl.col("content_sha256_target"))
     )
-    # A document that stands for others of the same text names the canonical one for all of them.
-    heads = alike.filter(pl.col("first") == pl.col("document_id")).select("first", twin="first_target")
-    heads = heads.filter(~pl.col("twin").is_in(heads["first"].implode()))  # whoever stands for others stands itself
+    # The first of several documents with the same text gets the canonical one for all of them.
+    heads = similar.filter(pl.col("first") == pl.col("document_id")).select("first", twin="first_target")
+    heads = heads.filter(~pl.col("twin").is_in(heads["first"].implode()))  # no chains: a twin has no twin itself
     return rows.join(heads, on="first").select("document_id", "twin")
 
 

@@ -1,4 +1,4 @@
-"""Cleans documents in worker processes, where no document can cost more than its limits or harm its neighbours."""
+"""Cleans documents in worker processes, where none can exceed its limits or affect other documents."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from kb_pipeline.processes import die_with_parent
 if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
 
-_WAITING_PER_WORKER = 4
-_MOST_WAITING_BYTES = 64 * 2**20
+_QUEUED_PER_WORKER = 4
+_MAX_QUEUED_BYTES = 64 * 2**20
 _MB = 2**20
-_TRIES = 3
+_ATTEMPTS = 3
 
 Result = Document | Rejected
 
@@ -41,52 +41,52 @@ Result = Document | Rejected
 def clean_documents(raw: Iterable[RawDocument], rules: CleaningRules) -> Iterator[Result]:
     """Yield one Document or one Rejected for every raw document, in input order.
 
-    Holds no more than a few documents a worker at a time; closing the generator stops the workers.
+    At most a few documents a worker are in memory at a time; closing the generator stops the workers.
     """
     items = iter(raw)
     first = list(islice(items, rules.workers))
-    crew = _Crew(rules, max(1, len(first)))
-    waiting: deque[_Task] = deque()
+    workers = _Workers(rules, max(1, len(first)))
+    queue: deque[_Task] = deque()
     try:
         for item in chain(first, items):
-            while waiting and crew.is_busy(waiting, item):
-                yield crew.result(waiting.popleft())
-            waiting.append(crew.task(item))
-        while waiting:
-            yield crew.result(waiting.popleft())
+            while queue and workers.is_busy(queue, item):
+                yield workers.result(queue.popleft())
+            queue.append(workers.task(item))
+        while queue:
+            yield workers.result(queue.popleft())
     finally:
-        crew.stop()
+        workers.stop()
 
 
 @dataclass(slots=True)
 class _Task:
-    """A raw document and the promise of its result."""
+    """A raw document and the future of its result."""
 
     raw: RawDocument
     future: ProcessFuture[Result] | None = None
 
 
-class _Crew:
-    """The worker processes: started with the first document, and again should the pool itself break."""
+class _Workers:
+    """The worker processes: started with the first document, and again if the pool itself breaks."""
 
     def __init__(self, rules: CleaningRules, size: int) -> None:
         self.rules, self.size = rules, size
         self._pool: ProcessPool | None = None
 
-    def is_busy(self, waiting: Collection[_Task], item: RawDocument) -> bool:
-        """Whether `item` has to stay outside until a document is through."""
-        held = sum(len(task.raw.body) for task in waiting) + len(item.body)
-        return len(waiting) >= _WAITING_PER_WORKER * self.size or held > _MOST_WAITING_BYTES
+    def is_busy(self, queue: Collection[_Task], item: RawDocument) -> bool:
+        """Return whether `item` has to wait until another document is done."""
+        held = sum(len(task.raw.body) for task in queue) + len(item.body)
+        return len(queue) >= _QUEUED_PER_WORKER * self.size or held > _MAX_QUEUED_BYTES
 
     def task(self, item: RawDocument) -> _Task:
-        """Hand a document to the workers; a pool that just broke is replaced when the result is due."""
+        """Schedule a document; a pool that just broke is replaced when the result is awaited."""
         return _Task(item, self._schedule(item))
 
     def result(self, task: _Task) -> Result:
-        """What became of a document; one whose pool broke, which is not its fault, goes to another pool."""
+        """Return the result of a document; one whose pool broke, which is not its fault, goes to another pool."""
         from pebble import ProcessExpired
 
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             future = task.future or self._schedule(task.raw)
             try:
                 if future is not None:
@@ -99,10 +99,10 @@ class _Crew:
                 pass
             task.future = None
             self.stop()
-        return _failed(task.raw, "crashed", f"the worker processes were lost {_TRIES} times")
+        return _failed(task.raw, "crashed", f"the worker processes were lost {_ATTEMPTS} times")
 
     def stop(self) -> None:
-        """Stop the workers now; what they were at is given up."""
+        """Stop the workers at once, without waiting for their documents."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()  # type: ignore[no-untyped-call]
@@ -130,8 +130,8 @@ class _Crew:
 class _MainlessProcess(SpawnProcess):
     """A process that starts from a clean interpreter and does not run the parent's main module again.
 
-    Plain `spawn` imports that module in every child: slow for a large program, and endless for a script
-    without the `if __name__ == "__main__"` guard.
+    Plain `spawn` imports that module in every child: slow for a large program, and endless for a script without the
+    `if __name__ == "__main__"` guard.
     """
 
     @staticmethod
@@ -153,13 +153,13 @@ _MAIN_HIDDEN = threading.Lock()
 
 
 def _prepare_worker(parent: int, memory_mb: int) -> None:
-    """Bind a worker's life to its parent's, load what every document needs, then limit its memory."""
+    """Make a worker end with its parent, load what every document needs, then limit its memory."""
     die_with_parent(signal.SIGKILL, parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
     warm_up()
     limit = _address_space() + memory_mb * _MB
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold what tenants store
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain tenants' data
 
 
 def _address_space() -> int:
@@ -174,10 +174,10 @@ def _clean_one(item: RawDocument, rules: CleaningRules) -> Result:
         pass
     except RecursionError:
         return Rejected(item.source, item.key, "too_deep", "nested deeper than can be read", item.sha256)
-    except Exception as error:  # noqa: BLE001 - one document's surprise must not end the refresh
+    except Exception as error:  # noqa: BLE001 - no error of one document, however surprising, must not end the refresh
         return _failed(item, "error", f"{type(error).__name__}: {error}"[:500])
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # or the next document would inherit a full address space
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise the next document would start with a full address space
     return _failed(item, "memory", f"needed more than {rules.memory_mb} MB")
 
 

@@ -1,4 +1,4 @@
-"""The sample site on loopback: a small invented handbook in five languages, served over real HTTP."""
+"""Serves the sample site, a small invented handbook in five languages, over HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from urllib.parse import unquote
 from kb_pipeline.errors import UsageError
 
 DEMO_PORT = 8420
-"""The default is fixed because a document's key is its URL: another port would be another site."""
+"""The default port is fixed, since a document's key is its URL: another port would be another site."""
 
 EDITED = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
-"""When the pages were last edited; move it on when you edit one, or a sitemap reader will skip the change."""
+"""When the pages were last edited; advance it when you edit one, or a crawl by sitemap skips the change."""
 
 PRIVATE_PHRASE = "cobalt walrus umbrella"
-"""Stands only on the pages that robots.txt forbids: whoever finds it has a crawler that does not ask."""
+"""Occurs only on pages that robots.txt forbids: a search that finds it proves that a crawler ignored robots.txt."""
 
 REDIRECTS: Mapping[str, str] = {"/old-manual.html": "/products/skua-2.html", "/index.html": "/"}
 
@@ -51,7 +51,7 @@ class Question:
     answer: str
     """Words of the page that hold the answer."""
     note: str
-    """What the question shows, for people who watch the demo."""
+    """What the question demonstrates, for people who watch the demo."""
 
 
 QUESTIONS = (
@@ -78,26 +78,26 @@ QUESTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class SiteFile:
-    """One thing the site can answer with."""
+    """A file that the site serves."""
 
     body: bytes
     content_type: str
 
     @property
     def etag(self) -> str:
-        """The content's hash, so the same in every run."""
+        """A strong validator: the content's hash, the same in every run."""
         return f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
 
 
 @contextmanager
 def serve_demo_site(port: int = DEMO_PORT) -> Iterator[str]:
-    """Serve the sample site on 127.0.0.1 while the context lasts; yields its base URL, without a final slash.
+    """Serve the sample site on 127.0.0.1 while the context lasts; yield its base URL, without a final slash.
 
     Args:
-        port: Where to listen; 0 takes any free port.
+        port: the port to listen on; 0 for any free port.
 
     Raises:
-        UsageError: something else listens there.
+        UsageError: another process listens on the port.
     """
     try:
         server = _Server(("127.0.0.1", port), _Handler)
@@ -121,7 +121,7 @@ def serve_demo_site(port: int = DEMO_PORT) -> Iterator[str]:
 
 
 def load_site(base_url: str) -> dict[str, SiteFile]:
-    """Read the whole site into memory, by URL path: no request ever reaches the file system."""
+    """Read the whole site into memory, by URL path, so that no request reads the file system."""
     files = {_url_path(path): _read(path) for path in _page_files()}
     for name in ("robots.txt", "sitemap.xml"):
         text = (_HERE / name).read_text(encoding="utf-8")
@@ -131,7 +131,7 @@ def load_site(base_url: str) -> dict[str, SiteFile]:
 
 
 def demo_spec(base_url: str) -> str:
-    """The text of the KB file that crawls the site at `base_url`."""
+    """Return the text of the KB file that crawls the site at `base_url`."""
     return (_HERE / "demo.yaml").read_text(encoding="utf-8").format(base_url=base_url)
 
 
@@ -152,40 +152,39 @@ class _Server(ThreadingHTTPServer):
     files: Mapping[str, SiteFile]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing when a client goes away in the middle; show everything else."""
+        """Ignore a client that closes its connection early; report every other error."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD from the server's files."""
+    """Responds to GET and HEAD with the server's files."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two writes: with it each answer waits for a delayed ACK
     server_version = "demo-site"
     sys_version = ""
-    timeout = 30  # of an idle connection
-    # Head and body leave in one packet; in two, delayed acknowledgements would cost 40 ms a page.
+    timeout = 30  # seconds, for an idle connection
+    # Head and body in one packet: in two, delayed acknowledgements would cost 40 ms a page.
     wbufsize = -1
     disable_nagle_algorithm = True
     server: _Server
 
     def do_GET(self) -> None:
-        """Answer with the file, its redirect, 304 or 404."""
+        """Respond with the file, a redirect, 304 or 404."""
         path = unquote(self.path.partition("?")[0])
         file = self.server.files.get(path)
         if path in REDIRECTS:
-            self._answer(HTTPStatus.MOVED_PERMANENTLY, {"Location": REDIRECTS[path]}, b"")
+            self._respond(HTTPStatus.MOVED_PERMANENTLY, {"Location": REDIRECTS[path]}, b"")
         elif file is None:
-            self._answer(HTTPStatus.NOT_FOUND, {"Content-Type": "text/html; charset=utf-8"}, _NOT_FOUND)
+            self._respond(HTTPStatus.NOT_FOUND, {"Content-Type": "text/html; charset=utf-8"}, _NOT_FOUND)
         elif _matches(self.headers.get("If-None-Match", ""), file.etag):
-            self._answer(HTTPStatus.NOT_MODIFIED, _validators(file), b"")
+            self._respond(HTTPStatus.NOT_MODIFIED, _validators(file), b"")
         else:
-            self._answer(HTTPStatus.OK, {"Content-Type": file.content_type, **_validators(file)}, file.body)
+            self._respond(HTTPStatus.OK, {"Content-Type": file.content_type, **_validators(file)}, file.body)
 
     do_HEAD = do_GET  # noqa: N815 - the name http.server calls
 
-    def _answer(self, status: HTTPStatus, headers: Mapping[str, str], body: bytes) -> None:
+    def _respond(self, status: HTTPStatus, headers: Mapping[str, str], body: bytes) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -196,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the demo's output is the crawler's."""
+        """Log nothing: the demo shows only the output of the crawl."""
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

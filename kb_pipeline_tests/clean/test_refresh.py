@@ -10,7 +10,7 @@ import pytest
 
 from kb_pipeline.clean.refresh import failed_documents, refresh_documents
 from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.clean.simhash import MAX_HAMMING_DISTANCE, sketch
+from kb_pipeline.clean.simhash import MAX_HAMMING_DISTANCE, simhash
 from kb_pipeline.fetch.refresh import refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.host_scheduler import LocalHostScheduler
@@ -150,7 +150,7 @@ def test_translations_that_a_page_names_are_kept(stages: Stages) -> None:
 
 def test_sketches_of_nearly_equal_texts_are_alike_and_of_others_are_not() -> None:
     other = TEXT.replace("cellar", "attic").replace("frost", "summer")
-    assert (sketch(TEXT) ^ sketch(TEXT + " One more sentence.")).bit_count() <= MAX_HAMMING_DISTANCE
-    assert (sketch(TEXT) ^ sketch(other)).bit_count() > 2 * MAX_HAMMING_DISTANCE
-    assert sketch("") == 0
-    assert sketch("word") == sketch("Word!")
+    assert (simhash(TEXT) ^ simhash(TEXT + " One more sentence.")).bit_count() <= MAX_HAMMING_DISTANCE
+    assert (simhash(TEXT) ^ simhash(other)).bit_count() > 2 * MAX_HAMMING_DISTANCE
+    assert simhash("") == 0
+    assert simhash("word") == simhash("Word!")

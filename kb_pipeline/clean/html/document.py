@@ -1,4 +1,4 @@
-"""Reads a raw document: parses it once, finds its main content, writes it as Markdown."""
+"""Turns a raw document into Markdown: parses it once, finds its main content, writes that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kb_pipeline.clean.html.tables import span
 from kb_pipeline.clean.html.to_markdown import write_markdown
 from kb_pipeline.clean.language import detect_language
 from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.clean.simhash import sketch
+from kb_pipeline.clean.simhash import simhash
 from kb_pipeline.model import Document, RawDocument, Rejected
 
 Element = Any
@@ -36,16 +36,16 @@ _BLOCK_TAG = re.compile(
 )
 _WORD = re.compile(r"\w+")
 _PARSER_DEPTH = 2_000
-_SANE_COLUMNS = 20
+_MAX_COLUMNS = 20
 _LONG_ARTICLE = 100
-_WORDS_OF_A_SHELL = 50
+_MAX_SHELL_WORDS = 50
 _ROOTS = frozenset(
     {"root", "app", "__next", "__nuxt", "__layout", "q-app", "gatsby-focus-wrapper", "svelte", "application"}
 )
 
 
 def read_html(raw: RawDocument, rules: CleaningRules) -> Document | Rejected:
-    """The readable document in the bytes of a page or text file, or why there is none."""
+    """Return the document in the bytes of an HTML page or text file, or why there is none."""
     kind = _kind(raw.content_type)
     if kind is None:
         return _rejected(raw, "content_type", f"{_mime_type(raw.content_type)} is neither a web page nor text")
@@ -58,7 +58,7 @@ def read_html(raw: RawDocument, rules: CleaningRules) -> Document | Rejected:
 
 
 def warm_up() -> None:
-    """Load what reading a page needs, so that the first page is read as fast as the others."""
+    """Load parser and language models, so that the first page takes no longer than the others."""
     _tree("<p>warm")
     detect_language("This sentence is only here to load the models that tell languages apart. " * 4)
 
@@ -77,7 +77,7 @@ def _mime_type(content_type: str) -> str:
 
 
 def _read_text(raw: RawDocument, text: str, rules: CleaningRules) -> Document | Rejected:
-    """Plain text and Markdown as they are, under their first heading or their name."""
+    """Take plain text and Markdown as they are, titled by their first heading or their URL."""
     words = len(_WORD.findall(text))
     if words < max(rules.min_words, 1):
         return _rejected(raw, "no_text", f"{words} words")
@@ -100,7 +100,7 @@ def _read_page(raw: RawDocument, text: str, rules: CleaningRules) -> Document | 
     is_shell = _is_shell(tree)
     markdown, links = write_markdown(_content(tree, raw.url, rules), base_url)
     words = len(_WORD.findall(markdown))
-    if is_shell and words < _WORDS_OF_A_SHELL:
+    if is_shell and words < _MAX_SHELL_WORDS:
         return _rejected(raw, "needs_javascript", "its text is made by scripts; try rendering it")
     if words < max(rules.min_words, 1):
         return _rejected(raw, "no_text", f"{words} words")
@@ -120,7 +120,7 @@ def _read_page(raw: RawDocument, text: str, rules: CleaningRules) -> Document | 
 
 def _document(raw: RawDocument, **found: Any) -> Document:  # noqa: ANN401 - fields of Document
     known = {"canonical_url": None, "published": None, "modified": None, **found}
-    return Document(source=raw.source, key=raw.key, raw_sha256=raw.sha256, sketch=sketch(found["markdown"]), **known)
+    return Document(source=raw.source, key=raw.key, raw_sha256=raw.sha256, sketch=simhash(found["markdown"]), **known)
 
 
 def _rejected(raw: RawDocument, reason: str, message: str) -> Rejected:
@@ -128,10 +128,10 @@ def _rejected(raw: RawDocument, reason: str, message: str) -> Rejected:
 
 
 def _parse(text: str) -> Element | None:
-    """The page as a tree, without comments; entities, DTDs and the network are out of its reach."""
+    """Parse a page, without comments; entities, DTDs and network access are disabled."""
     tree = _tree(_INTERNAL_SUBSET.sub(r"\1>", text, count=1))
     if tree is not None and _is_cut_off(tree):
-        # The parser drops what is nested deeper than it can: as a plain row of paragraphs it takes everything.
+        # The parser drops what is nested too deep; with all blocks as flat paragraphs it keeps everything.
         tree = _tree(_BLOCK_TAG.sub("<p>", _INLINE_TAG.sub(" ", text)))
     return tree
 
@@ -143,17 +143,17 @@ def _tree(text: str) -> Element | None:
     parser = HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True, no_network=True)
     try:
         tree = document_fromstring(text.encode("utf-8"), parser=parser)
-    except etree.ParserError:  # nothing but white space
+    except etree.ParserError:  # the text is blank
         return None
-    except etree.XMLSyntaxError as error:  # this parser forgives any syntax: it had no room for the tree
+    except etree.XMLSyntaxError as error:  # this parser accepts any syntax, so it ran out of memory
         raise MemoryError from error
     if any(entry.type == etree.ErrorTypes.ERR_NO_MEMORY for entry in parser.error_log):
-        raise MemoryError  # the parser is content with the part of the page that it had room for
+        raise MemoryError  # the parser returns the part of the page that fitted into memory
     return tree
 
 
 def _is_cut_off(tree: Element) -> bool:
-    """Whether the tree is as deep as the parser can make one."""
+    """Return whether the tree is as deep as the parser allows."""
     depths = {tree: 0}
     for element in tree.iterdescendants():
         depths[element] = depths[element.getparent()] + 1
@@ -161,7 +161,7 @@ def _is_cut_off(tree: Element) -> bool:
 
 
 def _content(tree: Element, url: str, rules: CleaningRules) -> Element:
-    """The main content, stripped of navigation: all of a documentation page, the article of any other."""
+    """Return the main content without navigation: all of a documentation page, the article of any other."""
     content = documentation_content(tree)
     if content is not None:
         strip_boilerplate(content, is_documentation=True)
@@ -181,18 +181,20 @@ def _body(tree: Element) -> Element:
 
 
 def _is_reference(content: Element) -> bool:
-    """Whether a page's main content has code or definitions, which extractors of articles lose."""
+    """Return whether a page's main content has code or definitions, which article extractors lose."""
     return next(content.iter("pre", "dl"), None) is not None
 
 
 def _article(tree: Element, url: str, rules: CleaningRules) -> Article | None:
-    """What trafilatura takes for the article; None where it finds none, as in very odd trees."""
+    """Return what trafilatura extracts as the article; None if it finds none."""
     from trafilatura import bare_extraction
 
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it logs what it reads
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it logs content of pages
     for cell in tree.iter("td", "th"):
-        if span(cell) > _SANE_COLUMNS:
-            cell.attrib.pop("colspan")  # trafilatura pads every row to the widest: minutes for a hostile table
+        if span(cell) > _MAX_COLUMNS:
+            cell.attrib.pop(
+                "colspan"
+            )  # trafilatura pads every row to the widest, which takes minutes for a hostile table
     found: Any = bare_extraction(
         tree, url=url or None, fast=True, include_comments=False, include_tables=True,
         favor_recall=rules.focus == "recall", favor_precision=rules.focus == "precision",
@@ -204,14 +206,14 @@ def _article(tree: Element, url: str, rules: CleaningRules) -> Article | None:
 
 
 def _is_shell(tree: Element) -> bool:
-    """Whether scripts are to fill the page: an empty root to mount on, or a plea to switch JavaScript on."""
+    """Return whether scripts are to fill the page: it has an empty mount point, or asks for JavaScript, or is empty."""
     if next(tree.iter("script"), None) is None:
         return False
     roots = [element for element in tree.iter("div", "main", "app-root") if _is_root(element)]
-    pleas = ("".join(plea.itertext()).lower() for plea in tree.iter("noscript"))
+    messages = ("".join(message.itertext()).lower() for message in tree.iter("noscript"))
     return (
         any(not _has_words(root) for root in roots)
-        or any("javascript" in plea for plea in pleas)
+        or any("javascript" in message for message in messages)
         or not _has_words(_body(tree))
     )
 
@@ -221,7 +223,7 @@ def _is_root(element: Element) -> bool:
 
 
 def _has_words(element: Element) -> bool:
-    """Whether an element shows text of its own, beyond a word such as 'Loading'."""
+    """Return whether an element shows text, beyond a placeholder such as 'Loading'."""
     hidden = ("script", "style", "noscript", "template", "head")
     texts = [part.text for part in element.iter() if part.text and part.tag not in hidden]
     texts += [part.tail for part in element.iterdescendants() if part.tail]

@@ -1,4 +1,4 @@
-"""Writes the inside of a paragraph as Markdown: emphasis, code spans, links, images."""
+"""Writes inline content as Markdown: emphasis, code spans, links, images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Element = Any
 
 _SPACE = re.compile(r"[^\S\n]*\n[^\S\n]*|[^\S\n]+")
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
-# A lone * or a leading or trailing _ would open emphasis; `<` and `&` only matter where HTML could begin.
+# A lone * or a leading or trailing _ would open emphasis; `<` and `&` only matter where HTML could start.
 _ACTIVE = re.compile(r"[`\\]|\*(?=\S)|(?<=\S)\*|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(\[])")
 _LINE_START = re.compile(r"(?m)^(#{1,6}(?=\s|$)|[-+](?=\s|$)|>|~{3,}|=+$|-{2,}$)")
 _ORDINAL_START = re.compile(r"(?m)^(\d{1,9})([.)])(?=\s|$)")
@@ -23,7 +23,7 @@ _LINKABLE = frozenset({"http", "https", "mailto", "ftp"})
 
 
 class InlineWriter:
-    """HostScheduler inline elements into Markdown and counts the links it writes."""
+    """Turns inline elements into Markdown and counts the links it writes."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -31,15 +31,15 @@ class InlineWriter:
         self._is_linking = True
 
     def children(self, element: Element) -> str:
-        """The Markdown of all that is inside an element, spaces not yet collapsed."""
-        pieces = [text(element.text)]
+        """Return the Markdown of an element's content, with spaces not yet collapsed."""
+        pieces = [escape_text(element.text)]
         for child in element:
             pieces.append(self.element(child))
-            pieces.append(text(child.tail))
-        return _joined(pieces)
+            pieces.append(escape_text(child.tail))
+        return _join(pieces)
 
     def without_links(self, element: Element) -> str:
-        """The same for a heading: a link on a title leads to the title itself."""
+        """Return the Markdown of an element's content without links: those of a heading lead to the heading itself."""
         self._is_linking = False
         try:
             return self.children(element)
@@ -47,7 +47,7 @@ class InlineWriter:
             self._is_linking = True
 
     def element(self, element: Element) -> str:
-        """The Markdown of one inline element."""
+        """Return the Markdown of one inline element."""
         tag = element.tag
         if tag == "br":
             return "\n"
@@ -59,20 +59,20 @@ class InlineWriter:
         if tag == "a":
             return self._link(inner, element.get("href"))
         if tag in _EMPHASIS:
-            return _wrapped(inner, _EMPHASIS[tag])
-        return _annotated(tag, inner)
+            return _emphasize(inner, _EMPHASIS[tag])
+        return _annotate(tag, inner)
 
     def _link(self, inner: str, href: str | None) -> str:
         url = absolute_url(href, self.base_url)
         label = collapse(inner).replace("\n", " ")
-        # A link around a link, or around nothing, cannot be written.
+        # Markdown has no links around links or without a label.
         if not self._is_linking or not url or not label or "](" in label:
             return inner
         self.links += 1
-        return _around(inner, f"[{label}]({url})")
+        return _with_outer_spaces(inner, f"[{label}]({url})")
 
     def _image(self, element: Element) -> str:
-        alt = collapse(text(element.get("alt"))).replace("\n", " ")
+        alt = collapse(escape_text(element.get("alt"))).replace("\n", " ")
         parent = element.getparent()
         url = absolute_url(element.get("src"), self.base_url)
         if not alt or not url or (parent is not None and parent.tag == "a"):
@@ -80,8 +80,8 @@ class InlineWriter:
         return f"![{alt}]({url})"
 
 
-def text(raw: str | None) -> str:
-    """A text node with one space for any white space and with Markdown's active characters escaped."""
+def escape_text(raw: str | None) -> str:
+    """Return a text node with white space collapsed to single spaces and Markdown's active characters escaped."""
     if not raw:
         return ""
     flat = re.sub(r"\s+", " ", _INVISIBLE.sub("", raw))
@@ -89,23 +89,23 @@ def text(raw: str | None) -> str:
 
 
 def flat_text(element: Element) -> str:
-    """The plain text of an element on one line, nothing escaped."""
+    """Return the plain text of an element on one line, not escaped."""
     return re.sub(r"\s+", " ", _INVISIBLE.sub("", "".join(element.itertext()))).strip()
 
 
 def collapse(markdown: str) -> str:
-    """A paragraph with single spaces and no blank ends."""
+    """Collapse white space in a paragraph to single spaces or line breaks, and strip it."""
     return _SPACE.sub(lambda found: "\n" if "\n" in found[0] else " ", markdown).strip()
 
 
 def paragraph(markdown: str) -> str:
-    """A paragraph whose lines cannot be taken for headings, lists or quotes."""
+    """Escape a paragraph's lines so that none is read as a heading, list item or quote."""
     lines = re.sub(r"\n+", "\n", collapse(markdown))
     return _ORDINAL_START.sub(r"\1\\\2", _LINE_START.sub(r"\\\1", lines))
 
 
 def code_span(code: str) -> str:
-    """A code span whose backticks outnumber those inside."""
+    """Return a code span with more backticks than any run inside."""
     if not code:
         return ""
     ticks = "`" * (longest_run(code) + 1)
@@ -114,12 +114,12 @@ def code_span(code: str) -> str:
 
 
 def longest_run(code: str) -> int:
-    """The length of the longest run of backticks."""
+    """Return the length of the longest run of backticks."""
     return max((len(run) for run in re.findall(r"`+", code)), default=0)
 
 
 def absolute_url(href: str | None, base_url: str) -> str | None:
-    """The address a link leads to, safe inside Markdown; None for scripts, inline data and nonsense."""
+    """Return a link's absolute URL, escaped for Markdown; None for scripts, inline data and invalid URLs."""
     try:
         url = urljoin(base_url, _INVISIBLE.sub("", href or "").strip())
         parts = urlsplit(url)
@@ -130,30 +130,30 @@ def absolute_url(href: str | None, base_url: str) -> str | None:
     return re.sub(r"[\s()<>\\]", lambda found: f"%{ord(found[0]):02X}" if found[0] < "\x7f" else "%20", url)
 
 
-def _wrapped(inner: str, mark: str) -> str:
-    """Emphasis with its outer spaces outside; code and what is already emphasized stay as they are."""
+def _emphasize(inner: str, mark: str) -> str:
+    """Put emphasis marks inside the outer spaces; code and emphasized text stay as they are."""
     core = collapse(inner)
     if not core or "\n" in core or core[0] in "`*" or core[-1] in "`*":
         return inner
-    return _around(inner, f"{mark}{core}{mark}")
+    return _with_outer_spaces(inner, f"{mark}{core}{mark}")
 
 
-def _around(inner: str, core: str) -> str:
-    """The new core with the white space that stood at the ends of the old one."""
+def _with_outer_spaces(inner: str, core: str) -> str:
+    """Return the new core with a space at each end where the old one had white space."""
     before = " " if inner[:1].isspace() else ""
     after = " " if inner[-1:].isspace() else ""
     return f"{before}{core}{after}"
 
 
-def _annotated(tag: str, inner: str) -> str:
-    """Text whose meaning is in its position: 10<sup>6</sup> is not 106, and a quotation has marks."""
+def _annotate(tag: str, inner: str) -> str:
+    """Keep the meaning of superscripts and quotations: 10<sup>6</sup> becomes 10^6, not 106."""
     if tag == "sup" and _POWER.fullmatch(inner.strip()):
         return f"^{inner.strip()}"
     return f'"{inner}"' if tag == "q" and inner.strip() else inner
 
 
-def _joined(pieces: list[str]) -> str:
-    """The pieces as one string, with a space where two code spans would grow together."""
+def _join(pieces: list[str]) -> str:
+    """Join the pieces, with a space where two code spans would merge."""
     out: list[str] = []
     for piece in pieces:
         if out and piece[:1] == "`" and out[-1][-1:] == "`":

@@ -1,4 +1,4 @@
-"""Finds the part of a page that is its content, and strips what surrounds content on every site."""
+"""Finds the main content of a page and removes boilerplate around it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _KEPT_ASIDES_TEXT = """
 """
 _KEPT_ASIDES = frozenset(_KEPT_ASIDES_TEXT.split())
 _KEPT_ROLES = frozenset({"note", "doc-footnote", "doc-endnotes", "doc-tip", "doc-notice"})
-_CERTAIN_TEXT = """
+_ALWAYS_DROPPED_TEXT = """
     navheader navfooter docnav headerlink linenos linenodiv hash-link anchorjs-link headeranchor viewcode-link copybtn
     mw-editsection mw-jump-link
 """
-_CERTAIN = frozenset(_CERTAIN_TEXT.split())
+_ALWAYS_DROPPED = frozenset(_ALWAYS_DROPPED_TEXT.split())
 _NAMED_BY_ID = frozenset({"div", "ul", "p", "table", "aside", "header", "footer"})
 _GENERATORS = re.compile(
     r"sphinx|docutils|docusaurus|mkdocs|docbook|publican|javadoc|doxygen|rustdoc|pdoc|gitbook|vitepress|vuepress"
@@ -54,7 +54,7 @@ _MAIN = ("//*[@role='main']", "//main", "//article")
 
 
 def documentation_content(tree: Element) -> Element | None:
-    """The whole content of a page of documentation, where nothing may be lost; None for any other page."""
+    """Return the whole content of a documentation page, of which nothing may be lost; None for any other page."""
     if len(found := tree.xpath(_DOCUMENTATION)) == 1:
         return found[0]
     if not _is_generated(tree):
@@ -64,7 +64,7 @@ def documentation_content(tree: Element) -> Element | None:
 
 
 def main_content(tree: Element) -> Element | None:
-    """The one element that the page itself marks as its main content."""
+    """Return the only element that the page marks as its main content, or None."""
     for path in _MAIN:
         if len(found := tree.xpath(path)) == 1:
             return found[0]
@@ -72,7 +72,7 @@ def main_content(tree: Element) -> Element | None:
 
 
 def _is_generated(tree: Element) -> bool:
-    """Whether a documentation tool made the page: it says so, or it is laid out as DocBook or Sphinx do."""
+    """Return whether a documentation tool made the page, by its generator or by the layout of DocBook or Sphinx."""
     names = tree.xpath("//meta[translate(@name,'GENRATO','genrato')='generator']/@content")
     if any(_GENERATORS.search(name) for name in names):
         return True
@@ -82,30 +82,30 @@ def _is_generated(tree: Element) -> bool:
 
 
 def strip_boilerplate(root: Element, *, is_documentation: bool) -> None:
-    """Remove from a tree what is navigation, decoration or machinery.
+    """Remove navigation, decoration and invisible elements from a tree.
 
-    In documentation a `sidebar` or `related` box is content unless it is made of links.
+    In documentation, a `sidebar` or `related` box is content unless it is made of links.
     """
     from lxml import etree
 
     etree.strip_elements(root, *_DROPPED_TAGS, with_tail=False)
-    length = _length(root)
+    length = _text_length(root)
     for element in list(root.iterdescendants()):
-        if _is_certain(element) or (_is_boilerplate(element) and _is_minor(element, length, is_documentation)):
-            drop([element], root)
+        if _is_always_dropped(element) or (_is_boilerplate(element) and _is_small(element, length, is_documentation)):
+            remove([element], root)
 
 
-def _is_minor(element: Element, page_length: int, is_documentation: bool) -> bool:
-    """Whether no content would go with it: what holds most of a page is no boilerplate, whatever its name."""
-    length = _length(element)
+def _is_small(element: Element, page_length: int, is_documentation: bool) -> bool:
+    """Return whether removing an element loses no content: one with half of a page's text is never boilerplate."""
+    length = _text_length(element)
     if length * 2 >= page_length > 0:
         return False
-    linked = sum(_length(link) for link in element.iter("a"))
+    linked = sum(_text_length(link) for link in element.iter("a"))
     return not is_documentation or linked * 2 >= length or element.tag in ("header", "footer")
 
 
-def drop(elements: list[Element], root: Element) -> None:
-    """Remove elements, keeping the text that follows each."""
+def remove(elements: list[Element], root: Element) -> None:
+    """Remove elements but keep the text after each."""
     for element in elements:
         if element is not root and element.getparent() is not None:
             element.drop_tree()
@@ -122,13 +122,13 @@ def _is_boilerplate(element: Element) -> bool:
     return _is_hidden(element)
 
 
-def _is_certain(element: Element) -> bool:
-    """Names that mean navigation or decoration on every site that has them."""
-    return element.get("class") is not None and not _CERTAIN.isdisjoint(element.get("class").lower().split())
+def _is_always_dropped(element: Element) -> bool:
+    """Return whether a class name means navigation or decoration on every site that uses it."""
+    return element.get("class") is not None and not _ALWAYS_DROPPED.isdisjoint(element.get("class").lower().split())
 
 
 def _is_hidden(element: Element) -> bool:
-    """Whether a reader can never see it; the panels of tabs are shown on a click."""
+    """Return whether a reader can never see an element; tab panels count as visible, since a click shows them."""
     if element.get("role") == "tabpanel":
         return False
     style = (element.get("style") or "")[:1000].replace(" ", "").lower()
@@ -136,18 +136,18 @@ def _is_hidden(element: Element) -> bool:
 
 
 def _outside_main(element: Element) -> bool:
-    """A page's header or footer, unlike that of an article, which may hold its title."""
+    """Return whether a header or footer is the page's, not an article's, which may hold the title."""
     ancestors = {ancestor.tag for ancestor in element.iterancestors()}
     return ancestors.isdisjoint({"main", "article", "section"}) and element.getparent().get("role") != "main"
 
 
 def _names(element: Element) -> set[str]:
-    """The words of an element's class, and of its id unless that is the anchor of a heading or section."""
+    """Return the names in an element's class, and its id unless that is the anchor of a heading or section."""
     classes = set((element.get("class") or "")[:1000].lower().split())
     if element.tag in _NAMED_BY_ID and not any(name.startswith("sect") for name in classes):
         classes.add((element.get("id") or "")[:100].lower())
     return classes
 
 
-def _length(element: Element) -> int:
+def _text_length(element: Element) -> int:
     return sum(len(text.strip()) for text in element.itertext())

@@ -1,4 +1,4 @@
-"""Writes the content of a page as Markdown, losing neither code, tables nor the order of headings."""
+"""Writes the content of a page as Markdown, with code, tables and headings intact."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from kb_pipeline.clean.html.inline import (
     InlineWriter,
     code_span,
     collapse,
+    escape_text,
     flat_text,
     longest_run,
     paragraph,
-    text,
 )
-from kb_pipeline.clean.html.tables import holds_data, table_rows, write_table
+from kb_pipeline.clean.html.tables import is_data_table, table_rows, write_table
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS_TEXT = """
@@ -31,24 +31,24 @@ _LANGUAGE = re.compile(
     r"(?:^|\s)(?:language|lang|highlight-source|highlight|brush:?)[-\s]\s*([A-Za-z0-9+#.]{1,20})(?:\s|$)"
 )
 _NO_LANGUAGE = frozenset({"default", "none", "text", "plaintext", "plain", "notranslate", "txt"})
-_DEEPEST = 60
+_MAX_DEPTH = 60
 
 
 class Block(NamedTuple):
-    """A piece of Markdown that stands on lines of its own."""
+    """A block of Markdown on lines of its own."""
 
     text: str
     verbatim: bool = False
-    """A fence: never indented, so that code stays byte for byte even inside lists and quotes."""
+    """Whether it is a code fence: never indented, so that code stays byte for byte even inside lists and quotes."""
     glued: bool = False
-    """Follows the block before without an empty line, as the items of a tight list do."""
+    """Whether it follows the previous block without an empty line, as items of a tight list do."""
 
 
 def write_markdown(root: Element, base_url: str) -> tuple[str, int]:
-    """The Markdown of a tree and the number of links in it."""
+    """Return the Markdown of a tree and the number of links in it."""
     _flatten(root)
     writer = _Writer(base_url)
-    return _assembled(writer.blocks(root)), writer.inline.links
+    return _join_blocks(writer.blocks(root)), writer.inline.links
 
 
 class _Writer:
@@ -56,9 +56,9 @@ class _Writer:
         self.inline = InlineWriter(base_url)
 
     def blocks(self, element: Element) -> list[Block]:
-        """The blocks inside an element; runs of inline content between them become paragraphs."""
+        """Return the blocks inside an element; inline content between them becomes paragraphs."""
         out: list[Block] = []
-        run = [text(element.text)]
+        run = [escape_text(element.text)]
         for child in element:
             if _is_block(child):
                 out += self._paragraph(run)
@@ -66,7 +66,7 @@ class _Writer:
                 run = []
             else:
                 run.append(self.inline.element(child))
-            run.append(text(child.tail))
+            run.append(escape_text(child.tail))
         return out + self._paragraph(run)
 
     def _paragraph(self, run: list[str]) -> list[Block]:
@@ -86,7 +86,7 @@ class _Writer:
         if tag == "dt":
             return self._term(element)
         if tag == "blockquote":
-            return [block if block.verbatim else _quoted(block) for block in self.blocks(element)]
+            return [block if block.verbatim else _quote(block) for block in self.blocks(element)]
         return self.blocks(element)
 
     def _heading(self, element: Element) -> list[Block]:
@@ -100,7 +100,7 @@ class _Writer:
         return [Block(f"{'#' * _HEADINGS[element.tag]} {title}")]
 
     def _term(self, element: Element) -> list[Block]:
-        """A defined term: links and nested blocks as they are, a signature as code, words in bold."""
+        """Write a defined term: links and nested blocks as they are, a signature as code, words in bold."""
         if any((child.tag == "a" and child.get("href")) or _is_block(child) for child in element.iterdescendants()):
             return self.blocks(element)
         term = flat_text(element)
@@ -118,9 +118,9 @@ class _Writer:
         was_tight = True
         for child in element:
             if child.tag in _LISTS:
-                out += _indented(self._list(child), "  ")
+                out += _indent(self._list(child), "  ")
                 continue
-            inner = self.blocks(child) if child.tag == "li" else self._loose(child)
+            inner = self.blocks(child) if child.tag == "li" else self._outside_item(child)
             if not inner:
                 continue
             marker = "- " if number is None else f"{number}. "
@@ -130,15 +130,15 @@ class _Writer:
             was_tight = tight
         return out
 
-    def _loose(self, element: Element) -> list[Block]:
-        """What stands in a list outside any item."""
+    def _outside_item(self, element: Element) -> list[Block]:
+        """Write a child of a list that is no item."""
         return self._block(element) if _is_block(element) else self._paragraph([self.inline.element(element)])
 
     def _table(self, element: Element) -> list[Block]:
-        """A grid of data as a GFM table; a table that only arranges things as what it arranges."""
+        """Write a data table as a GFM table, and a layout table as its content."""
         captions = [block for caption in element.iterchildren("caption") for block in self.blocks(caption)]
         rows = table_rows(element)
-        if not holds_data(element, rows):
+        if not is_data_table(element, rows):
             cells = (cell for row in rows for cell in row)
             return captions + [block for cell in cells for block in self.blocks(cell)]
         return [*captions, *(Block(lines) for lines in write_table(rows, self._cell))]
@@ -148,19 +148,19 @@ class _Writer:
 
 
 def _is_block(element: Element) -> bool:
-    """Whether an element stands on lines of its own, or is inline but holds one that does."""
+    """Return whether an element is a block, or inline but contains one."""
     return element.tag in _BLOCKS or (
         len(element) > 0 and any(child.tag in _BLOCKS for child in element.iterdescendants())
     )
 
 
 def _is_admonition(element: Element | None) -> bool:
-    """Whether headings in it name a box (Note, Warning), not a part of the page."""
+    """Return whether an element is an admonition, whose heading (Note, Warning) is not a section's."""
     return element is not None and not _ADMONITIONS.isdisjoint((element.get("class") or "").lower().split())
 
 
 def _fence(element: Element) -> list[Block]:
-    """Code between fences longer than any run of backticks in it."""
+    """Write code between fences longer than any run of backticks in it."""
     code = verbatim_text(element)
     if not code.strip():
         return []
@@ -170,14 +170,14 @@ def _fence(element: Element) -> list[Block]:
 
 
 def verbatim_text(element: Element) -> str:
-    """The text of a `pre` as a browser shows it: without the first newline, with a newline for each `br`."""
+    """Return the text of a `pre` as a browser shows it: without the first newline, with a newline for each `br`."""
     for line_break in element.iter("br"):
         line_break.text = "\n"
     return "".join(element.itertext()).removeprefix("\n")
 
 
 def _code_language(element: Element) -> str:
-    """The language that the `pre`, its `code`, or one of the two boxes around it is marked with."""
+    """Return the language that the class of the `pre`, its `code` or its two nearest ancestors names; empty if none."""
     around = [element, *element.iterchildren("code"), *list(element.iterancestors())[:2]]
     for candidate in around:
         found = _LANGUAGE.search(candidate.get("class") or "")
@@ -188,7 +188,7 @@ def _code_language(element: Element) -> str:
 
 
 def _start(element: Element) -> int | None:
-    """The number of a list's first item; None for a list without numbers."""
+    """Return the number of a list's first item; None for an unordered list."""
     if element.tag != "ol":
         return None
     start = element.get("start", "1")
@@ -196,12 +196,12 @@ def _start(element: Element) -> int | None:
 
 
 def _is_short_item(blocks: list[Block]) -> bool:
-    """A line followed by nothing but nested items."""
+    """Return whether an item is one paragraph, followed by nested items at most."""
     return all(block.glued or block.text.lstrip().startswith(("- ", "1. ")) for block in blocks[1:])
 
 
 def _item(blocks: list[Block], marker: str, *, glued: bool) -> list[Block]:
-    """The blocks of a list item: the first behind its marker, the others indented below it."""
+    """Return the blocks of a list item: the first after its marker, the others indented below it."""
     first, rest = blocks[0], blocks[1:]
     if first.verbatim:
         return blocks
@@ -209,24 +209,24 @@ def _item(blocks: list[Block], marker: str, *, glued: bool) -> list[Block]:
         rest = [rest[0]._replace(glued=True), *rest[1:]]
     pad = " " * len(marker)
     head = Block(marker + first.text.replace("\n", "\n" + pad), glued=glued)
-    return [head, *_indented(rest, pad)]
+    return [head, *_indent(rest, pad)]
 
 
-def _indented(blocks: list[Block], pad: str) -> list[Block]:
-    """The blocks moved to the right, up to the first fence: it ends the list, as do those after it."""
+def _indent(blocks: list[Block], pad: str) -> list[Block]:
+    """Indent blocks up to the first code fence: that one and those after it end the list."""
     out: list[Block] = []
-    for at, block in enumerate(blocks):
+    for index, block in enumerate(blocks):
         if block.verbatim:
-            return out + blocks[at:]
+            return out + blocks[index:]
         out.append(block._replace(text=pad + block.text.replace("\n", "\n" + pad)))
     return out
 
 
-def _quoted(block: Block) -> Block:
+def _quote(block: Block) -> Block:
     return block._replace(text="> " + block.text.replace("\n", "\n> "))
 
 
-def _assembled(blocks: list[Block]) -> str:
+def _join_blocks(blocks: list[Block]) -> str:
     pieces: list[str] = []
     for block in blocks:
         if pieces:
@@ -236,12 +236,12 @@ def _assembled(blocks: list[Block]) -> str:
 
 
 def _flatten(root: Element) -> None:
-    """Unwrap what is nested absurdly deep, so that recursion stays shallow; no text is lost."""
+    """Unwrap elements nested too deep, so that recursion stays shallow; no text is lost."""
     depths = {root: 0}
     too_deep = []
     for element in root.iterdescendants():
         depth = depths[element] = depths[element.getparent()] + 1
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             too_deep.append(element)
     for element in too_deep:
         if element.tag in _BLOCKS:
