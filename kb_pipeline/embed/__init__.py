@@ -1,4 +1,4 @@
-"""Gives each distinct chunk text one vector."""
+"""Embeds each distinct chunk text as one vector."""
 
 from kb_pipeline.embed.embedder import open_embedder
 

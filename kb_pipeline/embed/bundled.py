@@ -1,4 +1,4 @@
-"""Embeds with a bundled model: the tokenizers library, then OpenVINO; neither torch nor transformers."""
+"""Embeds with a bundled model, by the tokenizers library and OpenVINO, without torch and transformers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kb_pipeline.embed.openvino import Encoder
 from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.embed.vectors import check_vectors
 
-_LONGEST_TOKEN = 100
-"""Characters. What is certainly beyond the window is not even tokenized."""
+_MAX_TOKEN_CHARS = 100
+"""The most characters a token may have; text that is certainly beyond the window is not tokenized."""
 
 
 class BundledEmbedder:
-    """One of the models whose weights come with this project's dependencies."""
+    """A model whose weights come with this project's dependencies."""
 
     def __init__(self, card: ModelCard, fingerprint: str, is_bf16: bool, cache_dir: Path) -> None:
         self.name, self.fingerprint = card.name, fingerprint
@@ -29,19 +29,19 @@ class BundledEmbedder:
         self._encoder = Encoder(converted_model(card, fingerprint, cache_dir), is_bf16)
 
     def embed_passages(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors of texts to be found, one row each, in order; raises InvalidVector."""
+        """Return the vectors of texts to be found, shape (texts, dimension), in order; raise InvalidVector."""
         return self._embed(self._card.passage_prefix, texts)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a text that looks for others; raises InvalidVector."""
+        """Return the vector of a query, shape (dimension,); raise InvalidVector."""
         vector: NDArray[np.float32] = self._embed(self._card.query_prefix, [text])[0]
         return vector
 
     def _embed(self, prefix: str, texts: list[str]) -> NDArray[np.float32]:
-        longest = self.max_tokens * _LONGEST_TOKEN
-        token_ids = self._tokenizer.ids([prefix + text[:longest] for text in texts])
+        max_chars = self.max_tokens * _MAX_TOKEN_CHARS
+        token_ids = self._tokenizer.ids([prefix + text[:max_chars] for text in texts])
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        for rows, found in self._encoder.run(padded_batches(token_ids)):
-            vectors[rows] = found
+        for rows, batch_vectors in self._encoder.run(padded_batches(token_ids)):
+            vectors[rows] = batch_vectors
         check_vectors(vectors, len(texts), self.dimension)
         return vectors

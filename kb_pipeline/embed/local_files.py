@@ -1,4 +1,4 @@
-"""Reads from the files of a sentence-transformers model on this machine what it is; loads and downloads nothing."""
+"""Describes a sentence-transformers model on this machine from its files; loads and downloads nothing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ class LocalModel:
 
 
 def find_local_model(name: str) -> LocalModel | None:
-    """The model in the directory `name`, an absolute path, or of that name in the Hugging Face cache.
+    """Return the model in the directory `name`, an absolute path, or of that name in the Hugging Face cache, or None.
 
-    Which folder somebody happens to be in must not decide what a name stands for: to open a model may run its code.
+    Relative paths are not accepted: the current folder must not decide what a name means, since opening a model may run
+    its code.
     """
     named = Path(name).expanduser()
-    is_there = named.is_absolute() and (named / "modules.json").is_file()
-    directory = named if is_there else _find_cached(name)
+    is_local = named.is_absolute() and (named / "modules.json").is_file()
+    directory = named if is_local else _find_cached(name)
     return _read_model(directory.resolve()) if directory is not None else None
 
 
@@ -40,7 +41,7 @@ def _find_cached(name: str) -> Path | None:
     for repository in (name, f"sentence-transformers/{name}"):
         try:
             found = try_to_load_from_cache(repository, "modules.json")
-        except HFValidationError:  # a path or a sentence can be no repository
+        except HFValidationError:  # the name is not a valid repository name
             continue
         if isinstance(found, str):
             return Path(found).parent
@@ -64,15 +65,15 @@ def _dimension(modules: list[Path]) -> int:
         for key in keys:
             if key in config:
                 return int(config[key])
-    raise ValueError(f"{modules[0].parent}: no configuration file of this model tells its dimension")
+    raise ValueError(f"{modules[0].parent}: no configuration file of this model gives its dimension")
 
 
 def _max_tokens(transformer: Path) -> int:
-    said = _read_json(transformer / "sentence_bert_config.json", {}).get("max_seq_length")
+    configured = _read_json(transformer / "sentence_bert_config.json", {}).get("max_seq_length")
     tokenizer = _read_json(transformer / "tokenizer_config.json", {}).get("model_max_length")
     positions = _read_json(transformer / "config.json", {}).get("max_position_embeddings")
-    known = [int(limit) for limit in ([said] if said else [tokenizer, positions]) if limit]
-    return min(known, default=512)
+    limits = [int(limit) for limit in ([configured] if configured else [tokenizer, positions]) if limit]
+    return min(limits, default=512)
 
 
 def _read_json(path: Path, default: Any) -> Any:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Embeds texts whole: one that is longer than the model's window gets the mean of its windows' vectors."""
+"""Embeds whole texts: one longer than the model's window gets the mean of its windows' vectors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kb_pipeline.embed.tokenizer import Tokenizer
 
 
 class MeanPooled:
-    """An embedder that sees all of a text.
+    """An embedder whose vectors cover the whole text, by mean pooling over windows.
 
-    Chunks are counted with one tokenizer for every model, so that another model needs no other chunks; the price is
-    that some chunk is a few tokens longer than another model's window. Cut there, its end would not be found.
+    Chunks are measured with the same tokenizer for every model, so that changing the model keeps the chunks. A chunk
+    may therefore be a few tokens longer than another model's window; truncated there, its end could not be found.
     """
 
     def __init__(self, embedder: Embedder, tokenizer: Tokenizer) -> None:
@@ -22,20 +22,20 @@ class MeanPooled:
         self._embedder, self._tokenizer = embedder, tokenizer
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a text that looks for others; what is beyond the window is not seen."""
+        """Return the vector of a query, truncated to the window, shape (dimension,); raise InvalidVector."""
         return self._embedder.embed_query(text)
 
     def embed_passages(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors of texts to be found, one row each, in order; raises InvalidVector."""
+        """Return the vectors of texts to be found, shape (texts, dimension), in order; raise InvalidVector."""
         windows = self._tokenizer.windows(texts)
         vectors = self._embedder.embed_passages([window for parts in windows for window in parts])
         if len(vectors) == len(texts):
             return vectors
-        return _means(vectors, windows)
+        return _mean_pooled(vectors, windows)
 
 
-def _means(vectors: NDArray[np.float32], windows: list[list[str]]) -> NDArray[np.float32]:
-    """The mean over each text's windows, weighted by their lengths, brought to length 1."""
+def _mean_pooled(vectors: NDArray[np.float32], windows: list[list[str]]) -> NDArray[np.float32]:
+    """Return the mean vector of each text's windows, weighted by their lengths and normalized to length 1."""
     starts = np.cumsum([0, *(len(parts) for parts in windows[:-1])])
     weights = np.array([len(window) for parts in windows for window in parts], dtype=np.float32)
     sums: NDArray[np.float32] = np.add.reduceat(vectors * weights[:, None], starts, axis=0)

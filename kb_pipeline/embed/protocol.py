@@ -1,4 +1,4 @@
-"""Streams texts through an embedder in bounded batches, whatever the embedder is."""
+"""The interface of embedders, and a function that streams texts through one in bounded batches."""
 
 from __future__ import annotations
 
@@ -13,41 +13,44 @@ from kb_pipeline.embed.vectors import check_vectors
 
 
 class Embedder(Protocol):
-    """A model that gives texts vectors of length 1."""
+    """A model that maps texts to vectors of length 1."""
 
     @property
     def name(self) -> str:
-        """The name it was opened by."""
+        """The name that it was opened by."""
 
     @property
     def fingerprint(self) -> str:
-        """Identity of its vectors: two embedders with the same may be mixed in one index."""
+        """The identity of its vectors: those of two embedders with the same fingerprint may be mixed in one index."""
 
     @property
     def dimension(self) -> int:
-        """How many numbers a vector has."""
+        """The number of components of a vector."""
 
     @property
     def max_tokens(self) -> int:
-        """What lies beyond so many tokens of a text is not seen."""
+        """The size of the window: text beyond it is ignored."""
 
     @property
     def languages(self) -> frozenset[str] | None:
-        """ISO 639-1 codes of what it was made for; None when unknown."""
+        """ISO 639-1 codes of the languages it was trained for; None when unknown."""
 
     def embed_passages(self, texts: list[str]) -> NDArray[np.float32]:
-        """Vectors of texts to be found, one row each, in order."""
+        """Return the vectors of texts to be found, shape (texts, dimension), in order."""
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a text that looks for others."""
+        """Return the vector of a query, shape (dimension,)."""
 
 
 def embed_distinct(
     texts: Iterable[tuple[str, str]], embedder: Embedder, batch: int = 512
 ) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-    """Yield hashes and their checked vectors, at most `batch` at a time, for (hash, text) pairs; raises InvalidVector.
+    """Yield the hashes of (hash, text) pairs and their checked vectors, at most `batch` at a time.
 
-    A hash that comes again within its batch is embedded once.
+    A hash that occurs more than once in a batch is embedded once.
+
+    Raises:
+        InvalidVector: a vector is not finite or has not the length 1.
     """
     source = iter(texts)
     while distinct := dict(islice(source, batch)):

@@ -1,4 +1,4 @@
-"""The stage `embed`: gives every distinct chunk text that has none a vector in the tenant's cache."""
+"""The stage `embed`: computes the vectors of chunk texts that the tenant's cache lacks."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 256
-"""Texts a commit, some seconds of work: what a killed run has to embed again at most."""
+"""Texts a commit, some seconds of work: the most that has to be embedded again after a kill."""
 
 
 class TokenAccount(Protocol):
-    """Keeps account of what is embedded: each batch is announced before the work and settled after it."""
+    """Limits and records what is embedded: called before and after each batch."""
 
     def begin(self, unit: str, texts: Sequence[str], tokens: Sequence[int]) -> int:
-        """How many of a batch's texts, from the first on, may be embedded; raises QuotaExceeded when none."""
+        """Reserve a batch; return how many of its texts, from the first on, may be embedded, or raise QuotaExceeded."""
 
     def done(self, unit: str) -> None:
-        """Their vectors are stored."""
+        """Record that the batch's vectors are stored."""
 
 
 class Unmetered:
-    """The account of those who may embed everything."""
+    """An account without a limit."""
 
     def begin(self, unit: str, texts: Sequence[str], tokens: Sequence[int]) -> int:
-        """All of it."""
+        """Return the number of texts: there is no limit."""
         return len(texts)
 
     def done(self, unit: str) -> None:
-        """Nobody wants to know."""
+        """No-op."""
 
 
 def vectors_schema(dimension: int) -> pa.Schema:
-    """One row a distinct text."""
+    """Return the schema of a cache table: one row a distinct text."""
     import pyarrow as pa
 
     return pa.schema(
@@ -55,12 +55,12 @@ def vectors_schema(dimension: int) -> pa.Schema:
 
 
 def vectors_name(model_fingerprint: str) -> str:
-    """The cache table of a model."""
+    """Return the name of a model's cache table."""
     return f"{VECTORS_PREFIX}{model_fingerprint[:16]}"
 
 
 def vectors_table(store: KbStore, model: EmbeddingModel) -> LanceTable:
-    """The tenant's cache of one model."""
+    """Open the tenant's cache table of a model; create it if there is none."""
     return store.vectors.open_or_create(vectors_name(model.fingerprint), vectors_schema(model.dimension))
 
 
@@ -72,18 +72,18 @@ def refresh_vectors(
     progress: ReportProgress,
     account: TokenAccount = Unmetered(),  # noqa: B008 - has no state
 ) -> StageReport:
-    """Embed what the cache lacks.
+    """Embed the chunk texts that the cache lacks.
 
     Args:
-        store: the KB.
-        model: its fingerprint, with the text's hash, is the cache's key.
-        open_model: opens it; not called when there is nothing to embed.
-        text_of: what is embedded of a chunk: (title, headings, text) to one string.
-        progress: told of distinct texts.
-        account: asked before each batch, and told after it.
+        store: the KB's store.
+        model: the embedding model; its fingerprint and the text's hash are the cache key.
+        open_model: opens the model; not called when there is nothing to embed.
+        text_of: returns the text to embed for the title, headings and text of a chunk.
+        progress: called with the number of distinct texts embedded so far and in total.
+        account: called before and after each batch.
 
     Raises:
-        QuotaExceeded: the account allows no more; what was embedded until then is kept.
+        QuotaExceeded: the account allows no more texts; the vectors computed so far are kept.
     """
     report, started = StageReport("embed"), time.monotonic()
     chunks = store.tables.open(CHUNKS)
@@ -112,13 +112,13 @@ def _embed(
 ) -> None:
     import pyarrow as pa
 
-    # Sorted by length over the whole KB: a batch is padded to its longest text only.
+    # Sorted by length over the whole KB, since a batch is padded to its longest text.
     rows, done = missing.sort("tokens"), 0
     progress(0, rows.height)
     while done < rows.height:
         batch = rows.slice(done, _BATCH)
         texts = batch["text_hash"].to_list()
-        # A text that was embedded, removed and embedded again is another unit of work: the cache has changed meanwhile.
+        # The cache's version is part of it: texts that were removed and are embedded again are another unit of work.
         unit = digest("embed", fingerprint, str(cache.version), *texts)
         allowed = account.begin(unit, texts, batch["tokens"].to_list())
         failpoint("embed.begun")
@@ -134,7 +134,7 @@ def _embed(
 
 
 def are_stored(store: KbStore, fingerprint: str, texts: Sequence[str]) -> bool:
-    """Whether the cache has a vector of each of the texts, given by their hashes: a batch is stored whole or not."""
+    """Return whether the cache has a vector for each text hash; a batch is stored as a whole or not at all."""
     name = vectors_name(fingerprint)
     if not store.vectors.exists(name):
         return False

