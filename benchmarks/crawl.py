@@ -79,7 +79,7 @@ def measure(pages: int, rounds: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _served(folder: Path, pages: int) -> Iterator[tuple[str, str]]:
-    """The site on a loopback port, by a process of its own; yields the server's name and the first page's URL."""
+    """Serve the site on a loopback port by another process; yield the server's name and the first page's URL."""
     site, port = folder / "site", _free_port()
     folder.chmod(0o755)  # nginx's worker is somebody else
     site.mkdir()
@@ -156,7 +156,7 @@ def _scrapy(url: str) -> tuple[int, float]:
 
 
 def _crawl(url: str, folder: Path, *, again: bool) -> tuple[int, float]:
-    """The crawl as a refresh runs it, with its host's requests scheduled in a control plane."""
+    """Crawl as a refresh does, with the host's requests scheduled in a control plane."""
     from kb_pipeline.control.coordination.host_limits import SharedHostScheduler
     from kb_pipeline.control.db.engine import Database
     from kb_pipeline.fetch.web.crawl.process import crawl
@@ -174,7 +174,7 @@ def _crawl(url: str, folder: Path, *, again: bool) -> tuple[int, float]:
 
 
 def _known(journal: Path) -> Path:
-    """What the first crawl kept, as a refresh hands it to the next one."""
+    """Write what the first crawl kept, as a refresh passes it to the next one."""
     import polars as pl
 
     from kb_pipeline.fetch.web.crawl.journal import segments

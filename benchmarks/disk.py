@@ -88,18 +88,18 @@ class DrawnVectors:
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of one text."""
+        """Return the vector of one text."""
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
         vector = np.random.default_rng(seed).normal(size=self.dimension).astype(np.float32)
         return vector / np.linalg.norm(vector)
 
     def embed_query_with(self, model: EmbeddingModel, text: str) -> NDArray[np.float32]:
-        """The same, whatever the model: there is but one."""
+        """Return the vector of one text, whatever the model."""
         del model
         return self.embed_query(text)
 
     def embed_chunks(self, chunks: Sequence[ChunkText]) -> NDArray[np.float32]:
-        """The vectors of chunks, as the index has them."""
+        """Return the vectors of chunks, as the index stores them."""
         return self.embed_passages([embedding_text(chunk.title, chunk.headings, chunk.text) for chunk in chunks])
 
 
@@ -151,11 +151,11 @@ class Home:
         return seconds
 
     def tidy_cache(self) -> None:
-        """What the nightly housekeeping does with the tenant's cache."""
+        """Clean the tenant's cache as the nightly housekeeping does."""
         tidy_vectors(self.settings, self.db, [self.spec.key], "night", timedelta(0), timedelta(0))
 
     def bytes_by_part(self) -> dict[str, int]:
-        """What the tenant's folder holds."""
+        """Return the bytes of each part of the tenant's folder."""
         paths = self.store.paths
         tables = {folder.stem.partition("_")[0]: folder_bytes(folder) for folder in paths.lance.glob("*.lance")}
         return {"raw": folder_bytes(paths.raw), **dict(sorted(tables.items())), "cache": folder_bytes(paths.vectors)}
@@ -208,7 +208,7 @@ def _page(row: Row, segment: str, position: int) -> dict[str, Any]:
 
 
 def make_page(number: int, revision: int) -> str:
-    """An HTML page of its own words, drawn as rarely and as often as words of a language are."""
+    """Return an HTML page of random words with the frequencies of a natural language."""
     draw = random.Random(f"{number}-{revision}")
     vocabulary = _vocabulary()
     # Zipf: the word of rank r comes with a probability of about 1 / r.

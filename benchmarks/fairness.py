@@ -113,7 +113,7 @@ class Installation:
         return Timed(round(asked - applied, 2), round(waited_s, 2), round(seconds, 2), queued, running)
 
     def count(self, tenant: str, *statuses: str) -> int:
-        """The tenant's runs in these states."""
+        """Count the tenant's runs in these states."""
         import dagster as dg
 
         chosen = [dg.DagsterRunStatus(status) for status in statuses]
@@ -239,7 +239,7 @@ def _fill(instance: dg.DagsterInstance, queued: int) -> None:
 
 
 def summary(trials: Sequence[Trial], looks: dict[int, float]) -> dict[str, Any]:
-    """The figures, and what of them falls short."""
+    """Return the figures, with a message for each that falls short."""
     ratios = [trial.ratio for trial in trials]
     wrong = [f"a look at {queued} waiting runs takes {s} s" for queued, s in looks.items() if s > _LOOK_LIMIT_S]
     if ratios and statistics.median(ratios) > LIMIT:

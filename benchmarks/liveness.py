@@ -138,7 +138,7 @@ def _next_tick(now: float) -> float:
 
 
 def _count(instance: dg.DagsterInstance, tick: float) -> int:
-    """Runs that were asked for by the tick."""
+    """Count the runs that the tick requested."""
     from datetime import UTC, datetime
 
     keys = [run.tags.get("dagster/run_key", "") for run in instance.get_runs()]

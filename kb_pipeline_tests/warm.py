@@ -77,7 +77,7 @@ def start(module: str, arguments: Sequence[str], environment: Mapping[str, str],
 def run(
     module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The same, brought to its end."""
+    """Run it to its end."""
     running = start(module, arguments, environment, folder)
     out, err = running.communicate()
     assert running.returncode is not None

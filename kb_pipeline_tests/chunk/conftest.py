@@ -26,7 +26,7 @@ def minilm() -> Tokenizer:
 
 @pytest.fixture
 def guide() -> str:
-    """A document as a crawl brings it in: sections, lists, code, a table."""
+    """Return a document like those of a crawl: sections, lists, code, a table."""
     code = "".join(f"    value_{n} = compute({n})  # step {n}\n" for n in range(12))
     table = "| limit | value |\n|---|---|\n" + "".join(f"| pages {n} | {n * 1000} |\n" for n in range(10))
     return (

@@ -30,7 +30,7 @@ def sample(folder: Path, pattern: str, step: int) -> list[Path]:
 
 
 def content(path: Path, region: str) -> Any:
-    """The part of a page that its document must hold, found without the code under test."""
+    """Return the part of a page that its document must contain, found without the code under test."""
     from lxml.html import HTMLParser, document_fromstring
 
     tree = document_fromstring(path.read_bytes(), parser=HTMLParser(encoding="utf-8", huge_tree=True))
@@ -41,7 +41,7 @@ def content(path: Path, region: str) -> Any:
 
 
 def recall(wanted: Any, markdown: str) -> float:
-    """The share of a page's words that are in the Markdown; markup inside a word may or may not divide it."""
+    """Return the share of a page's words that are in the Markdown; markup inside a word may or may not divide it."""
     found = Counter(WORD.findall(markdown))
     return max(_share(wanted.text_content(), found), _share(" ".join(wanted.itertext()), found))
 
@@ -82,7 +82,7 @@ def test_reference_documentation_is_kept(folder: Path, pattern: str, region: str
 
 
 def _levels(wanted: Any) -> list[int]:
-    """The levels of a page's headings, but for the titles of notes and warnings."""
+    """Return the levels of a page's headings, without the titles of notes and warnings."""
     boxes = {"note", "tip", "warning", "caution", "important", "admonition"}
     headings = (head for head in wanted.iter("h1", "h2", "h3", "h4", "h5", "h6") if head.text_content().strip())
     return [int(head.tag[1]) for head in headings if boxes.isdisjoint((head.getparent().get("class") or "").split())]

@@ -28,7 +28,7 @@ def page(number: int) -> RawDocument:
 
 
 def workers() -> list[psutil.Process]:
-    """The worker processes alive now, without multiprocessing's resource tracker and what commands are forked from."""
+    """Return the live worker processes, without multiprocessing's resource tracker and fork server."""
     commands = {child: " ".join(child.cmdline()) for child in psutil.Process().children()}
     return [child for child, command in commands.items() if not re.search("resource_tracker|forkserver", command)]
 

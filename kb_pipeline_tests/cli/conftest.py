@@ -44,7 +44,7 @@ def first_build(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, empt
 
 @pytest.fixture
 def published(first_build: Published, home: Path, tmp_path: Path) -> Published:
-    """A home of the test's own after that build, the site as it was then."""
+    """Return a copy of the home after that build, with the site as it was then."""
     drop_databases(home)
     shutil.rmtree(home)
     copy_home(first_build.kb.folder / "home", home)

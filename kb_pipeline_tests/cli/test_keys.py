@@ -60,7 +60,7 @@ def key_of(db: Database, *scopes: Scope, tenant: str = "acme") -> str:
 
 
 def kb(*arguments: str) -> str:
-    """What a command prints; raises what it raises."""
+    """Return what a command prints; raise what it raises."""
     result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout

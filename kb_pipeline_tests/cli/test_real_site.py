@@ -35,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture
 def handbook() -> Iterator[str]:
-    """The handbook served by Python's own web server."""
+    """Serve the handbook with Python's own web server."""
     server = subprocess.Popen(
         [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(ROOT)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -49,7 +49,7 @@ def handbook() -> Iterator[str]:
 
 
 def reachable(base: str) -> set[str]:
-    """The HTML pages that links lead to from index.html, found without any code of the crawler."""
+    """Return the HTML pages that links lead to from index.html, found without any code of the crawler."""
     seen, waiting = {f"{base}/index.html"}, [f"{base}/index.html"]
     while waiting:
         url = waiting.pop()

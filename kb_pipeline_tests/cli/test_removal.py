@@ -13,7 +13,7 @@ CANARY = "zanzibarite"
 
 
 def files_with(home: Path, *words: str) -> dict[str, str]:
-    """The files below a folder that hold a word, whatever their format."""
+    """Return the files below a folder that contain a word, whatever their format."""
     found: dict[str, str] = {}
     for path in sorted(home.rglob("*")):
         if path.is_file() and "models" not in path.parts:
@@ -23,7 +23,7 @@ def files_with(home: Path, *words: str) -> dict[str, str]:
 
 
 def rows_with(home: Path, word: str) -> set[str]:
-    """The tables of the control plane with a row that has the word; on Postgres also Dagster's."""
+    """Return the tables of the control plane with a row that contains the word; on Postgres also Dagster's."""
     return {table for table, row in rows_of(control_url(home)) if word in row}
 
 

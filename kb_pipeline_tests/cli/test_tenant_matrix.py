@@ -127,7 +127,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, migrated_s
 
 
 def line(world: World, words: str, given: dict[str, str]) -> list[str]:
-    """A command line with one's own things where nothing else is given."""
+    """Return a command line that names the caller's own things where no other is given."""
     own = {
         "kb": str(OWN), "key": world.document, "version": "1", "v1": "1", "v2": "1", "query": "apples",
         "directory": "out", "files": "own.yaml", "tenant": OWN.tenant, "plan": "default", "key_id": "0" * 12,
@@ -146,14 +146,14 @@ def line(world: World, words: str, given: dict[str, str]) -> list[str]:
 
 
 def cells(words: str, key: str) -> list[dict[str, str]]:
-    """What is tried of a command: each parameter with each kind, and all together; with the lesser key, one kind."""
+    """Return the attempts on a command: each parameter with each kind, and all together; one kind for a lesser key."""
     takes = {name: kinds if key == "all" else kinds[:1] for name, kinds in TAKES[words].items()}
     tried = [{name: kind} for name, kinds in takes.items() for kind in kinds]
     return [*tried, {name: kinds[0] for name, kinds in takes.items()}]
 
 
 def asked(world: World, key: str, words: str, cell: dict[str, str], side: int) -> Ran:
-    """What the caller sees, whatever it named itself left out."""
+    """Return what the caller sees, without the names that it gave itself."""
     given = {name: world.pairs[kind][side] for name, kind in cell.items()}
     names = [*given.values(), *world.named_in_files(side), world.keys[key].split("_")[2]]
     arguments = line(world, words, given)

@@ -55,7 +55,7 @@ class Ran:
     """stdout, then stderr, without space and frames: how lines are broken is no difference."""
 
     def without(self, names: list[str]) -> Ran:
-        """The same, with one mark in the place of each name that the caller gave."""
+        """Return the same result with a mark in the place of each name that the caller gave."""
         text = self.text
         for name in sorted((_squeezed(name) for name in names), key=len, reverse=True):
             text = text.replace(name, "<given>").replace(_squeezed(repr(name)[1:-1]), "<given>")
@@ -63,7 +63,7 @@ class Ran:
 
 
 def run_kb(*arguments: str) -> Ran:
-    """What the program `kb` does with these arguments, in this process."""
+    """Run the program `kb` with these arguments in this process."""
     out, err = _Stream(), _Stream()
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
         patched.setattr(sys, "argv", ["kb", *arguments])
@@ -132,7 +132,7 @@ class World:
         return [self.pairs[name][0] for name in names]
 
     def _pairs(self, site: Site) -> dict[str, Pair]:
-        """What the victim has and what nobody has, by kind."""
+        """Return the names of the victim's things and of things that do not exist, by kind."""
         (failure,) = [row.id for row in list_failures(self._db, VICTIM) if row.key.endswith("/narwhal")]
         documents = list(list_documents(self.home.reader(VICTIM)))
         (document_id,) = [row.document_id for row in documents if row.key.endswith("/axolotl")]
@@ -238,7 +238,7 @@ class World:
         return str(self.folder / "theirs"), str(self.folder / "absent")
 
     def named_in_files(self, side: int) -> list[str]:
-        """What the caller's own files say when they name the victim's things (0), or nobody's (1)."""
+        """Return what the caller's files name: the victim's things (0), or things that do not exist (1)."""
         named = [pair[side] for pair in self._named_in_files()]
         return [*named, self._model_names()[side], f"link{side + 1}.yaml"]
 
@@ -277,7 +277,7 @@ def _fingerprints(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def two_tenants(folder: Path, models_dir: Path) -> Iterator[World]:
-    """A home with both, in which `kb` is run from the folder `work`."""
+    """Create a home with both tenants, in which `kb` runs from the folder `work`."""
     with pytest.MonkeyPatch.context() as patched, quick_refreshes(), serve_site() as own, serve_site() as theirs:
         settings = [name for name in os.environ if name.startswith("KB_") and not name.startswith("KB_TEST_")]
         for name in [*settings, "DAGSTER_HOME"]:

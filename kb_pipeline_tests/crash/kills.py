@@ -10,5 +10,5 @@ EVERY_KILL = "KB_TEST_EVERY_KILL"
 
 
 def spread(steps: Sequence[str]) -> Sequence[str]:
-    """The steps to be killed at; the last one is always among them."""
+    """Return the steps to be killed at; the last one is always among them."""
     return steps if os.environ.get(EVERY_KILL) == "1" else steps[::-4][::-1]

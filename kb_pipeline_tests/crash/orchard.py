@@ -30,14 +30,14 @@ FRUITS = ("apple", "pear", "plum", "quince", "cherry", "medlar", "mulberry", "ap
 
 
 def plant(site: Site) -> None:
-    """The site as it is when it is published first."""
+    """Write the site of the first version."""
     for fruit in FRUITS:
         site.put(f"/{fruit}", fruit.title(), f"The {fruit} is picked late and kept in the cellar until spring.")
     site.put("/", "Orchard", "The handbook of our orchard.", tuple(f"/{fruit}" for fruit in FRUITS))
 
 
 def grow(site: Site) -> None:
-    """A page changes, a page goes, two come."""
+    """Change a page, remove one, add two."""
     site.put("/plum", "Plum", "Plums are distilled into a clear brandy that is called slivovitz.")
     del site.pages["/fig"]
     site.put("/sloe", "Sloe", "Sloes are bitter until the first frost has been over them.")

@@ -31,7 +31,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, site: Site) -> Orchard:
-    """The first version is live, and the site has changed since."""
+    """Return a home whose first version is live, and whose site has changed since."""
     folder = tmp_path_factory.mktemp("orchard")
     orchard = Orchard(folder / "home")
     orchard.home.mkdir()
@@ -61,7 +61,7 @@ def undisturbed(planted: Orchard, tmp_path_factory: pytest.TempPathFactory) -> t
 def check_recovery(
     orchard: Orchard, undisturbed: tuple[str, str, list[str], list[str]], what: str, *, again: bool = False
 ) -> None:
-    """The live version is whole as it is, and one more refresh brings all of the new one, once."""
+    """Check that the live version is whole, and that one more refresh publishes the new one once."""
     before, after, keys, _ = undisturbed
     assert orchard.live_content() in (before, after), what
     cached = orchard.cached_vectors()

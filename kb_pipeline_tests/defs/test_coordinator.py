@@ -54,7 +54,7 @@ def queue(instance: dg.DagsterInstance, key: str, **tags: str) -> dg.DagsterRun:
 
 
 def next_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """What Dagster's daemon would start now."""
+    """Return the runs that Dagster's daemon would start now."""
     daemon = QueuedRunCoordinatorDaemon(interval_seconds=2)
     return daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None)
 
@@ -122,7 +122,7 @@ def test_a_plan_is_cut_to_the_room_that_there_is(host: int, allowed: int) -> Non
 
 
 def run_in_a_process(run_id: str) -> int:
-    """The niceness of a worker that has begun to execute the run, and of a thread that it had before."""
+    """Return the niceness of a worker that has begun to execute the run, and of a thread that it had before."""
     code = (
         "import os, sys, threading\n"
         "from kb_pipeline.defs.coordinator import leave_cpu_to_others\n"

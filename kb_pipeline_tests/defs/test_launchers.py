@@ -17,7 +17,7 @@ from kb_pipeline.settings import load_settings
 
 @pytest.fixture
 def docker(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment from which runs could be launched in containers."""
+    """Return an environment from which runs could be launched in containers."""
     secret = tmp_path / "database_url"
     secret.write_text("postgresql://kb:hunter2@127.0.0.1:9/kb")
     values = {

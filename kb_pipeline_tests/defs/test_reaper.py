@@ -54,7 +54,7 @@ def db(home: Path) -> Database:
 
 @pytest.fixture
 def sleepy_site() -> Iterator[str]:
-    """A site that takes half a minute for every answer: its crawl can be killed at leisure."""
+    """Serve a site that takes half a minute for every response, so that a test can kill its crawl."""
     closing = threading.Event()
 
     class Sleepy(BaseHTTPRequestHandler):
@@ -80,7 +80,7 @@ def apply(url: str = "http://site.example/") -> None:
 
 
 def start_run(instance: dg.DagsterInstance) -> dg.DagsterRun:
-    """A run that Dagster takes for one that is being executed, with a lease, a refresh and a pool slot."""
+    """Create a run that Dagster believes to be executing, with a lease, a refresh and a pool slot."""
     add_partition(instance, KEY)
     job = defs.resolve_job_def("refresh_kb")
     run = instance.create_run_for_job(job, tags={"dagster/partition": str(KEY), **tags_of(str(KEY))})

@@ -83,7 +83,7 @@ def put_tick(instance: dg.DagsterInstance, key: KbKey) -> None:
 
 
 def places_with(settings: Settings, word: str) -> set[str]:
-    """The files (SQLite) or tables (Postgres) of Dagster in which a word stands."""
+    """Return the files (SQLite) or tables (Postgres) of Dagster that contain a word."""
     found = {
         str(path.relative_to(settings.dagster_dir))
         for path in settings.dagster_dir.rglob("*")

@@ -74,7 +74,7 @@ def wait_for(url: str, seconds: float = 90) -> None:
 
 
 def wait_for_ends(number: int, seconds: float = 180) -> set[str]:
-    """The ids of the runs once so many refreshes have ended well."""
+    """Wait until so many refreshes have succeeded; return the ids of their runs."""
     db = Database(load_settings().database_url)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

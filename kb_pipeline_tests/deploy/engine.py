@@ -107,7 +107,7 @@ class Engine:
 
 @contextmanager
 def serve_engine(image: Mapping[str, str], logs: Path) -> Iterator[Engine]:
-    """An engine on a free loopback port; what still runs at the end is killed."""
+    """Start an engine on a free loopback port; kill what still runs at the end."""
     engine = Engine(image, logs)
     try:
         with serve_json(engine.answer) as port:

@@ -16,7 +16,7 @@ Answer = Callable[[str, str, dict[str, list[str]], Any], tuple[int, Any]]
 
 @contextmanager
 def serve_json(answer: Answer) -> Iterator[int]:
-    """The port that it listens on."""
+    """Serve JSON over HTTP on loopback; yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -20,7 +20,7 @@ WORKLOADS = {
 
 
 def named(kind: str, name: str) -> dict[str, Any]:
-    """The one manifest of that kind and name."""
+    """Return the only manifest of that kind and name."""
     [found] = [
         manifest
         for manifests in MANIFESTS.values()
@@ -38,7 +38,7 @@ def container_of(workload: str) -> dict[str, Any]:
 
 
 def environment_of(workload: str) -> dict[str, str]:
-    """What its container would see, but the secrets."""
+    """Return the environment of its container, without secrets."""
     container = container_of(workload)
     environment: dict[str, str] = {}
     for source in container.get("envFrom", []):

@@ -90,7 +90,7 @@ def play_roles(*, with_code: bool = True) -> Iterator[Roles]:
 
 
 def apply_kb(site: Site) -> None:
-    """A KB of the whole site, with the model that opens fastest."""
+    """Apply the spec of a KB of the whole site, with the model that opens fastest."""
     source = f"{{name: site, type: web, start_urls: ['{site.url}/'], delay_s: 0}}"
     yaml = f"tenant: acme\nkb: docs\nsources: [{source}]\nembedding: {{model: all-MiniLM-L6-v2}}\n"
     apply_spec(Database(load_settings().database_url), parse_spec(yaml, "test"), yaml, "tester")

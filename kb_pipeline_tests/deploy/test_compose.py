@@ -36,7 +36,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def configured() -> Any:
-    """What docker-compose makes of the file and .env.example."""
+    """Return the configuration that docker-compose reads from the file and .env.example."""
     if shutil.which("docker-compose") is None:
         pytest.skip("docker-compose is not installed (Debian: docker-compose)")
     done = run("docker-compose", "-f", "docker-compose.yml", "--env-file", ".env.example", "config")

@@ -24,7 +24,7 @@ IMAGE = "registry.example/kb-pipeline:1.2"
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine whose images hold Python and this code."""
+    """Start an engine whose images contain Python and this code."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     code = str(Path(__file__).parents[2])
     with serve_engine({"PATH": path, "PYTHONPATH": code, "PYTHONUNBUFFERED": "1"}, tmp_path) as engine:
@@ -52,7 +52,7 @@ def roles(
 
 
 def dequeue(roles: Roles, engine: Engine) -> Container:
-    """The container that the daemon starts for the queued run."""
+    """Return the container that the daemon starts for the queued run."""
     roles.dequeue()
     [container] = engine.containers.values()
     return container

@@ -64,7 +64,7 @@ def _use_cluster(url: str, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def roles(home: Path, monkeypatch: pytest.MonkeyPatch, api: Api, fresh_postgres: str) -> Iterator[Roles]:
-    """The daemon as its manifest has it, on another home and database."""
+    """Start the daemon of the manifest, on another home and database."""
     for name, value in environment_of("daemon").items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("KB_DATABASE_URL_FILE")

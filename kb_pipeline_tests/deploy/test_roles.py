@@ -52,7 +52,7 @@ class Deployment:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def environment(self, role: str) -> dict[str, str]:
-        """What Compose gives the role, with .env.example, in places that exist here."""
+        """Return the role's environment by Compose and .env.example, with paths that exist here."""
         example = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
         given = {}
         for name, value in SERVICES[role]["environment"].items():
@@ -67,7 +67,7 @@ class Deployment:
             )
 
     def is_well(self, role: str) -> bool:
-        """What its health check says."""
+        """Return whether its health check succeeds."""
         assert self._processes[role].poll() is None, self.log(role)
         test = [self._port(role, word) for word in SERVICES[role]["healthcheck"]["test"][1:]]
         return subprocess.run(test, env=self.environment(role), cwd=self.opt, capture_output=True).returncode == 0

@@ -44,7 +44,7 @@ class Stage:
         return next(row for row in rows if row["key"] == self.site.url + path)
 
     def written(self) -> tuple[int, list[str]]:
-        """The table's version and the raw segments."""
+        """Return the table's version and the raw segments."""
         return self.store.tables.open(PAGES).version, sorted(path.name for path in self.store.paths.raw.iterdir())
 
 

@@ -35,7 +35,7 @@ Held = dict[str, dict[str, dict[str, Any]]]
 
 
 def held_by(version: VersionReader) -> Held:
-    """What an outside index would hold of a version."""
+    """Return what an external index would hold of a version."""
     documents = version.table("documents").read_columns(["document_id", "source", "key", "title"], KEPT)
     columns = ["chunk_id", "document_id", "key", "start", "end", "text"]
     chunks = version.table("chunks").read_columns(columns)

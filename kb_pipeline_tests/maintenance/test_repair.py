@@ -26,7 +26,7 @@ def orchard(tmp_path: Path) -> Orchard:
 
 
 def fresh(orchard: Orchard) -> KbStore:
-    """The store as another process opens it."""
+    """Open the store as another process would."""
     return KbStore(orchard.store.paths)
 
 

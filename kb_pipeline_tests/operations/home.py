@@ -112,14 +112,14 @@ class Home:
 
     @contextmanager
     def begun(self, key: KbKey = KEY, **options: bool) -> Iterator[RefreshRun]:
-        """A run whose candidate is yet to be built."""
+        """Begin a run whose candidate is not built yet."""
         with open_refresh_run(self.settings, self.db, key, f"run-{uuid.uuid4().hex[:12]}", **options) as kb:
             for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
                 stage()
             yield kb
 
     def refresh(self, key: KbKey = KEY, *, force: bool = False, retry: bool = False) -> Refreshed:
-        """A whole run; one that fails is told by its row as well."""
+        """Run a whole refresh; one that fails is recorded in its row as well."""
         try:
             with self.begun(key, force=force, retry=retry) as kb:
                 if kb.build_candidate().status == "candidate" or force:
@@ -129,7 +129,7 @@ class Home:
         return self.last(key)
 
     def last(self, key: KbKey = KEY) -> Refreshed:
-        """The newest refresh."""
+        """Return the newest refresh."""
         return Refreshed(latest_refresh(self.db, key))
 
     def store(self, key: KbKey = KEY) -> KbStore:
@@ -159,7 +159,7 @@ class Home:
         return manifest.version, hits_as_json(hits, None)
 
     def answers(self, as_of: int | None = None, *queries: str) -> str:
-        """What every mode gives for the queries, as one text."""
+        """Return the results of every search mode for the queries, as one text."""
         return json.dumps([self.hits(query, as_of, mode) for query in queries for mode in MODES])
 
     def failures(self) -> dict[str, str]:

@@ -56,7 +56,7 @@ def shared_site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, shared_site: Site) -> Home:
-    """A home with two versions of one tenant's KB and one of another's; not to be changed."""
+    """Return a home with two versions of one tenant's KB and one of another's; tests must not change it."""
     home = Home(tmp_path_factory.mktemp("published") / "home", models_dir)
     for key in (KEY, WIKI):
         home.apply(shared_site, key)
@@ -78,7 +78,7 @@ def backed_up(published: Home, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def restored(directory: Path, folder: Path, models_dir: Path) -> Home:
-    """A new home made of a backup."""
+    """Restore a backup into a new home."""
     settings = replace(Home(folder.with_name("unused"), models_dir).settings, home=folder, data_dir=folder / "data")
     restore_backup(replace(settings, database_url=control_url(folder)), directory)
     return Home(folder, models_dir)

@@ -26,7 +26,7 @@ from kb_pipeline_tests.warm import Running
 
 
 def start(home: Home, run_id: str, **environment: str) -> Running:
-    """A refresh in a process of its own."""
+    """Run a refresh in a process of its own."""
     return Orchard(home.settings.home).start(run_id, **environment)
 
 

@@ -113,7 +113,7 @@ def erase(home: Home, site: Site, path: str = "/secret", key: KbKey = KEY) -> di
 
 
 def states(home: Home) -> dict[int, State]:
-    """What every version kept shows, its texts by key."""
+    """Return what every retained version shows: its texts by key."""
     found = {}
     for manifest in kept_manifests(home.db, KEY):
         version = VersionReader(home.store(), manifest)
@@ -150,7 +150,7 @@ def places_with(home: Home, *words: str) -> list[str]:
 
 
 def index_segments(dataset: Any, version: int) -> set[str]:
-    """The folders of the indexes of a version."""
+    """Return the folders of the indexes of a version."""
     indexes = dataset.checkout_version(version).describe_indices()
     return {str(segment.uuid) for index in indexes for segment in index.segments}
 

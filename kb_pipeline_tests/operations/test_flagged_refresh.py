@@ -60,7 +60,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def first(site: Site, tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Path:
-    """A home whose KB has version 1, made by the defaults."""
+    """Return a home whose KB has version 1, made by the defaults."""
     folder = tmp_path_factory.mktemp("first") / "home"
     home = Home(folder, models_dir)
     home.apply(site)
@@ -83,7 +83,7 @@ def article(home: Home) -> str:
 
 
 def sent(site: Site) -> set[str]:
-    """The pages whose bodies were fetched."""
+    """Return the pages whose bodies were fetched."""
     return set(site.asked) & set(site.pages)
 
 

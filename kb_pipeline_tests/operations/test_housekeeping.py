@@ -43,7 +43,7 @@ class PublishedMeadow:
         self.store = self.meadow.store
 
     def publish(self, revision: int, *, status: str = "published") -> int:
-        """A version in which every document is another; returns its number."""
+        """Publish a version in which every document has changed; return its number."""
         self.meadow.put(texts_of(range(8), revision))
         manifest = self.meadow.publish()
         write_manifest(self.store.paths, manifest)

@@ -109,7 +109,7 @@ def _quick() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def first(served: Site, tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Path:
-    """A home whose KB has version 1."""
+    """Return a home whose KB has version 1."""
     folder = tmp_path_factory.mktemp("first") / "home"
     home = Home(folder, models_dir)
     plant(served)
@@ -222,7 +222,7 @@ def test_kbs_of_a_tenant_share_vectors_and_tenants_do_not(home: Home, site: Site
 
 
 def check_recovered(home: Home, site: Site, before: str) -> None:
-    """The site is as it was: so is the KB, and nothing is embedded for it."""
+    """Check that with the site as it was the KB is as it was, with nothing embedded."""
     site.status, site.redirects, site.everything, site.headers = {}, {}, None, dict
     plant(site)
     refreshed = home.refresh()

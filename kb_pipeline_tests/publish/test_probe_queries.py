@@ -67,7 +67,7 @@ def handbook() -> dict[str, tuple[str, str, str]]:
 
 
 def login_page(key: str) -> tuple[str, str, str]:
-    """What some sites answer, with status 200, to who is not logged in: it names the address and is never the same."""
+    """Return a login page with status 200, as some sites send: it names the URL and is different each time."""
     text = f"You must sign in to view {key}. Your session has expired; enter name and password. Request {digest(key)}."
     return "Sign in", "en", f"# Sign in\n\n{text}"
 
@@ -201,7 +201,7 @@ def test_items_are_the_same_from_version_to_version_and_only_of_what_is_still_th
 
 
 def questions(tmp_path: Path, pages: Pages) -> Iterator[KnownItem]:
-    """What would be asked, by key, of pages written without their stages."""
+    """Return the probe queries, by key, of pages written directly to the tables."""
     kb = Fruit(tmp_path)
     kb.put({key: (language, text) for key, (_, language, text) in pages.items()})
     kb.chunks.upsert(_titled(kb, pages))

@@ -33,7 +33,7 @@ def row(model: Any, tenant: str) -> Any:
 
 @pytest.fixture
 def both(db: Database) -> Database:
-    """A control plane in which two tenants have a row of everything, under the same ids."""
+    """Return a control plane in which two tenants have a row of everything, under the same ids."""
     with db.write_all() as session:
         session.add_all([row(model, tenant) for model in MODELS for tenant in TENANTS])
     return db
@@ -41,7 +41,7 @@ def both(db: Database) -> Database:
 
 @pytest.fixture
 def walls(both: Database) -> Database:
-    """The second wall is Postgres's."""
+    """Return the same control plane on Postgres, whose row security is the second wall."""
     if both.is_sqlite:
         pytest.skip("SQLite has no row-level security")
     return both

@@ -58,7 +58,7 @@ FOCUS, JOIN = CLEAN_FOCUS.name, JOIN_SECTIONS.name
 
 @pytest.fixture
 def plane(db: Database) -> Database:
-    """A control plane with two KBs of one tenant and one of another."""
+    """Return a control plane with two KBs of one tenant and one of another."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     times = {"created_at": now, "updated_at": now}
     with db.write_all() as session:

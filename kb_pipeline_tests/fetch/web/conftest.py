@@ -47,14 +47,14 @@ _KNOWN = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
 
 
 def known_file(path: Path, *pages: dict[str, Any]) -> Path:
-    """What an earlier refresh kept: each page has a key, the other columns have defaults."""
+    """Write what an earlier refresh stored; each page has a key, and defaults for the other columns."""
     rows = [{"depth": 1, "sha256": "0" * 64, **page} for page in pages]
     pq.write_table(pa.Table.from_pylist(rows, _KNOWN), path)
     return path
 
 
 def child_of(pid: int) -> int:
-    """The crawl's child among the children that other tests may have left for a while."""
+    """Return the crawl's child process; other tests may have left children for a while."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     (child,) = (
         int(c) for c in children if b"kb_pipeline.fetch.web.crawl.worker" in Path(f"/proc/{c}/cmdline").read_bytes()
@@ -63,7 +63,7 @@ def child_of(pid: int) -> int:
 
 
 def files_at(journal: Path, known: Path | None = None) -> CrawlFiles:
-    """What is remembered of the sites lies beside the journal."""
+    """Return the files of a crawl, with the notes on its sites beside the journal."""
     return CrawlFiles(journal, journal.with_name(f"{journal.name}-notes"), known)
 
 
@@ -78,7 +78,7 @@ class Crawled:
             assert sum(summary.outcomes.values()) == len(self.rows), "one outcome for every URL"
 
     def outcome(self, url: str) -> str:
-        """`fetched`, or `rejected not_found` and the like."""
+        """Return outcome and reason: `fetched`, or `rejected not_found` and the like."""
         row = self.rows[url]
         return f"{row['outcome']} {row['reason']}" if row["reason"] else row["outcome"]
 
@@ -102,7 +102,7 @@ class Crawler:
 
     @staticmethod
     def limits(**changes: int) -> CrawlLimits:
-        """The limits of a crawl, some of them changed."""
+        """Return the limits of a crawl, some of them changed."""
         return CrawlLimits(**changes)
 
     def forget(self) -> None:

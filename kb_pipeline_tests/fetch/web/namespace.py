@@ -65,7 +65,7 @@ class Names(BaseResolver):  # type: ignore[misc]
         self.asked: Counter[str] = Counter()
 
     def resolve(self, request: DNSRecord, handler: DNSHandler) -> DNSRecord:
-        """The answer to one question."""
+        """Return the response to one DNS query."""
         reply = request.reply()
         name, kind = str(request.q.qname).rstrip(".").lower(), QTYPE[request.q.qtype]
         host = name.removesuffix(f".{DOMAIN}")
@@ -108,7 +108,7 @@ class Honeypots:
 
 
 def serve_public(pages: dict[str, tuple[str, dict[str, str]]], authority: Authority) -> Counter[str]:
-    """The public site, on both ports; returns what is asked of it, by host and path."""
+    """Serve the public site on both ports; return the counts of requests to it, by host and path."""
     asked: Counter[str] = Counter()
 
     class Handler(BaseHTTPRequestHandler):
@@ -170,7 +170,7 @@ def detours() -> dict[str, tuple[str, dict[str, str]]]:
 
 
 def rebinding_pages() -> dict[str, tuple[str, dict[str, str]]]:
-    """What every host that is going to be rebound serves while it is public."""
+    """Return the pages that every host serves before its name is rebound."""
     return {"/known": ('<p>Known before</p><a href="/new">new</a>', {})}
 
 

@@ -43,7 +43,7 @@ async function await_data(url) {
 
 @pytest.fixture
 def shop(site: Site) -> Site:
-    """A site that is nothing but a script and its data, beside static pages."""
+    """Serve a site of a script and its data, beside static pages."""
     site.link("/", "/item/1", "/static")
     site.link("/static", headers={"Content-Type": "text/html"})
     site.pages["/static"] = Page(b"<title>Static</title><p>A short text.</p><script>document.title = 'x'</script>")

@@ -28,20 +28,20 @@ _PARENT = """
 import json, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may have it ignored
-from kb_pipeline.fetch.web.crawl import crawl
+from kb_pipeline.fetch.web.crawl.process import crawl
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules
-from kb_pipeline.host_scheduler import UnsharedTurns
+from kb_pipeline.host_scheduler import LocalHostScheduler
 journal = Path(sys.argv[2])
 crawl(
     CrawlRules.from_json(json.loads(sys.argv[1])), CrawlFiles(journal, journal.parent / "notes"),
-    lambda done, total: None, UnsharedTurns(),
+    lambda done, total: None, LocalHostScheduler(),
 )
 """
 
 
 @pytest.fixture
 def big_site(site: Site) -> Site:
-    """A chain of folders, so that discovery goes on while pages are fetched."""
+    """Serve a chain of folders, so that discovery continues while pages are fetched."""
     for number in range(PAGES):
         site.link(f"/p{number}", *(f"/p{n}" for n in range(number * 4 + 1, number * 4 + 5) if n < PAGES))
         body = site.pages[f"/p{number}"].body  # type: ignore[union-attr]

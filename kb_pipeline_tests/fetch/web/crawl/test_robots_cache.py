@@ -55,7 +55,7 @@ OUTCOMES: dict[str, tuple[Callable[[Site], None], str]] = {
 
 @contextmanager
 def _resetting() -> Iterator[str]:
-    """A port that resets every connection."""
+    """Listen on a port and reset every connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def reset() -> None:

@@ -26,7 +26,7 @@ def _link(*targets: str) -> str:
 
 
 def calendar(path: str) -> str | None:
-    """A page a month, and one a day, for ever."""
+    """Return a page of an endless calendar: one a month, and one a day."""
     parts = [int(part) for part in path.removeprefix("/trap/").strip("/").split("/") if part.isdecimal()]
     year, month, day = [*parts, *(2026, 1, 0)[len(parts) :]]
     later = (year + month // 12, month % 12 + 1)
@@ -45,7 +45,7 @@ def session_ids(path: str) -> str | None:
 
 
 def path_repetition(path: str) -> str | None:
-    """A relative link that should be absolute."""
+    """Return a page whose relative link should be absolute."""
     return "<p>The page of the menu, which is wrong about where it is.</p>" + '<a href="a/b/">deeper</a>'
 
 

@@ -36,7 +36,7 @@ def _sha256(site: Site, path: str) -> str:
 
 
 def _remembered(folder: Path, site: Site, *paths: str, **columns: Any) -> Path:
-    """A known file of pages as the site serves them now."""
+    """Write a known file of pages as the site serves them now."""
     pages = ({"key": site.url + path, "sha256": _sha256(site, path), **columns} for path in paths)
     return known_file(folder / "known.parquet", *pages)
 

@@ -77,7 +77,7 @@ def test_a_proxy_of_the_environment_is_not_used(
 
 @pytest.fixture(scope="module")
 def namespace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What happened in a network with honeypots on private addresses; see namespace.py."""
+    """Return what happened in a network with honeypots on private addresses; see namespace.py."""
     enter = ["unshare", "--net", "--mount", "--propagation", "private"]
     try:
         subprocess.run([*enter, "true"], check=True, capture_output=True)
