@@ -1,4 +1,4 @@
-"""When a KB is due by its cron expression."""
+"""Computes when a KB is due by its cron expression."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 _TICKS = 1500
-"""More than a day has minutes: whatever bunches ticks within a day is seen."""
+"""More than the minutes of a day, so that all ticks of a day are compared."""
 
 
 def next_tick(cron: str, timezone: str, after: datetime) -> datetime:
-    """The first tick after an aware time."""
+    """Return the first tick after an aware time, in UTC."""
     from cronsim import CronSim
 
     return next(CronSim(cron, after.astimezone(ZoneInfo(timezone)))).astimezone(UTC)
 
 
 def shortest_gap(cron: str, timezone: str, after: datetime) -> float:
-    """The least seconds between two of the next ticks; a cron expression may bunch them."""
+    """Return the least seconds between two of the next ticks; a cron expression may space them unevenly."""
     from cronsim import CronSim
 
     ticks = [tick.timestamp() for tick in islice(CronSim(cron, after.astimezone(ZoneInfo(timezone))), _TICKS)]
@@ -26,11 +26,11 @@ def shortest_gap(cron: str, timezone: str, after: datetime) -> float:
 
 
 def newest_tick(cron: str, timezone: str, after: datetime, upto: datetime) -> datetime | None:
-    """The newest tick in (after, upto], or None: a backlog of missed ticks counts as one.
+    """Return the newest tick in (after, upto], or None; a backlog of missed ticks counts as one.
 
     Args:
         cron: five fields, validated when the KB was applied.
-        timezone: IANA name; ticks follow its daylight saving as Debian's cron does.
+        timezone: IANA name; ticks follow its daylight saving time as in Debian's cron.
         after: aware time.
         upto: aware time.
     """

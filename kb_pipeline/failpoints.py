@@ -1,4 +1,4 @@
-"""Places where a test can have the process killed, to prove that what follows recovers; no-ops otherwise."""
+"""Failpoints: places where a test has the process killed, to prove that the next run recovers; no-ops otherwise."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 _KILL_AT = "KB_FAILPOINT"
 """`NAME` or `NAME:N`: kill -9 this process when it passes the failpoint for the N-th time (the first by default)."""
 _SIGNAL = "KB_FAILPOINT_SIGNAL"
-"""The signal to send itself there instead: `STOP` makes a writer that wakes up after its lease was taken."""
+"""The signal to send instead of KILL: `STOP` makes a writer that continues after its lease was taken over."""
 _TRACE = "KB_FAILPOINT_TRACE"
 """A file to which the name of every failpoint passed is appended."""
 
-# Read once: an unset variable must cost a refresh nothing.
+# Read once, so that failpoints cost a refresh nothing when the variables are unset.
 _kill_at, _, _nth = os.environ.get(_KILL_AT, "").partition(":")
 _signal = signal.Signals[f"SIG{os.environ.get(_SIGNAL, 'KILL')}"]
 _trace = os.environ.get(_TRACE, "")
@@ -22,7 +22,7 @@ _passed: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Die here if the environment says so."""
+    """Kill this process here if the environment names this failpoint."""
     if not (_kill_at or _trace):
         return
     _passed[name] += 1

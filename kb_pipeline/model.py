@@ -1,4 +1,4 @@
-"""The words every stage shares: keys, raw documents, documents, chunks and what became of each."""
+"""The types that all stages share: keys, raw documents, documents, chunks, and reports on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def check_slug(name: str) -> str:
-    """The name, if it may be part of a KB's key; raises InvalidKey."""
+    """Return the name if it may be part of a KB's key; raise InvalidKey otherwise."""
     if not _SLUG.fullmatch(name):
         raise InvalidKey(name)
     return name
@@ -39,7 +39,7 @@ class KbKey:
 
     @classmethod
     def parse(cls, text: str) -> KbKey:
-        """Read `tenant/kb`; raises InvalidKey."""
+        """Parse `tenant/kb`; raise InvalidKey."""
         tenant, _, kb = text.partition("/")
         try:
             return cls(tenant, kb)
@@ -79,7 +79,7 @@ class RawDocument:
     key: str
     """Canonical URL, path or row id: what identifies the document within its source."""
     url: str
-    """Where the bytes finally came from, after redirects."""
+    """The URL that the bytes came from, after redirects."""
     body: bytes
     sha256: str
     content_type: str
@@ -95,24 +95,24 @@ class Document:
     key: str
     title: str
     language: str
-    """ISO 639-1 code, or `und` when the detectors disagree or the text is too short to tell."""
+    """ISO 639-1 code, or `und` when the detectors disagree or the text is too short."""
     markdown: str
     canonical_url: str | None
-    """What the page says its URL is (rel=canonical), absolute; None when it says nothing."""
+    """The canonical URL that the page declares (rel=canonical), absolute; None when it declares none."""
     published: str | None
-    """ISO date the page gives for its publication."""
+    """ISO date of publication by the page's metadata; None without one."""
     modified: str | None
     raw_sha256: str
     links: int = 0
     translations: tuple[tuple[str, str], ...] = ()
-    """Pairs of hreflang and address: the page in other languages, as it names them."""
+    """Pairs of hreflang and URL: the translations that the page declares."""
     sketch: int = 0
-    """64 bits, of which nearly equal texts share most."""
+    """The simhash of the Markdown: 64 bits, of which nearly equal texts share most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A raw document that became no document, and why."""
+    """A raw document that gave no document, and why."""
 
     source: str
     key: str
@@ -120,12 +120,12 @@ class Rejected:
     message: str
     raw_sha256: str
     failed: bool = False
-    """True when it should have worked (time or memory limit, crash), so trying again may help."""
+    """Whether trying again may help (time or memory limit, crash)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A span of a document small enough to embed, that remembers its place."""
+    """A span of a document small enough to embed, with its place in the document."""
 
     ordinal: int
     start: int
@@ -137,16 +137,16 @@ class Chunk:
     text: str
     """Exactly `markdown[start:end]`."""
     tokens: int
-    """Length of what is embedded, in the model's tokens, special tokens counted."""
+    """The number of tokens that are embedded, including context line and special tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel(Record):
-    """What tells the vectors of a model, without opening it."""
+    """The identity of an embedding model, known without opening it."""
 
     name: str
     fingerprint: str
-    """Two models with the same may be mixed in one index."""
+    """Vectors of models with the same fingerprint may be mixed in one index."""
     dimension: int
 
 
@@ -159,15 +159,15 @@ class PagesUsed:
 
 
 class ReportProgress(Protocol):
-    """Called by a stage as it goes; must be cheap and must not raise."""
+    """Called by a stage while it works; must be cheap and must not raise."""
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Say that `done` of `total` units (None while unknown) are through."""
+        """Report that `done` of `total` items (None while unknown) are done."""
 
 
 @dataclass(slots=True)
 class StageReport:
-    """What one stage did with its input; entered = passed + sum(rejected) + sum(failed)."""
+    """The counts of one stage; entered = passed + sum(rejected) + sum(failed)."""
 
     stage: str
     entered: int = 0
@@ -187,7 +187,7 @@ class StageReport:
         return self.entered == self.passed + self.rejected.total() + self.failed.total()
 
     def as_json(self) -> dict[str, Any]:
-        """The counts as the command line prints them."""
+        """Return the counts as the command line prints them."""
         return {
             "in": self.entered,
             "out": self.passed,
@@ -203,7 +203,7 @@ class StageReport:
 
 
 def digest(*parts: str | bytes) -> str:
-    """A 128-bit hex identity of the parts, unambiguous about where one ends (BLAKE2b, length-prefixed)."""
+    """Return a 128-bit hash of the parts in hex: BLAKE2b over length-prefixed parts, so that their bounds matter."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -213,5 +213,5 @@ def digest(*parts: str | bytes) -> str:
 
 
 def document_id(source: str, key: str) -> str:
-    """The stable id of the document that `source` names `key`."""
+    """Return the stable id of the document with this key in this source."""
     return digest("document", source, key)

@@ -35,13 +35,13 @@ COMMAND_VARIABLES = ("KB_KEY", "KB_KEY_FILE")
 
 _PROXY = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/?")
 _VARIABLE = re.compile(r"(?!KB_)[A-Za-z_][A-Za-z0-9_]*")
-_LONGEST_ACTOR = 100
+_MAX_ACTOR_CHARS = 100
 _LOG_FORMATS: dict[str, Literal["text", "json"]] = {"text": "text", "json": "json"}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where things live and what the operator allows."""
+    """The settings of an installation: where its data is, and what the operator allows."""
 
     home: Path
     """`KB_HOME`, absolute."""
@@ -76,22 +76,22 @@ class Settings:
 
     @property
     def models_dir(self) -> Path:
-        """Where converted embedding models are cached."""
+        """The folder of converted embedding models."""
         return self.home / "models"
 
     @property
     def logs_dir(self) -> Path:
-        """What the processes of runs printed, one file a run."""
+        """The folder of the runs' output, one file a run."""
         return self.home / "logs"
 
     @property
     def dagster_dir(self) -> Path:
-        """Where Dagster keeps runs, events and schedules while it is on SQLite."""
+        """The folder of Dagster's runs, events and schedules while it is on SQLite."""
         return self.home / "dagster"
 
     @property
     def user_agent(self) -> str:
-        """The honest name under which pages are asked for."""
+        """The User-Agent of all requests."""
         return f"kb_pipeline/{__version__}" + (f" (+{self.contact})" if self.contact else "")
 
     @property
@@ -101,7 +101,7 @@ class Settings:
 
 
 def load_settings() -> Settings:
-    """Read the environment; raises InvalidSetting naming the variable and what is allowed."""
+    """Read the environment; raise InvalidSetting, which names the variable and what is allowed."""
     home = Path(os.environ.get("KB_HOME") or ".kb").expanduser().resolve()
     return Settings(
         home=home,
@@ -121,17 +121,17 @@ def load_settings() -> Settings:
 
 
 def load_api_key() -> str:
-    """The API key that commands run as: `KB_KEY`, or what the file `KB_KEY_FILE` holds; empty for the operator."""
+    """Return the API key that commands run as, from `KB_KEY` or the file `KB_KEY_FILE`; empty for the operator."""
     return _from_file_or_environment("KB_KEY")[1].strip()
 
 
 def set_variables(names: Iterable[str]) -> list[str]:
-    """Which of these variables the environment sets."""
+    """Return those of these variables that the environment sets."""
     return [name for name in names if name in os.environ]
 
 
 def _from_file_or_environment(name: str) -> tuple[str, str]:
-    """The variable that says a secret, itself or the one that names its file, and the secret; it is never repeated."""
+    """Return the name of the variable that a secret comes from, itself or `NAME_FILE`, and the secret."""
     in_file, value, path = f"{name}_FILE", os.environ.get(name, ""), os.environ.get(f"{name}_FILE", "")
     if not path:
         return name, value
@@ -157,7 +157,7 @@ def _path(given: str) -> Path | None:
 
 
 def _file_variables(names: tuple[str, ...]) -> dict[str, str]:
-    """Never our own settings: they hold passwords of the installation."""
+    """Return the listed variables; refuse settings of this project, which may hold its passwords."""
     if wrong := [name for name in names if not _VARIABLE.fullmatch(name)]:
         raise InvalidSetting(
             "KB_FILE_VARIABLES", f"comma-separated names of variables, none of ours (KB_...); got {', '.join(wrong)}"
@@ -205,8 +205,8 @@ def _networks(given: str) -> tuple[str, ...]:
 
 
 def _actor(given: str) -> str:
-    if len(given) > _LONGEST_ACTOR or not given.isprintable():
-        raise InvalidSetting("KB_ACTOR", f"must be one printable line of at most {_LONGEST_ACTOR} characters")
+    if len(given) > _MAX_ACTOR_CHARS or not given.isprintable():
+        raise InvalidSetting("KB_ACTOR", f"must be one printable line of at most {_MAX_ACTOR_CHARS} characters")
     if given:
         return given
     try:

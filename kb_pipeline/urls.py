@@ -1,9 +1,9 @@
-"""One spelling for each URL, by the WHATWG rules browsers use.
+"""Gives each URL one canonical spelling, by the WHATWG rules that browsers use.
 
 `canonical_url` lowercases scheme and host, punycodes the host, drops default port, fragment, empty query, session ids
 and known tracking parameters, resolves dot segments, decodes percent-encoded unreserved characters and uppercases
-the other escapes. It does not sort query parameters: order carries meaning to some servers, and a site links
-its own pages in one order anyway. It is idempotent.
+the other escapes. It does not sort query parameters: their order matters to some servers, and a site links its own
+pages in one order anyway. It is idempotent.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _TRACKERS = frozenset(
 _SESSIONS = frozenset(
     ["phpsessid", "jsessionid", "sessionid", "session_id", "sessid", "cfid", "cftoken", "zenid", "oscsid"]
 )
-"""Parameters that name a visit, not a page."""
+"""Parameters that identify a session, not a page."""
 _SESSION_SEGMENT = re.compile(r";(?:jsessionid|phpsessid)=[^/?;]*", re.IGNORECASE)
 _RANDOM = re.compile(r"(?=[^/]*\d)[0-9a-zA-Z]{20,}|[0-9a-f]{16,}")
-"""Values of `sid` that are no name of a story."""
+"""Values of `sid` that are session ids; other values name a page (a story)."""
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
 @lru_cache(maxsize=65_536)
 def canonical_url(url: str, base: str | None = None) -> str | None:
-    """The canonical spelling of an absolute or relative URL; None unless it is http(s), valid and nameless.
+    """Return the canonical spelling of an absolute or relative URL; None unless it is valid and http(s).
 
-    Nameless: a URL with user or password is refused, since it would carry a secret into keys and logs.
+    A URL with user name or password gives None too, since it would carry a secret into keys and logs.
     """
     parsed = _parse(url.strip(), base)
     if parsed is None or parsed.protocol not in ("http:", "https:"):
@@ -70,7 +70,7 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
 
 
 def absolute_url(url: str, base: str) -> str | None:
-    """A URL as a server wrote it, absolute and without its fragment, its parameters as they are; None if it is none."""
+    """Return a URL as absolute, without fragment but with all parameters; None unless it is valid and http(s)."""
     parsed = _parse(url.strip(), base)
     if parsed is None or parsed.protocol not in ("http:", "https:"):
         return None
@@ -85,7 +85,7 @@ def _parse(url: str, base: str | None) -> ada_url.URL | None:
 
 
 def normal_escapes(text: str) -> str:
-    """Decode escapes of unreserved characters, uppercase the others (RFC 3986, 6.2.2)."""
+    """Decode escapes of unreserved characters, make the others upper case (RFC 3986, 6.2.2)."""
     return _ESCAPE.sub(_normal_escape, text) if "%" in text else text
 
 
@@ -103,7 +103,7 @@ def _without_trackers(search: str) -> str:
 
 
 def _is_noise(pair: str) -> bool:
-    """Whether a parameter says who came from where, and not which page is meant."""
+    """Return whether a parameter tracks visitors or sessions rather than naming a page."""
     name, _, value = pair.partition("=")
     name = name.lower()
     if name.startswith(("utm_", "aspsessionid")) or name in _TRACKERS or name in _SESSIONS:
@@ -118,12 +118,12 @@ def _origin_parts(origin: str) -> tuple[str, str]:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a canonical URL: `https://example.com:8443`."""
+    """Return scheme, host and port of a canonical URL: `https://example.com:8443`."""
     return url[: _path_start(url)]
 
 
 def path_of(url: str) -> str:
-    """Path and query of a canonical URL."""
+    """Return path and query of a canonical URL."""
     return url[_path_start(url) :]
 
 
@@ -133,10 +133,10 @@ def _path_start(url: str) -> int:
 
 
 def hostname_of(url: str) -> str:
-    """Host without port of a canonical URL."""
+    """Return the host of a canonical URL, without its port."""
     return _origin_parts(origin_of(url))[0]
 
 
 def netloc_of(url: str) -> str:
-    """Host of a canonical URL, with its port unless that is the scheme's own."""
+    """Return the host of a canonical URL, with its port unless that is the scheme's default."""
     return _origin_parts(origin_of(url))[1]
