@@ -1,8 +1,8 @@
-"""Pages crawled a second, without any delay: Scrapy as it comes, this project's first crawl, and its revalidation.
+"""Compares pages a second without any delay: Scrapy's defaults, this project's first crawl, and its revalidation.
 
 Scrapy has its default settings and its own LinkExtractor. All fetch the same generated site, of pages that link to a
-hundred others each, from the same server on loopback, in turns, each time in a fresh process. The revalidation asks for
-the same pages once more; none has changed.
+hundred others each, from the same server on loopback, alternating, each time in a fresh process. The revalidation
+requests the same pages once more; none has changed.
 
 Run it with: python -m benchmarks.crawl [--pages N] [--rounds N] [--json]
 """
@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 FIRST_FLOOR = 3.0
-"""The least ratio of pages a second, first crawl to Scrapy as it comes."""
+"""The least ratio of pages a second, first crawl to Scrapy's defaults."""
 REVALIDATION_FLOOR = 20.0
-"""The least ratio of pages a second, revalidation to fetching them with Scrapy as it comes."""
+"""The least ratio of pages a second, revalidation to fetching them with Scrapy's defaults."""
 _WAYS = ("scrapy", "first", "again")
 _LINKS = 100
 _NGINX = """
@@ -44,7 +44,7 @@ http {{
 
 
 def generate(folder: Path, pages: int) -> None:
-    """Pages of some 500 words, linked as a tree and to others at random."""
+    """Write pages of some 500 words, linked as a tree and to others at random."""
     chance = random.Random(1)
     words = [f"word{number}" for number in range(3000)]
     for number in range(pages):
@@ -59,7 +59,7 @@ def generate(folder: Path, pages: int) -> None:
 
 
 def measure(pages: int, rounds: int) -> dict[str, Any]:
-    """Time all three in turns, so that whatever else the machine does slows all of them; the figures are medians."""
+    """Time all three alternately, so that other load slows all of them; return medians."""
     with tempfile.TemporaryDirectory() as temporary, _served(Path(temporary), pages) as (server, url):
         rounds = []
         for number in range(rounds):
@@ -81,7 +81,7 @@ def measure(pages: int, rounds: int) -> dict[str, Any]:
 def _served(folder: Path, pages: int) -> Iterator[tuple[str, str]]:
     """Serve the site on a loopback port by another process; yield the server's name and the first page's URL."""
     site, port = folder / "site", _free_port()
-    folder.chmod(0o755)  # nginx's worker is somebody else
+    folder.chmod(0o755)  # nginx's worker is another user
     site.mkdir()
     generate(site, pages)
     server = _server(folder, site, port)
@@ -118,7 +118,7 @@ def _wait_for(port: int) -> None:
 
 
 def _timed(way: str, url: str, pages: int, folder: Path) -> float:
-    """Seconds of one crawl, without the start of its process."""
+    """Return the seconds of one crawl, without the start of its process."""
     job = [sys.executable, "-m", "benchmarks.crawl", "--worker", way, url, str(folder)]
     done = subprocess.run(job, check=True, stdout=subprocess.PIPE)
     fetched, seconds = json.loads(done.stdout)
@@ -188,7 +188,7 @@ def _known(journal: Path) -> Path:
 
 
 def main() -> int:
-    """Print the comparison; 1 when a ratio is below its floor and nginx was the server."""
+    """Print the comparison; return 1 when a ratio is below its floor and nginx was the server."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pages", type=int, default=2000)
@@ -208,7 +208,7 @@ def main() -> int:
         print(f"first crawl {found['first_to_scrapy']:.1f} times Scrapy (floor {FIRST_FLOOR})")
         print(f"revalidation {found['again_to_scrapy']:.1f} times Scrapy (floor {REVALIDATION_FLOOR}),", end=" ")
         print(f"{found['again_to_first']:.1f} times the first crawl; {found['pages']} pages by {found['server']}")
-    # Python's own server is slower than the revalidation: with it the ratios say nothing.
+    # Python's own server is slower than the revalidation, so ratios with it mean nothing.
     is_kept = found["first_to_scrapy"] >= FIRST_FLOOR and found["again_to_scrapy"] >= REVALIDATION_FLOOR
     return 0 if is_kept or found["server"] != "nginx" else 1
 

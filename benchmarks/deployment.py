@@ -1,4 +1,4 @@
-"""A whole installation for a benchmark: a fresh home, and `kb ui` on it, started again when it dies."""
+"""Runs a whole installation for a benchmark: a fresh home, and `kb ui` on it, restarted when it dies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 @contextmanager
 def fresh_home(folder: Path) -> Iterator[None]:
-    """Set the environment for a home there that may fetch from loopback, for this process and its children."""
+    """Set the environment of this process and its children to a home there that may fetch from loopback."""
     before = dict(os.environ)
     os.environ.pop("KB_DATABASE_URL", None)
     os.environ.update(KB_HOME=str(folder), KB_ALLOW_PRIVATE_NETWORKS="127.0.0.0/8")
@@ -28,7 +28,7 @@ def fresh_home(folder: Path) -> Iterator[None]:
 
 
 class Supervisor:
-    """Keeps `kb ui` running, as systemd would."""
+    """Restarts `kb ui` when it ends, as systemd would."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
@@ -41,7 +41,7 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop `kb ui` and all its processes."""
         self._stop.set()
         self._thread.join()
         for pid, _ in descendants(os.getpid()):
@@ -58,7 +58,7 @@ class Supervisor:
 
 
 def descendants(root: int) -> Iterator[tuple[int, str]]:
-    """Process id and command line of all that `root` has started, orphans of these too: they come to the reaper."""
+    """Return process id and command line of all descendants of `root`, also of orphans, which the reaper adopts."""
     seen = {root}
     for pid, parent, command in sorted(_processes()):
         if parent in seen:
@@ -78,13 +78,13 @@ def _processes() -> Iterator[tuple[int, int, str]]:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, if it is still there."""
+    """Send SIGKILL to a process if it still runs."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def wait(is_so: Callable[[], object], seconds: float) -> bool:
-    """Look again and again until it is so; whether it came true in time."""
+    """Poll until the condition holds; return whether it did in time."""
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:

@@ -1,10 +1,10 @@
-"""Bytes on disk of a tenant after many refreshes of 1 % with five versions kept, against a fresh build of the same.
+"""Compares bytes on disk after many refreshes of 1 %, with five versions retained, to a fresh build of the same pages.
 
 Pages are written as the fetch stage writes them; cleaning, chunking, embedding, building, publishing and tidying are
-the real ones. Only the model is not: its vectors are drawn from the text's hash, for what they mean does not change
-what they weigh. A refresh replaces the whole text of each page that it changes, which leaves the most garbage. Tidying
-leaves readers no grace, and the cache of vectors is collected after every twelfth refresh: a night, at one refresh in
-two hours.
+the real ones. Only the model is not: its vectors are random, seeded by the text's hash, since their meaning does not
+change their size. A refresh replaces the whole text of each page that it changes, which leaves the most garbage.
+Garbage collection gives readers no grace period, and collects the cache of vectors after every twelfth refresh: once a
+night, at one refresh in two hours.
 
 Run it with: python -m benchmarks.disk [--refreshes 50] [--pages 1000] [--json]
 """
@@ -58,7 +58,7 @@ from kb_pipeline.store.raw_segments import commit_segments
 from kb_pipeline.store.stage_tables import PAGES
 
 CEILING = 1.5
-"""The most that the folder may weigh after 50 refreshes of 1 %, as a multiple of a fresh build's."""
+"""The largest size of the folder after 50 refreshes of 1 %, as a multiple of a fresh build's."""
 
 _MODEL = "all-MiniLM-L6-v2"
 _KEEP = 5
@@ -76,13 +76,13 @@ retention: {{versions: {_KEEP}}}
 
 
 class DrawnVectors:
-    """An embedder whose vectors are drawn from the text's hash."""
+    """An embedder whose vectors are random, seeded by the text's hash."""
 
     name, fingerprint = _MODEL, model_fingerprint(_MODEL)
     dimension, max_tokens, languages = describe_model(_MODEL).dimension, 256, None
 
     def embed_passages(self, texts: list[str]) -> NDArray[np.float32]:
-        """One unit vector a text."""
+        """Return one unit vector a text."""
         vectors = np.stack([self.embed_query(text) for text in texts])
         check_vectors(vectors, len(texts), self.dimension)
         return vectors
@@ -117,7 +117,7 @@ class Home:
         self.live: Manifest | None = None
 
     def fetch(self, pages: dict[str, str]) -> None:
-        """Write raw segments and rows of `pages` as a crawl that met these pages does."""
+        """Write raw segments and rows of `pages` as a crawl of these pages does."""
         import pyarrow as pa
 
         now, journal = datetime.now(UTC), self.store.paths.journal("site")
@@ -133,7 +133,7 @@ class Home:
         commit_segments(journal, self.store.paths.raw, prefix, {row["segment"] for row in merged})
 
     def refresh(self, run_id: str) -> dict[str, float]:
-        """Every stage after the fetch, publishing and tidying; returns the seconds of each."""
+        """Run every stage after the fetch, publishing and garbage collection; return the seconds of each."""
         seconds: dict[str, float] = {}
 
         def timed(name: str, work: Callable[[], object]) -> None:
@@ -182,7 +182,7 @@ class Home:
 
 
 def _quiet(done: int, total: int | None) -> None:
-    """Nobody looks on."""
+    """Report no progress."""
 
 
 def _fetched(key: str, text: str, at: datetime) -> Row:
@@ -234,7 +234,7 @@ def _vocabulary() -> list[str]:
 
 
 def measure(refreshes: int, pages: int, folder: Path) -> dict[str, Any]:
-    """Refresh again and again in one folder, then build the same state in another."""
+    """Refresh many times in one folder, then build the same state in another."""
     home, revisions = Home(_made(folder / "refreshed")), dict.fromkeys(range(pages), 0)
     home.fetch({_key(number): make_page(number, 0) for number in revisions})
     home.refresh("first")
@@ -272,7 +272,7 @@ def _key(number: int) -> str:
 
 
 def main() -> int:
-    """Print the comparison; 1 when the ratio is above the ceiling."""
+    """Print the comparison; return 1 when the ratio is above the ceiling."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--refreshes", type=int, default=50)

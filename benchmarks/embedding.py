@@ -1,4 +1,4 @@
-"""Passages a second of this project's embedder against sentence-transformers' own `encode`, side by side.
+"""Compares passages a second of this project's embedder and of sentence-transformers' `encode`.
 
 Run it with: python -m benchmarks.embedding [--json]
 """
@@ -20,8 +20,8 @@ from kb_pipeline.embed.models import describe_model
 from kb_pipeline.embed.tokenizer import open_tokenizer
 
 FLOOR = 4.0
-"""The least ratio to sentence-transformers as it comes (float32, batches of 32). 4.5 to 5 was measured on a CPU that
-multiplies bfloat16 natively; half a point is left for noise. On a CPU without, expect about 2."""
+"""The least ratio to sentence-transformers' defaults (float32, batches of 32). A CPU that multiplies bfloat16 natively
+reached 4.5 to 5; half a point is left for noise. On other CPUs expect about 2."""
 
 MODEL = "all-MiniLM-L6-v2"
 _TOKENS = 200
@@ -34,7 +34,7 @@ searching the version before
 
 
 def make_passages(count: int) -> list[str]:
-    """Distinct passages of very nearly 200 tokens each."""
+    """Return distinct passages of nearly 200 tokens each."""
     tokenizer = open_tokenizer(MODEL)
     return [_passage(number, tokenizer.count) for number in range(count)]
 
@@ -49,7 +49,7 @@ def _passage(number: int, count: Callable[[str], int]) -> str:
 
 
 def measure(passages: int, rounds: int, models_dir: Path) -> dict[str, Any]:
-    """Time both in turns, so that whatever else the machine does slows both; the figures are medians."""
+    """Time both alternately, so that other load slows both; return medians."""
     from sentence_transformers import SentenceTransformer
 
     texts = make_passages(passages)
@@ -60,7 +60,7 @@ def measure(passages: int, rounds: int, models_dir: Path) -> dict[str, Any]:
         "sentence-transformers": lambda: theirs.encode(texts, batch_size=32, show_progress_bar=False),
     }
     for run in contenders.values():
-        run()  # the first call also prepares kernels
+        run()  # the first call also compiles kernels
     seconds = [{name: _seconds(run) for name, run in contenders.items()} for _ in range(rounds)]
     speeds = {name: passages / statistics.median(turn[name] for turn in seconds) for name in contenders}
     ratio = statistics.median(turn["sentence-transformers"] / turn["kb_pipeline"] for turn in seconds)
@@ -81,7 +81,7 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def main() -> int:
-    """Print the comparison; 1 when the ratio is below the floor."""
+    """Print the comparison; return 1 when the ratio is below the floor."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--passages", type=int, default=192)

@@ -1,4 +1,4 @@
-"""Whether a tenant that queues hundreds of runs delays another's single run: by the clock, on a whole installation.
+"""Measures how much a tenant that queues hundreds of runs delays another tenant's run, on a whole installation.
 
 `kb ui` runs on a fresh home. In turns, with nothing else to do and with hundreds of runs of the tenant `big` queued and
 some of them under way, the tenant `small` gets a new KB, always of the same size, and the catalogue's sensor asks for
@@ -31,48 +31,48 @@ if TYPE_CHECKING:
 LIMIT = 2.0
 _LOOKED_AT = (200, 2000)
 _LOOK_LIMIT_S = 2.0
-"""The daemon's interval: beyond it the queue waits for itself."""
+"""The daemon's interval: a longer decision delays the queue itself."""
 _MADE_UP = 30
-"""So many may end while the others are being queued."""
+"""Runs that may end while the others are being queued."""
 _PATIENCE_S = 900.0
 _SAME_SITES = 20
-"""So many sites have the KBs of `big`: enough that no run finds much of its text in its tenant's cache."""
+"""Sites of the KBs of `big`: enough that no run finds much of its text in its tenant's cache."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of one run: from the new KB until it was asked for; from then until it had a worker, and to its end."""
+    """Seconds of one run: from the new KB until it was requested; from then until it had a worker, and to its end."""
 
     asked_s: float
     waited_s: float
     seconds: float
     queued: int
     running: int
-    """Of the other tenant, when it was launched."""
+    """Runs of the other tenant when it was launched."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run with nothing else to do, one beside the other tenant's."""
+    """One run on an idle installation, one beside the other tenant's."""
 
     alone: Timed
     loaded: Timed
 
     @property
     def ratio(self) -> float:
-        """How much longer it took."""
+        """How many times longer it took."""
         return self.loaded.seconds / self.alone.seconds
 
 
 class Installation:
-    """Two tenants, each with sites of its own, on a `kb ui` that runs."""
+    """Two tenants, each with sites of its own, on a running `kb ui`."""
 
     def __init__(self, instance: dg.DagsterInstance, sites: dict[str, str]) -> None:
         self._instance, self._sites = instance, sites
         self._made: dict[str, int] = {}
 
     def apply(self, tenant: str, count: int) -> list[str]:
-        """So many new KBs; their keys. The catalogue's sensor asks for their first builds."""
+        """Apply so many new KBs, whose first builds the catalogue's sensor requests; return their keys."""
         from kb_pipeline.control.kbs.catalog import apply_spec
         from kb_pipeline.defs.resources import open_database
         from kb_pipeline.spec.kb_file import parse_spec
@@ -120,14 +120,14 @@ class Installation:
         return self._instance.get_runs_count(dg.RunsFilter(tags={"kb/tenant": tenant}, statuses=chosen))
 
     def load(self, queued: int) -> None:
-        """Have so many runs of `big` wait while some of them have a worker; what ends meanwhile is made up for."""
+        """Queue runs of `big` until so many wait while others have a worker; replace those that end meanwhile."""
         while (missing := queued - self.count("big", *_WAITING)) > 0:
             self.apply("big", missing + _MADE_UP)
             if not wait(lambda: self.count("big") >= self._made["big"] and self.count("big", "STARTED"), _PATIENCE_S):
                 raise TimeoutError(f"not {queued} runs were queued and some started")
 
     def settle(self) -> None:
-        """Take what waits out of the queue, and wait until what runs has ended."""
+        """Cancel the queued runs, and wait until the running ones have ended."""
         import dagster as dg
 
         for run in self._instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])):
@@ -147,7 +147,7 @@ _RUNNING = ("STARTING", "STARTED", "CANCELING")
 
 
 def measure(queued: int, trials: int, pages: int) -> list[Trial]:
-    """Each trial on the same installation, one after another."""
+    """Run the trials on the same installation, one after another."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kb-fairness-", ignore_cleanup_errors=True))
         stack.enter_context(fresh_home(Path(folder) / "home"))
@@ -170,7 +170,7 @@ def measure(queued: int, trials: int, pages: int) -> list[Trial]:
 
 
 def _warm_up(installation: Installation) -> None:
-    """First runs convert the model, fill the disk's cache, and show that all services are there."""
+    """Run first builds, which convert the model, fill the disk cache, and show that all services are up."""
     for tenant in ("small", "big"):
         installation.apply(tenant, 1)
     if not wait(lambda: all(installation.count(tenant, "SUCCESS") for tenant in ("small", "big")), _PATIENCE_S):
@@ -190,7 +190,7 @@ def _trial(installation: Installation, queued: int) -> Trial:
 
 
 def look_at_queue(queued: int) -> float:
-    """Seconds that the daemon takes to decide what to start with so many runs of one tenant waiting."""
+    """Return the seconds that the daemon needs to decide what to start with so many runs of one tenant waiting."""
     from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
     from kb_pipeline.defs.instance import open_instance, prepare_pools
@@ -209,7 +209,7 @@ def look_at_queue(queued: int) -> float:
 
 
 def _fill(instance: dg.DagsterInstance, queued: int) -> None:
-    """Straight into the storage: what is measured does not read their events."""
+    """Write queued runs directly into the storage: what is measured does not read their events."""
     import dagster as dg
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
     from dagster._core.storage.dagster_run import DagsterRun, RunOpConcurrency
@@ -255,7 +255,7 @@ def summary(trials: Sequence[Trial], looks: dict[int, float]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print the figures; 1 when a bar is missed."""
+    """Print the figures; return 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queued", type=int, default=200)
     parser.add_argument("--trials", type=int, default=3)

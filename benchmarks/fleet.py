@@ -1,4 +1,4 @@
-"""Whether thousands of KBs slow down what looks at all of them: the catalogue's sensor, the cron sensor, `kb status`.
+"""Measures what looks at all KBs with thousands of them: the catalogue's sensor, the cron sensor, `kb status`.
 
 Run it with: python -m benchmarks.fleet [--tenants N] [--kbs N] [--json]
 """
@@ -27,7 +27,7 @@ schedule: {{cron: "{minute} * * * *", timezone: Europe/Berlin}}
 
 
 def fill(tenants: int, kbs: int) -> None:
-    """Apply so many KBs in all, evenly among the tenants."""
+    """Apply so many KBs in all, spread evenly over the tenants."""
     from kb_pipeline.control.kbs.catalog import apply_spec
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.spec.kb_file import parse_spec
@@ -38,7 +38,7 @@ def fill(tenants: int, kbs: int) -> None:
 
 
 def measure() -> dict[str, float]:
-    """Seconds of each, in the order in which an installation meets them."""
+    """Return the seconds of each, in the order in which an installation runs them."""
     import dagster as dg
 
     from kb_pipeline.definitions import defs
@@ -77,7 +77,7 @@ def _timed(work: Callable[[], _Result]) -> tuple[float, _Result]:
 
 
 def main() -> int:
-    """Print the seconds of each; 1 when one is over its bar."""
+    """Print the seconds of each; return 1 when one is over its bar."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tenants", type=int, default=500)
     parser.add_argument("--kbs", type=int, default=_BAR_SIZE)

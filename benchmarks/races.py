@@ -1,4 +1,4 @@
-"""Whether exactly one of two to four refreshes of one KB that begin at the same moment publishes, on both databases.
+"""Checks that exactly one of two to four simultaneous refreshes of one KB publishes, on both databases.
 
 Each race is run by processes that wait at the start, after every page of the site has changed. One has to publish the
 next version; the others have to be told who writes, or, if they begin when it has ended, find nothing changed. No row
@@ -32,7 +32,7 @@ _IDS = {"pages": "key", "documents": "document_id", "chunks": "chunk_id"}
 
 
 class Site(PageServer):
-    """A few pages that all change when `number` does."""
+    """A site of a few pages that all change when `number` does."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -46,7 +46,7 @@ class Site(PageServer):
 
 
 class Runner:
-    """A process that refreshes the KB each time it is told to."""
+    """A process that refreshes the KB on command."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-m", "benchmarks.races", "--runner"]
@@ -54,22 +54,22 @@ class Runner:
         self._in, self._out = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
 
     def begin(self, run_id: str) -> None:
-        """Do not wait for its end."""
+        """Start a refresh without waiting for its end."""
         self._in.write(f"{run_id}\n")
         self._in.flush()
 
     def end(self) -> str:
-        """Wait for how it ended: a status, or the name of an error."""
+        """Wait for the end of the refresh; return its status or the name of its error."""
         return self._out.readline().strip()
 
     def stop(self) -> None:
-        """No more runs."""
+        """End the process."""
         self._in.close()
         self._process.wait()
 
 
 def race(races: int) -> dict[str, Any]:
-    """Run so many on the home of the environment; what came of them."""
+    """Run so many races on the home of the environment; return their results."""
     from kb_pipeline.control.kbs.catalog import apply_spec
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.spec.kb_file import parse_spec
@@ -97,7 +97,7 @@ def race(races: int) -> dict[str, Any]:
 
 
 def _is_sound(number: int) -> bool:
-    """Whether as many versions were published as races run, and no row is there twice."""
+    """Return whether each race published one version, and no row is stored twice."""
     from kb_pipeline.control.kbs.versions import live_manifest
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.model import KbKey
@@ -133,7 +133,7 @@ def _run_when_told() -> None:
     for line in sys.stdin:
         run_id = line.strip()
         try:
-            # Whether the new text answers what the old one did is another check's matter.
+            # Whether the new text still matches the old probe queries is not tested here.
             with open_refresh_run(load_settings(), db, key, run_id, force=True) as kb:
                 for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
                     stage()
@@ -148,7 +148,7 @@ def _run_when_told() -> None:
 
 
 def main() -> int:
-    """Print what came of the races on each database; 1 when not one and only one published in each."""
+    """Print the results on each database; return 1 unless exactly one refresh published in each race."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--races", type=int, default=100)
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -1,4 +1,4 @@
-"""What a refresh costs against the first build of the same site, in the same run, by the command line a user types.
+"""Compares the cost of a refresh to the first build of the same site, by the command line.
 
 Run it with: python -m benchmarks.refresh [--site DIR] [--pages N] [--model NAME] [--json]
 
@@ -29,14 +29,14 @@ BARS = {
     "unchanged_cpu_ratio": 50.0,
     "one_percent_ratio": 20.0,
 }
-"""At least so many times cheaper than the first build: CPU seconds of a refresh that finds nothing changed, and wall
-seconds of one that finds 1 % of the pages changed."""
+"""How many times cheaper than the first build a refresh is at least: CPU seconds of one that finds nothing changed, and
+wall seconds of one that finds 1 % of the pages changed."""
 
 _WORDS = (Path(__file__).parent.parent / "README.md").read_text().split()
 
 
 def generate(folder: Path, pages: int, seed: int = 1) -> None:
-    """Pages of some 700 words in sections, linked as a tree; the words are by the seed."""
+    """Write pages of some 700 random words in sections, linked as a tree."""
     chance = random.Random(seed)
     for number in range(pages):
         children = [child for child in range(4 * number + 1, 4 * number + 5) if child < pages]
@@ -78,7 +78,7 @@ def served(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
 
 @dataclass
 class Built:
-    """One `kb build`."""
+    """The result of one `kb build`."""
 
     wall_s: float
     cpu_s: float
@@ -90,7 +90,7 @@ class Built:
 
 
 class Home:
-    """A home of its own, driven by the command line."""
+    """A home that is used by the command line."""
 
     def __init__(self, folder: Path, models: Path) -> None:
         folder.mkdir(parents=True)
@@ -99,7 +99,7 @@ class Home:
         self.environment = os.environ | {"KB_HOME": str(folder), "KB_ALLOW_PRIVATE_NETWORKS": "127.0.0.0/8"}
 
     def run(self, *arguments: str) -> str:
-        """Run `kb`; what it printed."""
+        """Run `kb`; return what it printed."""
         command = [sys.executable, "-m", "kb_pipeline", *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode not in (0, 3):
@@ -107,13 +107,13 @@ class Home:
         return done.stdout
 
     def build(self) -> Built:
-        """Refresh, measured with all its child processes."""
+        """Refresh; measure it with all its child processes."""
         started, cpu = time.monotonic(), _children_cpu_s()
         answer = json.loads(self.run("build", "bench/site", "--json"))
         return Built(time.monotonic() - started, _children_cpu_s() - cpu, answer)
 
     def commits(self) -> dict[str, int]:
-        """Every table version on disk, and every raw segment."""
+        """Return every table version on disk, and every raw segment."""
         files = [*self.path.glob("data/**/*.manifest"), *self.path.glob("data/**/raw/*.parquet")]
         return {str(path): path.stat().st_mtime_ns for path in files}
 
@@ -124,7 +124,7 @@ def _children_cpu_s() -> float:
 
 
 def edit(folder: Path, share: float, seed: int) -> int:
-    """Put one new sentence into so many of the pages; returns how many."""
+    """Put one new sentence into this share of the pages; return how many."""
     pages = sorted(path for path in folder.rglob("*.html") if b"<p" in path.read_bytes())
     chosen = random.Random(seed).sample(pages, max(1, round(len(pages) * share)))
     for number, path in enumerate(chosen):
@@ -143,7 +143,7 @@ def touch(folder: Path) -> None:
 
 
 def measure(site: Path | None, pages: int, model: str) -> dict[str, Any]:
-    """Build, and refresh in each of the ways."""
+    """Build, then refresh in each of the ways."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, root = Path(temporary), Path(temporary) / "site"
         (folder / "models").mkdir()
@@ -171,7 +171,7 @@ def measure(site: Path | None, pages: int, model: str) -> dict[str, Any]:
 
 def _measure(home: Home, root: Path) -> dict[str, Any]:
     first = home.build()
-    home.build()  # whatever a first refresh still has to note
+    home.build()  # a first refresh may still have something to store
     before = home.commits()
     unchanged = home.build()
     commits = len(set(home.commits().items()) ^ set(before.items()))
@@ -223,7 +223,7 @@ def problems(found: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
-    """Print the figures; 1 when a bar is missed."""
+    """Print the figures; return 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--site", type=Path, help="a folder of HTML pages with an index.html")
     parser.add_argument("--pages", type=int, default=2000)

@@ -1,7 +1,7 @@
-"""How fast a version of many chunks goes live again, and whether an older one still answers as it did.
+"""Measures how fast a rollback of many chunks is, and whether an older version still gives the same results.
 
-The tables are those of `benchmarks.disk`: real but for the model, whose vectors are drawn from the text's hash. The
-rollback is the command a user types, timed as a whole process.
+The tables are those of `benchmarks.disk`: real except for the model, whose vectors are random, seeded by the text's
+hash. The rollback is the command that a user types, timed as a whole process.
 
 Run it with: python -m benchmarks.versions [--pages 1600] [--json]
 """
@@ -26,7 +26,7 @@ from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Mode, search_version
 
 CEILING_S = 2.0
-"""The most that a rollback of 50,000 chunks may take beyond the start of a process."""
+"""The most seconds that a rollback of 50,000 chunks may take, without the start of a process."""
 
 _ROUNDS = 3
 _QUERIES = 20
@@ -34,7 +34,7 @@ _MODES: tuple[Mode, ...] = ("hybrid", "vector", "keyword")
 
 
 def measure(pages: int, folder: Path) -> dict[str, Any]:
-    """Publish two versions, go back and forth, and ask the first one what it was asked when it was live."""
+    """Publish two versions, roll back and forth, and repeat the queries that the first one got when it was live."""
     home = Home(folder)
     home.fetch({_key(number): make_page(number, 0) for number in range(pages)})
     home.refresh("first")
@@ -86,7 +86,7 @@ def _key(number: int) -> str:
 
 
 def main() -> int:
-    """Print the figures; 1 when a bar is missed."""
+    """Print the figures; return 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pages", type=int, default=1600)
