@@ -18,10 +18,10 @@ _common: dict[str, Any] = {"partitions_def": knowledge_bases, "owners": ["team:k
 
 @dg.asset(**_common, kinds={"scrapy", "parquet"}, pool="crawl")
 def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
-    """The exact bytes of every page that the KB's sources name, fetched politely, kept by SHA-256.
+    """Exact bytes of every page that the KB's sources name, fetched politely, kept by SHA-256.
 
-    Pages that answer 304 or with the same bytes cost no more than the question. A page that fails keeps its last
-    good bytes; only proof (404, 410, robots, scope) removes one.
+    An unchanged page (304, or the same bytes) costs no more than its request. A page that fails keeps its last good
+    bytes; only proof (404, 410, robots, scope) removes one.
     """
     with workspaces.open(context) as kb:
         report = kb.fetch()
@@ -45,7 +45,7 @@ def documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.M
 
 @dg.asset(**_common, deps=[documents], kinds={"python", "lance"}, code_version=CHUNK_VERSION)
 def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
-    """Spans of the documents that fit the embedding model's window and remember their place."""
+    """Spans of the documents that fit the embedding model's window, each with its place in the document."""
     with workspaces.open(context) as kb:
         report = kb.chunk()
         return dg.MaterializeResult(metadata=report_metadata(report, kb.sample("chunks")))
@@ -53,7 +53,7 @@ def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.Mate
 
 @dg.asset(**_common, deps=[chunks], kinds={"openvino", "lance"}, pool="embed")
 def embeddings(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
-    """One vector for every distinct chunk text, from the tenant's cache where it has been embedded before."""
+    """One vector for every distinct chunk text, from the tenant's cache if it was embedded before."""
     with workspaces.open(context) as kb:
         report = kb.embed()
         return dg.MaterializeResult(metadata=report_metadata(report) | {"model": kb.spec.embedding.model})
@@ -70,7 +70,7 @@ def embeddings(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.
     ],
 )
 def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
-    """The next version, built where no reader sees it, read back and checked; a failed check stops publishing."""
+    """Next version, built where no reader sees it, read back and checked; a failed check stops publishing."""
     with workspaces.open(context) as kb:
         candidate = kb.build_candidate()
         metadata = report_metadata(candidate.report) | {
@@ -85,7 +85,7 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
 
 @dg.asset(**_common, deps=[candidate_version], kinds={"lance"})
 def published_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
-    """The version that readers see: the pointer moves in one transaction, or stays when nothing changed."""
+    """Version that readers see: the pointer moves in one transaction, or stays when nothing changed."""
     with workspaces.open(context) as kb:
         outcome = kb.publish()
         counts = kb.live_counts()

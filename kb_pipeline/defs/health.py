@@ -1,4 +1,4 @@
-"""How Dagster's parts on this home are: daemons, code server, stored schemas, runs; each a sentence, or `Unhealthy`."""
+"""Checks Dagster's daemons, code server, schemas and runs; each check returns a sentence or raises Unhealthy."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kb_pipeline.defs.reaper import list_workers, reap_dead_runs
 from kb_pipeline.errors import Unhealthy
 
 _FRESH_S = 120.0
-"""Daemons say that they live every 30 s, a sensor of ours is asked every 15 s."""
+"""Daemons send a heartbeat every 30 s; the reaper's sensor is evaluated every 15 s."""
 
 
 def check_daemons(instance: dg.DagsterInstance, *, is_required: bool) -> str:
-    """The age of each daemon's last sign of life.
+    """Return the age of each daemon's last heartbeat; raise Unhealthy if one is late.
 
-    Where nothing requires a daemon none need run; some of them running without the others is a fault everywhere.
+    Without `is_required`, no daemon needs to run, but some of them running without the others is always a fault.
     """
     beats = instance.get_daemon_heartbeats()
     ages = {
@@ -37,7 +37,10 @@ def check_daemons(instance: dg.DagsterInstance, *, is_required: bool) -> str:
 
 
 def check_code_server(instance: dg.DagsterInstance) -> str:
-    """The code server keeps no heartbeat where others can see it: the sensors that it evaluates are one."""
+    """Return when the code server last evaluated a sensor; raise Unhealthy if that is too long ago.
+
+    It has no heartbeat that others can see, so its evaluations serve as one.
+    """
     beats = instance.get_daemon_heartbeats().values()
     if not any(time.time() - beat.timestamp <= _FRESH_S for beat in beats):
         return "not asked: no daemon is running"
@@ -51,7 +54,7 @@ def check_code_server(instance: dg.DagsterInstance) -> str:
 
 
 def check_schemas(instance: dg.DagsterInstance) -> str:
-    """Whether Dagster's tables are those of the installed Dagster."""
+    """Raise Unhealthy unless Dagster's tables are those of the installed Dagster."""
     storages = {
         "runs": instance.run_storage.alembic_version(),
         "events": instance.event_log_storage.alembic_version(),
@@ -64,7 +67,7 @@ def check_schemas(instance: dg.DagsterInstance) -> str:
 
 
 def check_runs(instance: dg.DagsterInstance, db: Database) -> str:
-    """Whether every run that is being executed has a living worker."""
+    """Return how many runs are executing; raise Unhealthy if one has no living worker."""
     working = [worker for worker in list_workers(instance, db) if worker.run and not worker.run.is_finished]
     dead = [f"{worker.run_id}: {worker.describe()}" for worker in working if worker.state != "alive"]
     if dead:
@@ -73,7 +76,7 @@ def check_runs(instance: dg.DagsterInstance, db: Database) -> str:
 
 
 def _seconds_since_tick(instance: dg.DagsterInstance, sensor: str) -> float | None:
-    """Since the newest evaluation that the code server answered."""
+    """Return the seconds since the last evaluation that the code server completed, or None."""
     states = [state for state in instance.all_instigator_state() if state.name == sensor]
     ticks = [
         tick

@@ -1,4 +1,4 @@
-"""The Dagster instance: its storage and files by environment, its pools, its home."""
+"""Opens the Dagster instance: its storage and files by the environment, its pools, its home."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ POOLS = frozenset({"crawl", "embed"})
 
 
 class CancellableInstance(dg.DagsterInstance):
-    """Has the worker of a run in a container look by itself whether the run was cancelled.
+    """Has the worker of a run in a container check by itself whether the run was cancelled.
 
-    So whoever may write to the instance can cancel, and only who launches needs to reach the containers.
+    So every process that may write to the instance can cancel a run, and only the launcher needs to reach containers.
     """
 
     @classmethod
     def config_schema(cls) -> Mapping[str, Field]:
-        """Nothing beside what every instance has."""
+        """Return no configuration beyond that of every instance."""
         return {}
 
     @classmethod
     def config_defaults(cls, base_dir: str) -> Mapping[str, ConfigurableClassData | None]:
-        """Those of every instance."""
+        """Return the defaults of every instance."""
         return InstanceRef.config_defaults(base_dir)
 
     @property
     def should_start_background_run_thread(self) -> bool:
-        """Asked by `dagster api execute_run` only, which is what a container runs."""
+        """Whether to check for cancellation; only `dagster api execute_run` reads it, which runs in containers."""
         return True
 
 
@@ -48,14 +48,14 @@ class EnvStorage(DagsterStorage, ConfigurableClass):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing to configure: the environment says it."""
+        """Return an empty configuration: the environment decides."""
         return {}
 
     @classmethod
     def from_config_value(  # type: ignore[override]  # Dagster allows another storage class than this one here
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> DagsterStorage[Any]:
-        """Postgres when the control plane is there, else SQLite in the home."""
+        """Return a storage on Postgres if the control plane is there, else on SQLite in the home."""
         settings = load_settings()
         if settings.is_postgres:
             from dagster_postgres import DagsterPostgresStorage
@@ -67,49 +67,49 @@ class EnvStorage(DagsterStorage, ConfigurableClass):
 
 
 class EnvComputeLogs(LocalComputeLogManager):
-    """Keeps what runs print in KB_HOME, which containers share, and not in DAGSTER_HOME, which an image may bring."""
+    """Keeps the output of runs in KB_HOME, which containers share, not in DAGSTER_HOME, which an image may contain."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing to configure: the environment says it."""
+        """Return an empty configuration: the environment decides."""
         return {}
 
     @classmethod
     def from_config_value(  # type: ignore[override]  # as above
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> LocalComputeLogManager:
-        """Where Dagster keeps it while DAGSTER_HOME is `KB_HOME/dagster`."""
+        """Return the log manager on `KB_HOME/dagster`, which is DAGSTER_HOME without containers."""
         return LocalComputeLogManager(str(load_settings().dagster_dir / "storage"), inst_data=inst_data)
 
 
 class EnvArtifacts(LocalArtifactStorage):
-    """Keeps Dagster's own files in KB_HOME, for the same reason."""
+    """Keeps Dagster's own files in KB_HOME, for the same reason as EnvComputeLogs."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing to configure: the environment says it."""
+        """Return an empty configuration: the environment decides."""
         return {}
 
     @classmethod
     def from_config_value(  # type: ignore[override]  # as above
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> LocalArtifactStorage:
-        """Where Dagster keeps them while DAGSTER_HOME is `KB_HOME/dagster`."""
+        """Return the storage on `KB_HOME/dagster`, which is DAGSTER_HOME without containers."""
         return LocalArtifactStorage(str(load_settings().dagster_dir), inst_data=inst_data)
 
 
 def prepare_dagster_home(settings: Settings) -> Path:
-    """Put this project's dagster.yaml into the home, for whatever reads DAGSTER_HOME; returns the folder."""
+    """Put this project's dagster.yaml into the home, for processes that read DAGSTER_HOME; return the folder."""
     settings.dagster_dir.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(Path(__file__).with_name("dagster.yaml"), settings.dagster_dir / "dagster.yaml")
     return settings.dagster_dir
 
 
 def prepare_pools(instance: dg.DagsterInstance) -> None:
-    """Give the pools of the assets their limits before runs need them.
+    """Set the limits of the assets' pools before runs need them.
 
-    Of two runs that meet a pool for the first time at once Dagster 1.13 fails one: it reconciles its two tables
-    of limits without a lock.
+    If two runs use a pool for the first time at once, Dagster 1.13 fails one of them: it reconciles its two tables of
+    limits without a lock.
     """
     storage = instance.event_log_storage
     for pool in POOLS - storage.get_concurrency_keys():
@@ -117,5 +117,5 @@ def prepare_pools(instance: dg.DagsterInstance) -> None:
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance of this home; use it as a context manager."""
+    """Open the instance of this home; use it as a context manager."""
     return dg.DagsterInstance.from_config(str(prepare_dagster_home(settings)))

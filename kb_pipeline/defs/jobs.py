@@ -1,4 +1,4 @@
-"""The two jobs: refresh one KB, keep the house."""
+"""The two jobs: refresh one KB, and nightly housekeeping."""
 # No `from __future__ import annotations`: Dagster reads the annotations of an op's parameters.
 
 import dagster as dg
@@ -18,10 +18,10 @@ refresh_kb = dg.define_asset_job(
 @dg.op(
     description="Remove data of versions that no KB keeps any more.",
     ins={"removed": dg.In(dg.Nothing)},
-    required_resource_keys={"workspaces"},  # gives the run's signs of life
+    required_resource_keys={"workspaces"},  # sends the run's heartbeats
 )
 def tidy_kbs(context: dg.OpExecutionContext) -> None:
-    """Free what superseded versions, crashed candidates and stage tables leave behind; busy KBs are left alone."""
+    """Free the space of superseded versions, crashed candidates and stage tables; skip KBs that are being refreshed."""
     from kb_pipeline.operations.housekeeping import tidy_all
     from kb_pipeline.settings import load_settings
 
@@ -34,7 +34,7 @@ def tidy_kbs(context: dg.OpExecutionContext) -> None:
     out=dg.Out(dg.Nothing),
 )
 def remove_deleted(context: dg.OpExecutionContext) -> None:
-    """Whatever cannot be removed tonight is logged and tried again tomorrow."""
+    """Remove what is due; log what cannot be removed, which the next night tries again."""
     from kb_pipeline.defs.removal import DagsterHistory
     from kb_pipeline.operations.delete import remove_due
     from kb_pipeline.settings import load_settings
@@ -42,10 +42,10 @@ def remove_deleted(context: dg.OpExecutionContext) -> None:
     history = DagsterHistory(context.instance)
     receipts = remove_due(load_settings(), open_database(), history)
     history.remove_orphans()
-    context.add_output_metadata({"removed": len(receipts)})  # no keys: nothing of them is to stay here
+    context.add_output_metadata({"removed": len(receipts)})  # without keys, of which nothing may stay
 
 
 @dg.job(description="Housekeeping over all KBs: remove what was deleted, prune old versions, free disk.")
 def housekeeping() -> None:
-    """Run nightly by the schedule of the same name."""
+    """Remove what was deleted, then prune all KBs; nightly_housekeeping schedules it."""
     tidy_kbs(remove_deleted())

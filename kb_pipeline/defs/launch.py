@@ -1,6 +1,6 @@
-"""Runs `refresh_kb` in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID [WISH...]`.
+"""Runs `refresh_kb` in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID [OPTION...]`.
 
-A wish is `force` or `retry`; see the tags in partitions.py.
+An option is `force` or `retry`; see the tags in partitions.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from kb_pipeline.model import KbKey
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Every event is in the instance; on a terminal they would bury the progress display."""
+"""All events are in the instance; on a terminal they would hide the progress display."""
 
 
 def launch(key: KbKey, run_id: str, options: Sequence[str]) -> bool:
-    """Execute the job as an ordinary run of this home's instance; returns whether it succeeded."""
+    """Execute the job as an ordinary run of this home's instance; return whether it succeeded."""
     from kb_pipeline.definitions import defs
     from kb_pipeline.defs.instance import open_instance
     from kb_pipeline.defs.partitions import OPTION_TAGS, add_partition, tags_of
@@ -30,11 +30,11 @@ def launch(key: KbKey, run_id: str, options: Sequence[str]) -> bool:
 
     with open_instance(load_settings()) as instance:
         add_partition(instance, key)
-        reap(instance, open_database(), suspects={})  # without a daemon nobody else does
+        reap(instance, open_database(), suspects={})  # without a daemon, nothing else ends dead runs
         result = defs.resolve_job_def("refresh_kb").execute_in_process(
             instance=instance,
             partition_key=str(key),
-            tags=tags_of(str(key)) | {f"{OPTION_TAGS}{wish}": "true" for wish in options},
+            tags=tags_of(str(key)) | {f"{OPTION_TAGS}{option}": "true" for option in options},
             run_id=run_id,
             run_config=_QUIET,
             raise_on_error=False,
@@ -43,7 +43,7 @@ def launch(key: KbKey, run_id: str, options: Sequence[str]) -> bool:
 
 
 def main() -> int:
-    """Run one job; 0 when it succeeded."""
+    """Run one job; return 0 when it succeeded."""
     die_with_parent(signal.SIGINT, int(sys.argv[3]))
     collect_garbage_rarely()
     from kb_pipeline.model import KbKey

@@ -1,4 +1,4 @@
-"""How runs are launched, as the environment says it: read only where they are."""
+"""Reads from the environment how runs are launched; only processes that launch runs read it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAUNCH_VARIABLES = (
     "KB_K8S_CONFIG_MAPS",
     "KB_K8S_SECRETS",
 )
-"""Everything that is read here; no run needs it."""
+"""All variables that this module reads; runs do not need them."""
 
 _SOURCE = re.compile(r"[A-Za-z0-9._/-]+")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -34,7 +34,7 @@ _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """What a run's container sees of the outside: one `SOURCE:TARGET[:ro]` of `KB_RUN_VOLUMES`."""
+    """A mount of a run's container: one `SOURCE:TARGET[:ro]` of `KB_RUN_VOLUMES`."""
 
     source: str
     """Docker: a volume's name or a path of the host. Kubernetes: `claim/NAME` or `secret/NAME`."""
@@ -42,16 +42,16 @@ class Mount:
     read_only: bool
 
     def holds(self, path: PurePosixPath) -> bool:
-        """Whether that path of the container lies in it."""
+        """Return whether a path of the container is in this mount."""
         return path.is_relative_to(self.target)
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSettings:
-    """Who starts the worker of a run, and what it is given."""
+    """How the worker of a run is started, and with what resources."""
 
     launcher: Launcher
-    """`KB_RUN_LAUNCHER`; `elsewhere` is for roles that start none, such as the web UI beside a daemon that does."""
+    """`KB_RUN_LAUNCHER`; `elsewhere` is for roles that start no runs, such as a web UI beside a daemon that does."""
     image: str = ""
     mounts: tuple[Mount, ...] = ()
     cpus: float = 2
@@ -65,11 +65,11 @@ class LaunchSettings:
     config_maps: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     in_cluster: bool = False
-    """Whether Kubernetes runs this process too; else its API is found as kubectl finds it."""
+    """Whether this process runs in the cluster too; otherwise its API is found as kubectl finds it."""
 
 
 def load_launch_settings() -> LaunchSettings:
-    """Read the environment; raises InvalidSetting naming the variable and what is allowed."""
+    """Read the environment; raise InvalidSetting, which names the variable and what is allowed."""
     launcher = _launcher(os.environ.get("KB_RUN_LAUNCHER") or "process")
     if launcher in ("process", "elsewhere"):
         return LaunchSettings(launcher)

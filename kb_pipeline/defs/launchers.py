@@ -1,4 +1,4 @@
-"""Who starts the worker of a run, chosen by KB_RUN_LAUNCHER: a process, a Docker container, a Kubernetes job."""
+"""Run launchers, chosen by KB_RUN_LAUNCHER: a process, a Docker container or a Kubernetes job for each run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from dagster_k8s import K8sRunLauncher
 
 STOP_TIMEOUT_S = 60
-"""What a cancelled run gets before it is killed: pages under way are answered, then everything is closed."""
+"""How long a cancelled run has, before it is killed, to finish its requests and close everything."""
 IMAGE_GROUP = 10001
-"""The group of the image's user, who must be able to read secrets and write to the home."""
+"""The group of the image's user, which must be able to read secrets and write to the home."""
 _MOST_PROCESSES = 512
 _LAUNCHES_NOTHING = "KB_RUN_LAUNCHER=elsewhere"
-"""Given to every run: it needs neither an engine nor what launching takes."""
+"""Set for every run, which needs neither an engine nor the settings of launching."""
 
 
 class EnvRunLauncher(RunLauncher, ConfigurableClass):
@@ -31,14 +31,14 @@ class EnvRunLauncher(RunLauncher, ConfigurableClass):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing to configure: the environment says it."""
+        """Return an empty configuration: the environment decides."""
         return {}
 
     @classmethod
     def from_config_value(  # type: ignore[override]  # Dagster allows another launcher than this one here
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> RunLauncher:
-        """The launcher that the environment names; raises InvalidSetting where it lacks something."""
+        """Return the launcher that the environment names; raise InvalidSetting if a setting is missing."""
         launch = load_launch_settings()
         if launch.launcher == "process":
             return DefaultRunLauncher(inst_data=inst_data)
@@ -52,7 +52,7 @@ class EnvRunLauncher(RunLauncher, ConfigurableClass):
 
 
 class RunsElsewhere(RunLauncher, ConfigurableClass):
-    """For roles that start no runs, such as the web UI beside a daemon that does: it can only cancel them."""
+    """Launches no runs, for roles such as a web UI beside a daemon that does: it can only cancel them."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -60,27 +60,27 @@ class RunsElsewhere(RunLauncher, ConfigurableClass):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Nothing to configure."""
+        """Return an empty configuration."""
         return {}
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> RunsElsewhere:
-        """Where a dagster.yaml names it directly."""
+        """Return an instance, for a dagster.yaml that names this class directly."""
         return cls(inst_data)
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
-        """What dagster.yaml says of it."""
+        """Its entry in dagster.yaml."""
         return self._inst_data
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Refuse: queued runs are launched by the daemon."""
+        """Raise InvalidSetting: the daemon launches queued runs."""
         raise InvalidSetting("KB_RUN_LAUNCHER", "this process launches no runs; submit it to the queue instead")
 
     def terminate(self, run_id: str) -> bool:
-        """Mark the run; its worker looks for that and ends (CancellableInstance)."""
+        """Mark the run as being cancelled; its worker checks that and ends (see CancellableInstance)."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
@@ -89,7 +89,7 @@ class RunsElsewhere(RunLauncher, ConfigurableClass):
 
 
 def _check_shared(settings: Settings, launch: LaunchSettings) -> None:
-    """A run in a container of its own must find the same control plane and the same data, or its work is lost."""
+    """Raise InvalidSetting unless a run's container would find the same control plane and the same data."""
     if not settings.is_postgres:
         raise InvalidSetting("KB_DATABASE_URL", f"KB_RUN_LAUNCHER={launch.launcher} needs postgresql://...")
     needed = {"KB_HOME": settings.home, "KB_STORAGE_URI": settings.data_dir}
@@ -109,7 +109,7 @@ def _docker(settings: Settings, launch: LaunchSettings, inst_data: ConfigurableC
         inst_data=inst_data,
         image=launch.image,
         network=launch.network,
-        # By name, and never the whole environment: the daemon's holds more than a run may know.
+        # By name, not the whole environment: the daemon's holds secrets that a run must not have.
         env_vars=[*set_variables((*VARIABLES, *settings.file_variables)), _LAUNCHES_NOTHING],
         container_kwargs={
             "auto_remove": True,
@@ -131,7 +131,7 @@ def _bind(mount: Mount) -> str:
 
 
 def _seccomp(launch: LaunchSettings) -> list[str]:
-    """The engine takes the profile itself, not the name of a file."""
+    """Return the option with the profile itself, since the engine takes no file name."""
     if not launch.seccomp:
         return []
     try:
@@ -153,10 +153,10 @@ def _kubernetes(launch: LaunchSettings, inst_data: ConfigurableClassData | None)
         job_image=launch.image,
         job_namespace=launch.namespace,
         service_account_name=launch.service_account,
-        # The image brings DAGSTER_HOME and its dagster.yaml: no config map is mounted over it.
+        # The image has DAGSTER_HOME and its dagster.yaml, so no config map is mounted over it.
         instance_config_map="",
         dagster_home="",
-        # Config maps and secrets, not values: those would stand in every job for whoever may list jobs.
+        # Config maps and secrets, not values, which everyone who may list jobs could read.
         env_config_maps=list(launch.config_maps),
         env_secrets=list(launch.secrets),
         env_vars=[_LAUNCHES_NOTHING],
@@ -184,7 +184,7 @@ def _kubernetes(launch: LaunchSettings, inst_data: ConfigurableClassData | None)
             },
             "job_spec_config": {"ttl_seconds_after_finished": 24 * 3600},
         },
-        # Whoever starts a run in the web UI can tag it: no tag may turn the pod into another one.
+        # Users of the web UI can tag runs: no tag may change the pod.
         only_allow_user_defined_k8s_config_fields={},
         only_allow_user_defined_env_vars=[],
     )

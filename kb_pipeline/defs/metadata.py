@@ -1,4 +1,4 @@
-"""How stage reports and gates look in Dagster's web UI."""
+"""Converts stage reports and gates to metadata of Dagster's web UI."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import dagster as dg
 from kb_pipeline.model import StageReport
 from kb_pipeline.publish.integrity_gates import Gate
 
-_MOST_ROWS = 50
+_MAX_ROWS = 50
 
 
 def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Counts, rate, reasons and sample rows of a stage."""
+    """Return counts, rate, reasons and sample rows of a stage."""
     metadata: dict[str, Any] = {
         "dagster/row_count": report.passed,
         "in": report.entered,
@@ -31,21 +31,21 @@ def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = 
     if reasons := _reasons(report):
         metadata["reasons"] = dg.MetadataValue.table(reasons)
     for name, value in report.extra.items():
-        metadata[name] = _shown(value)
+        metadata[name] = _to_metadata(value)
     if rows := [dg.TableRecord(_flat(row)) for row in samples]:
         metadata["sample"] = dg.MetadataValue.table(rows)
     return metadata
 
 
 def score_metadata(scores: Mapping[str, float]) -> dict[str, dg.MetadataValue]:
-    """How well the version answers, as numbers that the web UI plots over its versions."""
+    """Return the version's retrieval scores, which the web UI plots over versions."""
     return {name: dg.MetadataValue.float(float(value)) for name, value in scores.items()}
 
 
 def check_results(gates: Iterable[Gate], names: Iterable[str], *, force: bool) -> list[dg.AssetCheckResult]:
-    """One result for every declared check; a gate that was not run (nothing changed) has passed.
+    """Return a result for every declared check; a gate that was not run, since nothing changed, has passed.
 
-    A failure of severity ERROR blocks publishing; with `force` one that is a matter of judgement only warns.
+    A failure of severity ERROR blocks publishing; with `force`, a failure that would only hold the version warns.
     """
     found = {gate.name: gate for gate in gates}
     unchanged = Gate("", passed=True, message="unchanged: the live version passed")
@@ -63,10 +63,10 @@ def _check_result(name: str, gate: Gate, *, force: bool) -> dg.AssetCheckResult:
     )
 
 
-def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever a stage reports, as Dagster shows it best
-    """A table for a list of records, JSON for other structures, else the value itself."""
+def _to_metadata(value: Any) -> Any:  # noqa: ANN401 - any value that a stage reports
+    """Return a table for a list of records, JSON for other structures, else the value itself."""
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-        return dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in value[:_MOST_ROWS]])
+        return dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in value[:_MAX_ROWS]])
     return dg.MetadataValue.json(value) if isinstance(value, (dict, list)) else value
 
 

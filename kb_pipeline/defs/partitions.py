@@ -1,4 +1,4 @@
-"""One dynamic partition a KB, named `tenant/kb`."""
+"""Dynamic partitions, one a KB, named `tenant/kb`, and the tags of runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ PARTITION_TAG = "dagster/partition"
 OPTION_TAGS = "kb/"
 """With the name of an option: the tag that turns it on."""
 FORCE_TAG = f"{OPTION_TAGS}force"
-"""A run with this tag set to `true` publishes what a check would hold; also for runs launched in the web UI."""
+"""A run with this tag set to `true` publishes what a check would hold; it works in the web UI too."""
 
 RETRY_TAG = f"{OPTION_TAGS}retry"
-"""A run with this tag set to `true` asks for everything that failed, however often and recently it did."""
+"""A run with this tag set to `true` requests everything that failed, however often and recently it did."""
 
 REQUEST_TAG = "kb/request"
 """The id of the request that a run was started for; see control.runs.requests."""
 
 PLAN_TAGS = "kb/tenant."
-"""With a plan's name: the tag whose value is the tenant, so that each plan limits its tenants' runs by itself."""
+"""The prefix, before a plan's name, of the tag whose value is the tenant: so each plan can limit its tenants' runs."""
 
 
 def tags_of(partition_key: str | None) -> dict[str, str]:
-    """The tags of a run over that partition; none for a key that is no KB (the web UI validates nothing)."""
+    """Return the tags of a run over a partition; none for a key that is no KB, since the web UI validates nothing."""
     if partition_key is None:
         return {}
     try:
@@ -39,6 +39,6 @@ def tags_of(partition_key: str | None) -> dict[str, str]:
 
 
 def add_partition(instance: dg.DagsterInstance, key: KbKey) -> None:
-    """Make the KB a partition; one that exists stays."""
+    """Add the KB's partition unless it exists."""
     if not instance.has_dynamic_partition(str(knowledge_bases.name), str(key)):
         instance.add_dynamic_partitions(str(knowledge_bases.name), [str(key)])

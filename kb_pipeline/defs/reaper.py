@@ -1,8 +1,8 @@
 """Ends the runs of dead workers: the lease, the refresh, the run, its pool slots.
 
-Dagster does it only for a worker whose code server still lives: the default launcher's runs cannot be asked, and a run
-that was started around the launcher (`kb build`) is nobody's. A worker that has not begun its run yet beats nowhere:
-such runs end by `run_monitoring.start_timeout_seconds`, and a worker that comes after that leaves them alone.
+Dagster does so only if the worker's code server still lives: it cannot check the default launcher's runs, and does not
+know the worker of a run that was started without the launcher (`kb build`). A worker that has not begun its run yet
+sends no heartbeat: such runs end by `run_monitoring.start_timeout_seconds`, and a worker that starts later skips them.
 """
 # No `from __future__ import annotations`: Dagster reads the annotations of a sensor's parameters.
 
@@ -30,12 +30,12 @@ from kb_pipeline.defs.resources import open_database
 logger = logging.getLogger(__name__)
 _WORKING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 Suspects = Mapping[str, float | None]
-"""Run id to the last sign of life, of those whose workers were silent at the last look."""
+"""The runs whose workers were silent at the last check: run id to time of the last heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Who executes a run, as far as can be seen."""
+    """What is known of the process that executes a run."""
 
     run_id: str
     run: dg.DagsterRun | None
@@ -44,7 +44,7 @@ class Worker:
     silent_s: float
 
     def describe(self) -> str:
-        """What was found, for people."""
+        """Return the worker's state in words."""
         if self.state == "gone":
             return "the run's worker is dead: its process is gone"
         since = "its last sign of life" if self.beat_at is not None else "the run's start, without any sign of life"
@@ -53,7 +53,7 @@ class Worker:
 
 @dataclass(slots=True)
 class Reaped:
-    """What one look found."""
+    """The result of one check."""
 
     ended: list[str] = field(default_factory=list)
     suspects: dict[str, float | None] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Reaped:
     description="Ends runs whose worker is dead, so that their KB, their pool slots and their queue are free again.",
 )
 def reap_dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """The cursor holds who was silent at the last look."""
+    """End the runs of dead workers; the cursor holds those that were silent at the last check."""
     suspects = json.loads(context.cursor) if context.cursor else {}
     found = reap(context.instance, open_database(), suspects)
     said = f"ended: {', '.join(found.ended)}" if found.ended else "every worker is alive"
@@ -73,7 +73,7 @@ def reap_dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def reap(instance: dg.DagsterInstance, db: Database, suspects: Suspects, silent_after_s: float = SILENT_S) -> Reaped:
-    """End every run whose worker is gone, or silent and was so at the last look.
+    """End every run whose worker is gone, or silent now and at the last check.
 
     Call it again only after more than `heartbeats.BEAT_S`.
     """
@@ -81,43 +81,43 @@ def reap(instance: dg.DagsterInstance, db: Database, suspects: Suspects, silent_
     for worker in list_workers(instance, db, silent_after_s):
         if worker.state == "silent" and suspects.get(worker.run_id, -1) != worker.beat_at:
             found.suspects[worker.run_id] = worker.beat_at
-        elif worker.state != "alive" and _bury(instance, db, worker):
+        elif worker.state != "alive" and _end_run(instance, db, worker):
             found.ended.append(worker.run_id)
     _free_orphaned_slots(instance, db)
     return found
 
 
 def list_workers(instance: dg.DagsterInstance, db: Database, silent_after_s: float = SILENT_S) -> Iterator[Worker]:
-    """The workers of all runs that are being executed, and of those that have ended and were not tidied up."""
+    """Yield the workers of all runs that are executing, and of those that ended without being cleaned up."""
     now = database_time(db)
     heard = set()
     for beat in list_heartbeats(db):
         heard.add(beat.run_id)
         run, state = instance.get_run_by_id(beat.run_id), judge(beat, now, silent_after_s)
         if (run is None or run.is_finished) and now - beat.beat_at > silent_after_s:
-            state = "gone"  # the process may live on; its work on this run is over
+            state = "gone"  # the process may still run, but not this run
         yield Worker(beat.run_id, run, state, beat.beat_at, now - beat.beat_at)
     for record in instance.get_run_records(dg.RunsFilter(statuses=_WORKING)):
         run = record.dagster_run
         if run.run_id not in heard and _is_ours(run) and record.start_time is not None:
             age = now - record.start_time
-            # Twice the patience: it is still opening what it needs, and holds neither lease nor slot.
+            # Twice the timeout: the worker is still loading, and holds neither lease nor slot.
             yield Worker(run.run_id, run, "silent" if age > 2 * silent_after_s else "alive", None, age)
 
 
 def _is_ours(run: dg.DagsterRun) -> bool:
-    """Whether the run's worker gives signs of life; that of another code location does not."""
+    """Return whether the run's worker sends heartbeats; workers of other code locations do not."""
     return run.job_name in (refresh_kb.name, housekeeping.name) or "kb/kb" in run.tags
 
 
-def _bury(instance: dg.DagsterInstance, db: Database, worker: Worker) -> bool:
-    """Whether a run was ended; one that had ended by itself may leave slots and a heartbeat behind."""
+def _end_run(instance: dg.DagsterInstance, db: Database, worker: Worker) -> bool:
+    """End a worker's run and free its slots; return whether the run had to be ended."""
     try:
         if worker.beat_at is None and get_heartbeat(db, worker.run_id):
-            return False  # it has just begun
+            return False  # it has just started
         if not give_up(db, worker.run_id, worker.beat_at, worker.describe()):
             return False
-        # Again: it may have ended since, and what it said of its end holds.
+        # Read again: the run may have ended since, and its own result holds.
         run = instance.get_run_by_id(worker.run_id)
         is_working = run is not None and not run.is_finished
         if run is not None and is_working:
@@ -125,13 +125,13 @@ def _bury(instance: dg.DagsterInstance, db: Database, worker: Worker) -> bool:
             (instance.report_run_canceled if is_canceling else instance.report_run_failed)(run, worker.describe())
         instance.event_log_storage.free_concurrency_slots_for_run(worker.run_id)
     except Exception:
-        logger.exception("run %s cannot be ended", worker.run_id)  # the others can
+        logger.exception("run %s cannot be ended", worker.run_id)  # go on with the others
         return False
     return is_working
 
 
 def _free_orphaned_slots(instance: dg.DagsterInstance, db: Database) -> None:
-    """Free what is held for runs that have ended or were deleted, and have no worker any more."""
+    """Free the slots of runs that have ended or were deleted and have no worker."""
     storage = instance.event_log_storage
     holders = storage.get_concurrency_run_ids() - {beat.run_id for beat in list_heartbeats(db)}
     if not holders:

@@ -1,7 +1,7 @@
-"""Removes from Dagster's records what names a tenant or KB: runs, events, partitions, ticks, backfills, captured logs.
+"""Removes from Dagster's records what names a tenant or KB: runs, events, partitions, ticks, backfills, logs.
 
-Dagster's interface removes runs with their events, partitions and captured logs. It does not reach evaluations of
-checks, an asset's copy of its last event, tags of runs (on SQLite), ticks and backfills: there its tables are used.
+Dagster's API removes runs with their events, partitions and captured logs, but not evaluations of checks, an asset's
+copy of its last event, tags of runs (on SQLite), ticks and backfills; those are removed from its tables directly.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DagsterHistory:
         self._schedules: Any = instance.schedule_storage
 
     def stop(self, leaving: DeletionTarget, wait_s: float) -> None:
-        """Cancel what is queued; what runs finds at its next step that the tenant or KB is going."""
+        """Cancel queued runs, and wait for running ones, which find at their next step that they must end."""
         until = time.monotonic() + wait_s
         while open_runs := [run for run in self._runs(leaving) if not run.is_finished]:
             for run in open_runs:
@@ -50,11 +50,11 @@ class DagsterHistory:
             time.sleep(_POLL_S)
 
     def run_ids(self, leaving: DeletionTarget) -> list[str]:
-        """Runs over its partitions, however they were started."""
+        """Return the ids of the runs over its partitions, however they were started."""
         return sorted({run.run_id for run in self._runs(leaving)})
 
     def count(self, leaving: DeletionTarget) -> dict[str, int]:
-        """Records by kind."""
+        """Count the records of each kind."""
         return {
             "Dagster runs": len(self.run_ids(leaving)),
             "Dagster events of its partitions": len(list(self._stray_events(leaving))),
@@ -65,7 +65,7 @@ class DagsterHistory:
         }
 
     def remove(self, leaving: DeletionTarget) -> None:
-        """A run's record goes after all that is found by it."""
+        """Remove all records; a run's own goes last, since the others are found by it."""
         for run_id in self.run_ids(leaving):
             self._remove_run(run_id)
             failpoint("remove.run")
@@ -77,27 +77,27 @@ class DagsterHistory:
         self._remove_backfills(leaving)
         for state, data in list(self._sensors(leaving)):
             self._instance.update_instigator_state(state.with_data(data._replace(last_run_key=None)))
-        # What the web UI keeps of which partitions are there is made anew when it is asked for.
+        # The web UI's cache of partitions is rebuilt on demand.
         self._instance.wipe_asset_cached_status(list(self._instance.all_asset_keys()))
         self.remove_orphans()
         self._vacuum()
 
     def remove_orphans(self) -> None:
-        """Events (on SQLite) that a process wrote whose run had been removed already."""
+        """Remove events (on SQLite) that a process wrote after its run had been removed."""
         if hasattr(self._events, "get_all_run_ids"):
-            with_events = set(self._events.get_all_run_ids())  # first: a run is recorded before its events
+            with_events = set(self._events.get_all_run_ids())  # read first: a run is recorded before its events
             for run_id in with_events - set(self._instance.get_run_ids()):
                 self._remove_shard(run_id)
 
     def _runs(self, leaving: DeletionTarget) -> Iterator[dg.DagsterRun]:
         tags = {"kb/tenant": leaving.tenant} | ({"kb/kb": leaving.kb} if leaving.kb else {})
         yield from self._instance.get_runs(dg.RunsFilter(tags=tags))
-        # Those that were refused before they could be tagged, or started around the coordinator.
+        # Those that were refused before they were tagged, or started without the coordinator.
         for key in self._partitions(leaving):
             yield from self._instance.get_runs(dg.RunsFilter(tags={PARTITION_TAG: key}))
 
     def _is_alive(self, runs: list[dg.DagsterRun]) -> bool:
-        """Whether waiting can help: a run whose process died says nothing for long."""
+        """Return whether waiting can help: a run whose process died records nothing for a long time."""
         newest = max((record.update_timestamp.timestamp() for record in self._records(runs)), default=0.0)
         return time.time() - newest < _SILENT_S
 
@@ -130,7 +130,7 @@ class DagsterHistory:
             path.unlink(missing_ok=True)
 
     def _stray_events(self, leaving: DeletionTarget) -> Iterator[tuple[int, str]]:
-        """Events of its partitions in the index of all runs: also of runs whose record is gone."""
+        """Yield the events of its partitions in the index of all runs, also of runs whose record is gone."""
         table = SqlEventLogStorageTable
         query = table.select().where(table.c.partition.like(f"{leaving.tenant}/%"))
         with self._events.index_connection() as connection:
@@ -139,7 +139,7 @@ class DagsterHistory:
                     yield row.id, row.run_id
 
     def _naming(self, storage: Any, table: Any, column: str, leaving: DeletionTarget) -> list[Any]:  # noqa: ANN401 - Dagster's
-        """The rows whose text names a key that goes."""
+        """Return the rows whose text names a key that is being deleted."""
         text = table.c[column]
         with storage.connect() as connection:
             rows = connection.execute(table.select().where(text.like(f"%{leaving.tenant}/%"))).fetchall()
@@ -147,13 +147,13 @@ class DagsterHistory:
         return [row for row in rows if named.search(row._mapping[column])]
 
     def _remove_ticks(self, leaving: DeletionTarget) -> None:
-        """Whole, also those that name others: a tick is only told of."""
+        """Remove ticks that name it, also those that name other KBs too: a tick is only a record."""
         with self._schedules.connect() as connection:
             for row in self._naming(self._schedules, JobTickTable, "tick_body", leaving):
                 connection.execute(JobTickTable.delete().where(JobTickTable.c.id == row.id))
 
     def _remove_backfills(self, leaving: DeletionTarget) -> None:
-        """Whole, also those over others' partitions: their runs stay."""
+        """Remove backfills that name it, also those over other KBs' partitions too: their runs stay."""
         with self._run_storage.connect() as connection:
             for row in self._naming(self._run_storage, BulkActionsTable, "body", leaving):
                 connection.execute(BackfillTagsTable.delete().where(BackfillTagsTable.c.backfill_id == row.key))
@@ -167,7 +167,7 @@ class DagsterHistory:
                 yield state, data
 
     def _vacuum(self) -> None:
-        """SQLite leaves deleted text in the files; Postgres uses their space again by itself."""
+        """Rewrite SQLite's files, which keep deleted text; Postgres reuses the space by itself."""
         if hasattr(self._events, "path_for_shard"):
             folder = Path(self._events.path_for_shard("index")).parent
             for path in (folder / "index.db", folder.parent / "runs.db", folder.parents[1] / "schedules/schedules.db"):
@@ -178,6 +178,6 @@ class DagsterHistory:
 
 
 def _pattern(leaving: DeletionTarget) -> re.Pattern[str]:
-    """Its key as a whole, not as a part of another one."""
+    """Return a pattern of its key as a whole, not as a part of another key."""
     tail = f"{re.escape(leaving.kb)}(?![a-z0-9-])" if leaving.kb else "[a-z0-9]"
     return re.compile(f"(?<![a-z0-9-]){re.escape(leaving.tenant)}/{tail}")

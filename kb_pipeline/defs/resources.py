@@ -1,4 +1,4 @@
-"""What the assets are given: KBs opened for one run, with errors said in Dagster's terms."""
+"""The resources of assets: KBs opened for one run, with errors translated to Dagster's."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _RETRIES = 2
 _WAIT_S = {LeaseHeld: 30, ChildCrashed: 5}
-"""Errors worth trying again within the run. Others that are transient wait for the next refresh."""
+"""Errors that are retried within the run; other transient ones wait for the next refresh."""
 
 
 def open_database() -> Database:
-    """The control plane of this home, one pool of connections a process."""
+    """Open the control plane of this home, with one pool of connections a process."""
     return _database(load_settings().database_url)
 
 
@@ -37,11 +37,11 @@ def _database(url: str) -> Database:
 
 
 class Workspaces(dg.ConfigurableResource[Any]):
-    """Opens the KB of an asset's partition for writing; says for as long as a run goes on that its worker is alive."""
+    """Opens the KB of an asset's partition for writing, and sends heartbeats while the run executes."""
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Workspaces]:
-        """Around all steps of a run: the in-process executor opens its resources right after the run's start."""
+        """Send heartbeats around all steps: the in-process executor opens its resources right after the run's start."""
         from kb_pipeline.control.runs.heartbeats import beating
 
         if context.run and context.instance:
@@ -51,14 +51,14 @@ class Workspaces(dg.ConfigurableResource[Any]):
 
     @contextmanager
     def open(self, context: dg.AssetExecutionContext) -> Iterator[RefreshRun]:
-        """Hold the KB's lease for the block; errors become retries or failures of the step."""
+        """Hold the KB's lease within the context; errors become retries or failures of the step."""
         from kb_pipeline.operations.refresh import open_refresh_run
 
         run = context.run
         refuse_if_ended(context.instance, run.run_id)
         leave_cpu_to_others(context.instance, run)
         if missing := tags_of(context.partition_key).items() - run.tags.items():
-            context.instance.add_run_tags(run.run_id, dict(missing))  # started around the coordinator
+            context.instance.add_run_tags(run.run_id, dict(missing))  # started without the coordinator
         with translated_errors():
             key = KbKey.parse(context.partition_key)
             options = {name: run.tags.get(tag) == "true" for name, tag in (("force", FORCE_TAG), ("retry", RETRY_TAG))}
@@ -69,23 +69,23 @@ class Workspaces(dg.ConfigurableResource[Any]):
 
 
 def refuse_if_ended(instance: dg.DagsterInstance, run_id: str) -> None:
-    """A worker that slept while its run was ended from outside does no further step."""
+    """Raise dg.Failure if the run was ended while its worker was suspended."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.is_finished:
         raise dg.Failure("the run was ended while its worker gave no sign of life", allow_retries=False)
 
 
 def _publishes(run: dg.DagsterRun) -> bool:
-    """Whether the run goes on to publishing; one over a few assets picked in the web UI may not."""
-    # No selection at all means every asset of the job.
+    """Return whether the run includes publishing; one over assets selected in the web UI may not."""
+    # No selection means all assets of the job.
     return not run.asset_selection or dg.AssetKey("published_version") in run.asset_selection
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Say our errors in Dagster's terms.
+    """Translate errors of this project to Dagster's.
 
-    No RetryPolicy: with the in-process executor it would turn Cancel into a retry.
+    Without a RetryPolicy, which with the in-process executor would turn Cancel into a retry.
     """
     try:
         yield

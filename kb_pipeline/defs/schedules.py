@@ -1,4 +1,4 @@
-"""Housekeeping by the clock; a KB's own cron is data and so a sensor's."""
+"""Schedules housekeeping; a KB's own cron is data, so a sensor evaluates it."""
 
 import dagster as dg
 

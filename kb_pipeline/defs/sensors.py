@@ -1,4 +1,4 @@
-"""What starts refreshes: the catalogue, each KB's cron, somebody who asks; and what notes that a run was lost."""
+"""Sensors that start refreshes, by catalogue, cron and request, and that record lost runs."""
 # No `from __future__ import annotations`: Dagster reads the annotations of a sensor's parameters.
 
 import json
@@ -21,7 +21,7 @@ from kb_pipeline.errors import InvalidKey
 from kb_pipeline.model import KbKey
 
 _MAX_REQUESTS = 100
-"""Runs asked for in one tick: Dagster looks up each run key with a query of its own, within 60 s."""
+"""Runs requested in one tick: Dagster looks up each run key by a query of its own, within 60 s."""
 _FIRST = "first/"
 
 
@@ -32,7 +32,7 @@ _FIRST = "first/"
     description="Makes the partitions what the catalogue says, and refreshes a new KB for the first time.",
 )
 def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Add and remove partitions; ask for the first refresh of every KB that has had none."""
+    """Add and remove partitions; request the first refresh of every KB that has had none."""
     db = open_database()
     wanted, present = {str(kb.key) for kb in list_kbs(db)}, set(_present(context))
     new, gone = sorted(wanted - present), sorted(present - wanted)
@@ -50,12 +50,12 @@ def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def _first_key(kb: KbRecord) -> str:
-    """The creation time is part of the key: a KB removed and applied again is new."""
+    """Return the run key of a KB's first refresh; with the creation time, since a KB that is applied again is new."""
     return f"{_FIRST}{kb.key}/{kb.created_at.isoformat()}"
 
 
 def _first_keys_asked(instance: dg.DagsterInstance) -> set[str]:
-    """Keys of runs that there are, waiting or cancelled ones too: asked for again they would only take others' room."""
+    """Return the keys of first refreshes that exist, in any state: requesting them again would only take room."""
     return {key for _, keys in instance.get_run_tags([RUN_KEY_TAG], _FIRST) for key in keys}
 
 
@@ -67,12 +67,12 @@ def _first_keys_asked(instance: dg.DagsterInstance) -> set[str]:
     "quota stopped waits until the quota renews, and goes on then.",
 )
 def due_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """A sensor, not a schedule: its run keys hold for ever, a schedule's only within one tick."""
+    """Request due refreshes; in a sensor, since its run keys are unique for ever, a schedule's only within a tick."""
     return request_due(context, datetime.now(UTC))
 
 
 def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.SensorResult:
-    """Ask for a refresh of every KB with a tick since the last time; beyond `_MAX_REQUESTS`, next time."""
+    """Request a refresh of every KB with a tick since the last time; beyond `_MAX_REQUESTS`, next time."""
     window, present = _Window.read(context.cursor, now), set(_present(context))
     kbs = (kb for kb in list_kbs(open_database(), only_active=True) if str(kb.key) in present and window.has_left(kb))
     due = {kb: tick for kb in kbs if (tick := _newest_tick(kb, window))}
@@ -83,7 +83,7 @@ def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.Sensor
 
 
 def _newest_tick(kb: KbRecord, window: "_Window") -> datetime | None:
-    """When the KB was due, by its cron or because a quota that stopped it has renewed."""
+    """Return when the KB was due, by its cron or because the quota that stopped it has renewed, or None."""
     if kb.snoozed_until and kb.snoozed_until > window.until:
         return None
     if kb.snoozed_until and kb.snoozed_until > window.since:
@@ -94,34 +94,34 @@ def _newest_tick(kb: KbRecord, window: "_Window") -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The ticks being looked at: those in (since, until], of the KBs after those `done`."""
+    """The ticks to request: those in (since, until], of the KBs after those in `done`."""
 
     since: datetime
     until: datetime
     done: dict[str, str]
-    """Of each tenant the KB that was asked for last."""
+    """The last requested KB of each tenant."""
 
     @classmethod
     def read(cls, cursor: str | None, now: datetime) -> "_Window":
-        """Go on with a window that was capped, else look at what came since the last one."""
+        """Continue an unfinished window, else begin the one after it."""
         if not cursor:
-            return cls(now, now, {})  # never fires for the past at first start
+            return cls(now, now, {})  # at the first start, no tick of the past is due
         since, until, done = json.loads(cursor)
         if not done:
             return cls(datetime.fromisoformat(until), now, {})
-        # Cursors of former versions name one KB: asked for again, what was asked for before it does not run again.
+        # Cursors of former releases name one KB; requesting those before it again starts no run twice.
         return cls(datetime.fromisoformat(since), datetime.fromisoformat(until), done if isinstance(done, dict) else {})
 
     def has_left(self, kb: KbRecord) -> bool:
-        """Whether the KB was not looked at yet."""
+        """Return whether the KB is still to be requested."""
         return kb.key.kb > self.done.get(kb.key.tenant, "")
 
     def without(self, asked: list[KbRecord]) -> "_Window":
-        """What is left when these have been asked for, in the order of `round_robin`."""
+        """Return the window without these KBs, which were requested in the order of `round_robin`."""
         return replace(self, done=self.done | {kb.key.tenant: kb.key.kb for kb in asked})
 
     def write(self) -> str:
-        """As the sensor's cursor."""
+        """Return the window as the sensor's cursor."""
         return json.dumps([self.since.isoformat(), self.until.isoformat(), self.done])
 
 
@@ -132,7 +132,7 @@ class _Window:
     description="Starts the refreshes that were asked for with `kb build --queue`, each once.",
 )
 def requested_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """A request is asked for until its run is seen in the instance; its id is the run key, so it becomes one run."""
+    """Request a run for each waiting request until it exists; the request's id is the run key, so it is one run."""
     db = open_database()
     waiting, present = list_waiting(db, _MAX_REQUESTS), set(_present(context))
     started = _runs_of(context.instance, waiting)
@@ -153,7 +153,7 @@ def _runs_of(instance: dg.DagsterInstance, requests: list[RequestRecord]) -> dic
 
 
 def _run_for(request: RequestRecord) -> dg.RunRequest:
-    options = {f"{OPTION_TAGS}{wish}": "true" for wish in request.options}
+    options = {f"{OPTION_TAGS}{option}": "true" for option in request.options}
     return _request(request.key, f"request/{request.id}", options | {REQUEST_TAG: request.id})
 
 
@@ -164,7 +164,7 @@ def _run_for(request: RequestRecord) -> dg.RunRequest:
     description="Notes the end of refreshes whose worker was lost, so that their status does not stay 'running'.",
 )
 def lost_refreshes(context: dg.RunFailureSensorContext) -> None:
-    """A refresh that ended by itself has its own message and keeps it."""
+    """Record the end of a refresh whose worker was lost; one that ended by itself keeps its own message."""
     run = context.dagster_run
     try:
         key = KbKey.parse(run.tags.get(PARTITION_TAG, ""))
