@@ -17,7 +17,7 @@ from kb_pipeline.spec.plan_file import PlanSpec
 
 @pytest.fixture
 def db(home: Path) -> Database:
-    """A home's control plane with a plan that limits disk and pages."""
+    """Return a home's control plane with a plan that limits disk and pages."""
     db = Database(load_settings().database_url)
     spec = {"plan": "default", "limits": {"storage": "1GB", "pages_per_day": 100}}
     apply_plans(db, [PlanSpec.model_validate(spec)], "tester")
