@@ -1,7 +1,7 @@
 """Every error this project raises on purpose.
 
 KbError
-├── UsageError                what was asked for is wrong: exit status 2
+├── UsageError                the request is wrong: exit status 2
 │   ├── InvalidSpec           a KB or plan file with unknown fields or impossible values
 │   ├── InvalidKey            not a `tenant/kb` key
 │   ├── InvalidSetting        an environment variable with an impossible value
@@ -18,22 +18,22 @@ KbError
 │   ├── UnknownVersion        the KB has no version of that number
 │   ├── UnknownFlag           no flag of that name
 │   ├── UnknownVariant        the flag has no variant of that name
-│   ├── InvalidRollout        percentages that cannot be
-│   ├── FlagNotSet            nothing was set of the flag there
+│   ├── InvalidRollout        invalid percentages
+│   ├── FlagNotSet            the flag to be cleared is not set there
 │   ├── BrowserMissing        pages are to be rendered and there is no browser
 │   └── NoLiveVersion         the KB has not been published yet
 ├── QuotaExceeded             a tenant has used up a limit of its plan
 ├── TenantInactive            the tenant is suspended, or being deleted
-├── FlagUnreadable            which variant of a flag a KB has cannot be told (transient)
+├── FlagUnreadable            the variant of a flag that a KB has cannot be read (transient)
 ├── KeyRefused                an API key that is not valid, was revoked or has expired
-├── NotAllowed                an API key does not allow what was asked for
+├── NotAllowed                an API key does not allow the request
 ├── SecretUnreadable          a secret was encrypted with a key that is not here
 ├── LeaseHeld                 another run writes this KB (transient)
 ├── LeaseLost                 this run lost its lease; its work must not be published
 ├── SourceFailed              a source gave nothing at all, so nothing may be concluded from it (transient)
 ├── ChildCrashed              a worker process died (transient)
 ├── GateFailed                a candidate version did not pass its checks
-├── OutOfTenant               code reached for what is not its tenant's: a fault of ours
+├── OutOfTenant               code used a tenant's session for another tenant's data: a bug of kb_pipeline
 ├── SchemaTooNew              a newer release has migrated the control plane
 ├── DamagedBackup             a backup of which a file is missing or not what was written
 ├── DamagedStore              a stored table or segment cannot be read
@@ -58,7 +58,7 @@ class KbError(Exception):
 
 
 class UsageError(KbError):
-    """What was asked for is wrong; nothing was changed."""
+    """The request is wrong; nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class TenantExists(UsageError):
 
 
 class KeyRetired(UsageError):
-    """A key that belonged to a deleted tenant or KB: whoever still uses it would meet somebody else's data."""
+    """The key belonged to a deleted tenant or KB: those who still use it would get other data."""
 
     def __init__(self, key: str, retired_at: datetime) -> None:
         super().__init__(
@@ -129,7 +129,7 @@ class KeyRetired(UsageError):
 
 
 class RemovalBegun(UsageError):
-    """A tenant or KB of which a part is gone already: neither taken back nor made anew before the rest is gone too."""
+    """A tenant or KB is partly deleted: it can be neither restored nor created again until the rest is deleted too."""
 
     def __init__(self, key: str) -> None:
         command = f"kb delete {key}" if "/" in key else f"kb tenant delete {key} --now"
@@ -218,7 +218,7 @@ class UnknownVariant(UsageError):
 
 
 class InvalidRollout(UsageError):
-    """The percentages of a rollout cannot be."""
+    """The percentages of a rollout are invalid."""
 
     def __init__(self, flag: str, why: str) -> None:
         super().__init__(f"{flag}: {why}; write it as in: kb flag rollout {flag} VARIANT=10")
@@ -226,7 +226,7 @@ class InvalidRollout(UsageError):
 
 
 class FlagNotSet(UsageError):
-    """Nothing was set of a flag where it is to be cleared."""
+    """The flag to be cleared is not set there."""
 
     def __init__(self, flag: str, scope: str) -> None:
         super().__init__(f"{flag}: nothing is set for {scope}; see what is with: kb flag list")
@@ -268,7 +268,7 @@ class TenantInactive(KbError):
 
 
 class FlagUnreadable(KbError):
-    """Which variant of a flag a KB has cannot be told at present; to guess would make documents anew by other rules."""
+    """The variant of a flag cannot be read at present; a wrong guess would recompute documents by other rules."""
 
     transient = True
 
@@ -286,7 +286,7 @@ class KeyRefused(KbError):
 
 
 class NotAllowed(KbError):
-    """An API key does not allow what was asked for; nothing was done."""
+    """An API key does not allow the request; nothing was done."""
 
     def __init__(self, key_id: str, why: str) -> None:
         super().__init__(f"API key {key_id}: {why}")
@@ -354,7 +354,7 @@ class GateFailed(KbError):
 
 
 class OutOfTenant(KbError):
-    """Code asked a tenant's session for something that is not that tenant's; nothing was read or changed."""
+    """Code used a tenant's session for data of another tenant; nothing was read or changed."""
 
     def __init__(self, tenant: str, what: str) -> None:
         super().__init__(f"tenant {tenant!r}: {what}; this is a fault of kb_pipeline, please report it")

@@ -152,7 +152,7 @@ class EmbeddingModel(Record):
 
 @dataclass(frozen=True, slots=True)
 class PagesUsed:
-    """What was asked for in a day."""
+    """The pages requested in one day."""
 
     pages: int
     bytes: int

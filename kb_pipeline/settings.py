@@ -31,7 +31,7 @@ VARIABLES = (
 )
 """What a run in a container must be given to see the same settings."""
 COMMAND_VARIABLES = ("KB_KEY", "KB_KEY_FILE")
-"""What only the command line reads: a run is the operator's, whoever asked for it."""
+"""Variables that only the command line reads: runs act for the operator, whoever requested them."""
 
 _PROXY = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/?")
 _VARIABLE = re.compile(r"(?!KB_)[A-Za-z_][A-Za-z0-9_]*")

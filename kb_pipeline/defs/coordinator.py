@@ -1,4 +1,4 @@
-"""The run queue: who a run belongs to, whether it may run at all, and when it is its turn."""
+"""The run queue: tags runs with tenant and plan, refuses those of inactive tenants, and sets priorities and limits."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class TenantRunCoordinator(dg.QueuedRunCoordinator):
-    """Tags every queued run with its tenant, KB and plan, whoever asked: web UI, backfill, command line or sensor.
+    """Tags every queued run with its tenant, KB and plan, wherever it comes from: web UI, backfill, command or sensor.
 
-    Without it a run started in the web UI carries only its partition, and limits per tenant do not apply. The limits
-    themselves are data, the tenants' plans: they are read anew each time the daemon looks at the queue.
+    Otherwise a run started in the web UI would have only its partition, and limits per tenant would not apply. The
+    limits themselves are data, the tenants' plans, which are read each time the daemon looks at the queue.
     """
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
-        """Queue the run in its tenant's turn; one of a tenant that is not active fails at once, with the reason."""
+        """Queue the run with its tenant's priority; fail it at once, with the reason, if its tenant is not active."""
         from kb_pipeline.control.tenancy.tenants import require_active
 
         run = context.dagster_run
@@ -37,16 +37,16 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
         tenant = tags["kb/tenant"]
         try:
             require_active(open_database(), tenant)
-        except TenantInactive as refused:
-            self._instance.report_run_failed(run, message=str(refused))
+        except TenantInactive as error:
+            self._instance.report_run_failed(run, message=str(error))
             return self._reloaded(run)
         except UnknownTenant:
-            pass  # whoever opens the KB says so
-        self._instance.add_run_tags(run.run_id, tags | self._turn(tenant, run))
+            pass  # opening the KB raises it again
+        self._instance.add_run_tags(run.run_id, tags | self._queue_tags(tenant, run))
         return super().submit_run(context._replace(dagster_run=self._reloaded(run)))
 
     def get_run_queue_config(self) -> RunQueueConfig:
-        """One writer a KB, few backfills at once, for each plan as many runs a tenant as it says, but never all."""
+        """Return the limits: one run a KB, two backfills, and for each plan its runs a tenant, but never all slots."""
         from kb_pipeline.control.runs.priorities import list_terms
 
         config, each = super().get_run_queue_config(), {"applyLimitPerUniqueValue": True}
@@ -64,12 +64,12 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
         ]
         return config._replace(tag_concurrency_limits=limits)
 
-    def _turn(self, tenant: str, run: DagsterRun) -> dict[str, str]:
+    def _queue_tags(self, tenant: str, run: DagsterRun) -> dict[str, str]:
         from kb_pipeline.control.runs.priorities import terms_of
 
         terms: QueuePolicy = terms_of(open_database(), tenant)
         priority = {PRIORITY_TAG: str(terms.priority(count_unfinished(self._instance, {"kb/tenant": tenant})))}
-        # An operator's own priority stays.
+        # A priority that an operator has set stays.
         return {"kb/plan": terms.plan, f"{PLAN_TAGS}{terms.plan}": tenant} | (
             {} if PRIORITY_TAG in run.tags else priority
         )

@@ -25,15 +25,15 @@ def check_daemons(instance: dg.DagsterInstance, *, is_required: bool) -> str:
         kind: time.time() - beats[kind].timestamp if kind in beats else None
         for kind in sorted(instance.get_required_daemon_types())
     }
-    told = ", ".join(f"{kind} {'never' if age is None else f'{age:.0f} s ago'}" for kind, age in ages.items())
+    last_seen = ", ".join(f"{kind} {'never' if age is None else f'{age:.0f} s ago'}" for kind, age in ages.items())
     if not beats and not is_required:
         return "not running, nor ever did: sensors, schedules and queued runs wait for kb ui"
     late = [kind for kind, age in ages.items() if age is None or age > _FRESH_S]
     if len(late) == len(ages) and not is_required:
-        return f"not running: sensors, schedules and queued runs wait for kb ui (last seen: {told})"
+        return f"not running: sensors, schedules and queued runs wait for kb ui (last seen: {last_seen})"
     if late:
-        raise Unhealthy(f"{', '.join(late)} not running; start the daemon (kb ui does) (last seen: {told})")
-    return f"running: {told}"
+        raise Unhealthy(f"{', '.join(late)} not running; start the daemon (kb ui does) (last seen: {last_seen})")
+    return f"running: {last_seen}"
 
 
 def check_code_server(instance: dg.DagsterInstance) -> str:
@@ -46,9 +46,9 @@ def check_code_server(instance: dg.DagsterInstance) -> str:
         return "not asked: no daemon is running"
     age = _seconds_since_tick(instance, reap_dead_runs.name)
     if age is None or age > _FRESH_S:
-        told = "never" if age is None else f"{age:.0f} s ago"
+        last_seen = "never" if age is None else f"{age:.0f} s ago"
         raise Unhealthy(
-            f"the daemon runs, and no sensor was evaluated (last: {told}); restart kb ui or the code server"
+            f"the daemon runs, and no sensor was evaluated (last: {last_seen}); restart kb ui or the code server"
         )
     return f"evaluated a sensor {age:.0f} s ago"
 

@@ -68,8 +68,8 @@ def reap_dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """End the runs of dead workers; the cursor holds those that were silent at the last check."""
     suspects = json.loads(context.cursor) if context.cursor else {}
     found = reap(context.instance, open_database(), suspects)
-    said = f"ended: {', '.join(found.ended)}" if found.ended else "every worker is alive"
-    return dg.SensorResult(cursor=json.dumps(found.suspects), skip_reason=said)
+    message = f"ended: {', '.join(found.ended)}" if found.ended else "every worker is alive"
+    return dg.SensorResult(cursor=json.dumps(found.suspects), skip_reason=message)
 
 
 def reap(instance: dg.DagsterInstance, db: Database, suspects: Suspects, silent_after_s: float = SILENT_S) -> Reaped:

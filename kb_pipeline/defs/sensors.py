@@ -29,21 +29,21 @@ _FIRST = "first/"
     job=refresh_kb,
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Makes the partitions what the catalogue says, and refreshes a new KB for the first time.",
+    description="Keeps the partitions equal to the catalogue, and refreshes a new KB for the first time.",
 )
 def catalogue_sync(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Add and remove partitions; request the first refresh of every KB that has had none."""
     db = open_database()
-    wanted, present = {str(kb.key) for kb in list_kbs(db)}, set(_present(context))
-    new, gone = sorted(wanted - present), sorted(present - wanted)
+    catalogued, present = {str(kb.key) for kb in list_kbs(db)}, set(_present(context))
+    new, gone = sorted(catalogued - present), sorted(present - catalogued)
     changes: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
     if new:
         changes.append(knowledge_bases.build_add_request(new))
     if gone:
         changes.append(knowledge_bases.build_delete_request(gone))
-    asked = _first_keys_asked(context.instance)
+    requested = _requested_first_keys(context.instance)
     first = [
-        _request(kb.key, key) for kb in round_robin(list_unstarted_kbs(db)) if (key := _first_key(kb)) not in asked
+        _request(kb.key, key) for kb in round_robin(list_unstarted_kbs(db)) if (key := _first_key(kb)) not in requested
     ]
     skip = None if changes or first else "catalogue and partitions agree"
     return dg.SensorResult(run_requests=first[:_MAX_REQUESTS], dynamic_partitions_requests=changes, skip_reason=skip)
@@ -54,7 +54,7 @@ def _first_key(kb: KbRecord) -> str:
     return f"{_FIRST}{kb.key}/{kb.created_at.isoformat()}"
 
 
-def _first_keys_asked(instance: dg.DagsterInstance) -> set[str]:
+def _requested_first_keys(instance: dg.DagsterInstance) -> set[str]:
     """Return the keys of first refreshes that exist, in any state: requesting them again would only take room."""
     return {key for _, keys in instance.get_run_tags([RUN_KEY_TAG], _FIRST) for key in keys}
 
@@ -64,7 +64,7 @@ def _first_keys_asked(instance: dg.DagsterInstance) -> set[str]:
     minimum_interval_seconds=15,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Refreshes each KB by the cron and time zone of its own file; missed ticks become one run. One that a "
-    "quota stopped waits until the quota renews, and goes on then.",
+    "quota stopped waits until the quota renews, and continues then.",
 )
 def due_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Request due refreshes; in a sensor, since its run keys are unique for ever, a schedule's only within a tick."""
@@ -76,9 +76,9 @@ def request_due(context: dg.SensorEvaluationContext, now: datetime) -> dg.Sensor
     window, present = _Window.read(context.cursor, now), set(_present(context))
     kbs = (kb for kb in list_kbs(open_database(), only_active=True) if str(kb.key) in present and window.has_left(kb))
     due = {kb: tick for kb in kbs if (tick := _newest_tick(kb, window))}
-    asked = round_robin(due)[:_MAX_REQUESTS]
-    left = window.without(asked) if len(asked) < len(due) else _Window(window.until, window.until, {})
-    requests = [_request(kb.key, f"{kb.key}@{due[kb].isoformat()}") for kb in asked]
+    requested = round_robin(due)[:_MAX_REQUESTS]
+    left = window.without(requested) if len(requested) < len(due) else _Window(window.until, window.until, {})
+    requests = [_request(kb.key, f"{kb.key}@{due[kb].isoformat()}") for kb in requested]
     return dg.SensorResult(run_requests=requests, cursor=left.write(), skip_reason=None if requests else "no KB is due")
 
 
@@ -116,9 +116,9 @@ class _Window:
         """Return whether the KB is still to be requested."""
         return kb.key.kb > self.done.get(kb.key.tenant, "")
 
-    def without(self, asked: list[KbRecord]) -> "_Window":
+    def without(self, requested: list[KbRecord]) -> "_Window":
         """Return the window without these KBs, which were requested in the order of `round_robin`."""
-        return replace(self, done=self.done | {kb.key.tenant: kb.key.kb for kb in asked})
+        return replace(self, done=self.done | {kb.key.tenant: kb.key.kb for kb in requested})
 
     def write(self) -> str:
         """Return the window as the sensor's cursor."""
@@ -129,7 +129,7 @@ class _Window:
     job=refresh_kb,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the refreshes that were asked for with `kb build --queue`, each once.",
+    description="Starts the refreshes that were requested with `kb build --queue`, each once.",
 )
 def requested_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Request a run for each waiting request until it exists; the request's id is the run key, so it is one run."""
@@ -140,7 +140,7 @@ def requested_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     left = [request for request in waiting if request not in started and str(request.key) in present]
     return dg.SensorResult(
         run_requests=[_run_for(request) for request in left],
-        skip_reason=None if left else "nobody waits for a refresh",
+        skip_reason=None if left else "no request waits",
     )
 
 
