@@ -89,7 +89,7 @@ class Orchard(Fruit):
         return manifest
 
     def version(self, number: int) -> VersionReader:
-        """A version that was published, opened for reading."""
+        """Open a published version for reading."""
         return self.reader(self.manifests[number - 1])
 
     def _chunks(self, base: dict[str, Any], paragraphs: Sequence[str]) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def held_by(version: VersionReader) -> Held:
 
 
 def feed_of(before: VersionReader, after: VersionReader) -> list[dict[str, Any]]:
-    """The feed as `kb diff --feed` prints it."""
+    """Return the feed as `kb diff --feed` prints it."""
     return [dict(change.as_json()) for change in change_feed(diff_versions(before, after))]
 
 

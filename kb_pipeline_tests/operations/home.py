@@ -139,7 +139,7 @@ class Home:
         return versions.live_manifest(self.db, key)
 
     def reader(self, key: KbKey = KEY) -> VersionReader:
-        """The live version, opened for reading."""
+        """Open the live version for reading."""
         return VersionReader(self.store(key), self.live(key))
 
     def keys(self, key: KbKey = KEY) -> list[str]:

@@ -38,7 +38,7 @@ GLOSSARY = (
 
 
 def rules_of(home: Home) -> Rules:
-    """The rules that the live version records."""
+    """Return the rules that the live version records."""
     rules = home.live().rules
     assert rules is not None
     return rules

@@ -23,7 +23,7 @@ def manifest_of(
     model: EmbeddingModel = MODEL,
     **fields: Any,
 ) -> Manifest:
-    """The manifest of a version with these fields, and something plausible for the others."""
+    """Return a manifest with these fields, and plausible values for the others."""
     manifest = Manifest(
         kb=kb,
         version=number,

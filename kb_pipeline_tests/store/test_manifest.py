@@ -57,7 +57,7 @@ FIRST_RELEASE: dict[str, Any] = {
 
 
 def body(manifest: Manifest = EVERYTHING) -> dict[str, Any]:
-    """The manifest as JSON would give it back."""
+    """Return the manifest as read back from JSON."""
     parsed: dict[str, Any] = json.loads(json.dumps(manifest.as_json()))
     return parsed
 
@@ -94,7 +94,7 @@ def test_a_manifest_of_the_first_release_is_read_and_given_back_as_it_was() -> N
 
 
 def without(*names: str) -> dict[str, Any]:
-    """The manifest as JSON, less a field within a field."""
+    """Return the manifest as JSON, without one field, given by its path."""
     changed = body()
     inner = changed
     for name in names[:-1]:

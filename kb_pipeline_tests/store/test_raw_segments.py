@@ -28,7 +28,7 @@ AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
 
 def write(folder: Path, name: str, **bodies: bytes | None) -> Path:
-    """A segment with one row a key; one without bytes failed."""
+    """Write a segment with one row a key; a row without bytes failed."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {"key": f"/{key}", "url": f"http://x.example/{key}", "content_type": "text/html", "body": body,
