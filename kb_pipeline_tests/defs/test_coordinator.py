@@ -125,7 +125,7 @@ def run_in_a_process(run_id: str) -> int:
     """Return the niceness of a worker that has begun to execute the run, and of a thread that it had before."""
     code = (
         "import os, sys, threading\n"
-        "from kb_pipeline.defs.coordinator import leave_cpu_to_others\n"
+        "from kb_pipeline.defs.niceness import leave_cpu_to_others\n"
         "from kb_pipeline.defs.instance import open_instance\n"
         "from kb_pipeline.settings import load_settings\n"
         "go, say = threading.Event(), lambda: go.wait() and print(os.getpriority(os.PRIO_PROCESS, 0))\n"
