@@ -37,7 +37,7 @@ class IndexChange:
 
 
 def index_name(model_fingerprint: str) -> str:
-    """The index table of a model; another model is built beside the live one."""
+    """Return the name of a model's index table; another model's is built beside the live one."""
     return f"{INDEX_PREFIX}{model_fingerprint[:16]}"
 
 

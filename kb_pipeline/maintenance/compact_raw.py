@@ -111,7 +111,7 @@ def _files(raw: Path) -> list[Path]:
 
 
 def _wasteful_segments(raw: Path, live: Mapping[str, int]) -> list[str]:
-    """The segments to rewrite now, from their number of rows with bytes and how many of them are still named."""
+    """Return the segments to rewrite now, by their number of rows with bytes and of rows still referenced."""
     # A segment that is not here yet is still in its fetch's journal.
     names = [path.name for path in _files(raw) if path.name in live]
     pieces = []

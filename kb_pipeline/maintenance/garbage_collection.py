@@ -77,12 +77,12 @@ def unused_vectors(vectors: LanceDatabase, prefix: str, chunks: Iterable[LanceTa
 
 
 def chunk_tables(store: KbStore, kept: Iterable[Manifest]) -> Iterator[LanceTable]:
-    """The chunks at the head and at every kept version, each state once."""
+    """Yield the chunks table at its head and at every kept version, each state once."""
     yield from table_states(store, kept, "chunks", CHUNKS)
 
 
 def table_states(store: KbStore, kept: Iterable[Manifest], role: str, name: str) -> Iterator[LanceTable]:
-    """A table at its head and as every kept version has it, each state once; the index table is named by its model."""
+    """Yield a table at its head and at every kept version, each state once; the index table is named by its model."""
     if not store.tables.exists(name):
         return
     head = store.tables.open(name)

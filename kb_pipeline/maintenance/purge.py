@@ -76,7 +76,7 @@ def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Ma
 
 
 def find_documents(store: KbStore, key: str, manifests: Sequence[Manifest]) -> list[str]:
-    """The ids under which any source ever stored that key, at the head or in a version kept."""
+    """Return the document ids of a key in any source, at the head or in a kept version."""
     found: set[str] = set()
     where = sql_in("key", [key])
     for table in table_states(store, manifests, "pages", PAGES):
@@ -185,7 +185,7 @@ def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
 
 
 def _mark_head(table: LanceTable, *, resumed: bool) -> int:
-    """The version that is the head, tagged so that it is still known when the erasure is killed on the way."""
+    """Tag the head, so that it is still known if the erasure is killed; return its version."""
     tags = table.tags.versions()
     if resumed and _HEAD_TAG in tags:
         return tags[_HEAD_TAG]

@@ -208,7 +208,7 @@ def _nothing_unindexed(index: LanceTable, rows: int) -> Gate:
 
 
 def vectors_match(index: LanceTable, embed: Callable[[Sequence[ChunkText]], NDArray[np.float32]]) -> Gate:
-    """A vector beside the wrong text is valid by every other measure, and nothing is found by meaning any more."""
+    """Check that sampled vectors are those of their texts: swapped ones pass every other gate but break search."""
     import numpy as np
 
     row_ids = index.read_columns(["chunk_id"], row_ids=True)["_rowid"]
@@ -224,5 +224,5 @@ def vectors_match(index: LanceTable, embed: Callable[[Sequence[ChunkText]], NDAr
 
 
 def failed_gates(gates: Sequence[Gate]) -> list[str]:
-    """What to tell people about the gates that failed."""
+    """Return the message about the gates that failed."""
     return [f"{gate.name}: {gate.message}" for gate in gates if not gate.passed]

@@ -124,7 +124,7 @@ def score_items(items: Sequence[KnownItem], search: Search) -> Score:
 
 
 def terms_of(text: str) -> list[str]:
-    """The words of a text, folded; where words have no spaces between them, every two neighbouring characters."""
+    """Return the case-folded words of a text; for scripts without spaces, every two neighbouring characters."""
     found: list[str] = []
     for word in _WORD.findall(text.casefold()):
         end = 0
@@ -137,7 +137,7 @@ def terms_of(text: str) -> list[str]:
 
 
 def _rank(item: KnownItem, hits: Iterable[Hit]) -> int | None:
-    """The place of the document among documents: how many chunks another one has must not matter."""
+    """Return the rank of the expected document among documents, however many chunks the others have; None if absent."""
     seen: set[str] = set()
     for hit in hits:
         seen.add(hit.document_id)
@@ -188,14 +188,14 @@ def _prose(line: str) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    """The beginning, in whole words where words have spaces between them."""
+    """Return the beginning of a text, in whole words if its script has spaces."""
     if len(_UNSPACED_CHARACTER.findall(text[:_LONGEST])) > _LONGEST_UNSPACED:
         return text[:_LONGEST_UNSPACED]
     return text if len(text) <= _LONGEST else text[:_LONGEST].rsplit(" ", 1)[0]
 
 
 def _texts(chunks: LanceTable, document_ids: pl.Series) -> tuple[dict[str, list[str]], list[str]]:
-    """The first chunks of those documents, and a sample of all chunks."""
+    """Return the first chunks of those documents, and a sample of all chunks."""
     import polars as pl
 
     rows = chunks.read_columns(["document_id", "ordinal"], row_ids=True).sort("document_id", "ordinal")

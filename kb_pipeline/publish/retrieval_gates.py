@@ -88,7 +88,7 @@ def _not_shrunk(kept: pl.DataFrame, chunks: LanceTable, live: VersionReader | No
 
 
 def _vanished_text(live: LanceTable, candidate: LanceTable) -> float:
-    """The share of the characters in live chunks that documents which are still there have no longer.
+    """Return the share of the live chunks' characters that remaining documents have lost.
 
     Document by document: what others gained makes up for nothing, and those that vanished are counted already. The one
     that lost most is left out, since one long page that its owner cut is an edit.
@@ -159,7 +159,7 @@ def _golden_rank(golden: GoldenQuery, search: Search) -> int | None:
 
 
 def _golden_fell(mine: Score, theirs: Score, max_drop: float) -> bool:
-    """A person said what must be found: of recall one loss counts, of ranks one page that moved up does not."""
+    """Return whether golden queries got worse: any loss of recall counts, a lower rank only in several queries."""
     if theirs.recall - mine.recall > max_drop + _ROUNDING:
         return True
     return len(mine.worse_than(theirs)) >= _EVIDENCE and theirs.mrr - mine.mrr > max_drop + _ROUNDING
@@ -195,7 +195,7 @@ def _named(what: str, names: Sequence[str]) -> str:
 
 
 def _measured(kind: str, mine: Score, theirs: Score | None) -> dict[str, float]:
-    """What is kept of the version as its scores."""
+    """Return the scores that the version records."""
     scores = {f"{kind}_recall_at_{RECALL_DEPTH}": mine.recall, f"{kind}_mrr": mine.mrr}
     if theirs is not None:
         scores |= {f"live_{kind}_recall_at_{RECALL_DEPTH}": theirs.recall, f"live_{kind}_mrr": theirs.mrr}
@@ -203,7 +203,7 @@ def _measured(kind: str, mine: Score, theirs: Score | None) -> dict[str, float]:
 
 
 def _nothing_resurrected(kept: pl.DataFrame, live: VersionReader | None, rolled_back: Sequence[VersionReader]) -> Gate:
-    """Sources still say what a rollback undid, so the next refresh would publish it again unasked."""
+    """Check that no refresh publishes again what a rollback undid, which the sources still contain."""
     if live is None or not rolled_back:
         return Gate("nothing_resurrected", passed=True, message="no version was rolled back")
     before = _documents(live)

@@ -39,7 +39,7 @@ class DataFile:
 
 
 def most_wasteful(pieces: Iterable[DataFile], least_bytes: int, share: float = REWRITTEN_SHARE) -> set[int]:
-    """The numbers of the pieces to rewrite now so that garbage stays below its limit, the worst first.
+    """Return the numbers of the files to rewrite now so that garbage stays below its limit, the worst first.
 
     Args:
         pieces: all of them.
@@ -82,7 +82,7 @@ def pieces_to_rewrite(pieces: Sequence[DataFile], share: float = REWRITTEN_SHARE
 
 
 def _small_neighbours(pieces: Sequence[DataFile], whole: int) -> Iterator[list[DataFile]]:
-    """Runs of small files that are a whole piece together, or many."""
+    """Yield runs of neighbouring small files that are many, or together as large as a whole file."""
     group: list[DataFile] = []
     for piece in pieces:
         is_small = piece.live < whole // 2

@@ -22,7 +22,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 @contextmanager
 def atomic_write(path: Path, beside: Path) -> Iterator[IO[bytes]]:
-    """A file to write that appears under its name whole and on disk, or not at all; a crash leaves at most `beside`."""
+    """Open a file that appears under its name whole and durably, or not at all; a crash leaves at most `beside`."""
     with beside.open("wb") as file:
         yield file
         file.flush()

@@ -60,7 +60,7 @@ class KbPaths:
         return self.journals / source
 
     def site_notes(self, source: str) -> Path:
-        """What is remembered of that source's sites from one fetch to the next."""
+        """Return the folder of the notes on that source's sites, kept from one fetch to the next."""
         return self.root / "site_notes" / source
 
     def checks(self, source: str) -> Path:
@@ -79,5 +79,5 @@ def staging_folder(data_dir: Path) -> Path:
 
 
 def tenants_with_files(data_dir: Path) -> list[str]:
-    """The names of the folders of tenants, by name."""
+    """Return the names of the tenants' folders, sorted."""
     return sorted(path.name for path in data_dir.glob("*") if not path.name.startswith("."))

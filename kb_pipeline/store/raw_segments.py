@@ -90,7 +90,7 @@ def locate_bodies(raw: Path, key: str) -> Iterator[tuple[str, int, str]]:
 
 
 def segments_with_key(raw: Path, key: str) -> dict[str, list[int]]:
-    """The raw segments that hold bytes of a key, each with the positions of its rows."""
+    """Return the raw segments with bytes of a key, each with the positions of its rows."""
     found: dict[str, list[int]] = {}
     for name, position, _ in locate_bodies(raw, key):
         found.setdefault(name, []).append(position)

@@ -102,7 +102,7 @@ def _acquire(db: Database, key: KbKey, owner: str) -> HeldLease:
 
 
 def current_lease(db: Database, key: KbKey) -> Lease | None:
-    """The lease that is in force, or None."""
+    """Return the lease that is in force, or None."""
     with db.read(key.tenant) as session:
         row = session.get(Lease, (key.tenant, key.kb))
         return row if row is not None and row.expires_at > database_now(session) else None

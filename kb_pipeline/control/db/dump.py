@@ -48,7 +48,7 @@ def _written(value: Any) -> Any:  # noqa: ANN401 - whatever a column holds
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of one file; raises DamagedBackup."""
+    """Yield the rows of one file; raise DamagedBackup."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             try:

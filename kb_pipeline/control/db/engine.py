@@ -32,25 +32,25 @@ class Database:
 
     @contextmanager
     def read(self, tenant: str) -> Iterator[Session]:
-        """A session for reading what is one tenant's; nothing is committed."""
+        """Open a session for reading one tenant's rows; it commits nothing."""
         with TenantSession(self.engine, tenant) as session:
             yield session
 
     @contextmanager
     def write(self, tenant: str) -> Iterator[Session]:
-        """A transaction over what is one tenant's: committed at the end, rolled back by any exception."""
+        """Open a transaction over one tenant's rows, committed at the end, rolled back by any exception."""
         with TenantSession(self._writing(durably=True), tenant) as session, session.begin():
             yield session
 
     @contextmanager
     def read_all(self) -> Iterator[Session]:
-        """A session for reading across tenants: for what the operator's programs do, never for a tenant's request."""
+        """Open a session for reading across tenants: for the operator's programs, never for a tenant's request."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write_all(self, *, durably: bool = True) -> Iterator[Session]:
-        """A transaction across tenants.
+        """Open a transaction across tenants.
 
         What is not written durably may be lost by a power cut, with the transactions before it whole; it saves waiting
         for the disk.
@@ -62,7 +62,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A transaction that sees everything as it was at its beginning, whatever is written meanwhile."""
+        """Open a transaction that sees all rows as they were at its beginning, whatever is written meanwhile."""
         engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
         with engine.begin() as connection:
             yield connection
@@ -114,7 +114,7 @@ def _read_url(url: str) -> URL:
 
 
 def open_engine(url: str) -> Engine:
-    """A pool of connections to a database of any schema; raises InvalidSetting."""
+    """Open a pool of connections to a database, whatever its schema; raise InvalidSetting."""
     parsed = _read_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engine(parsed, "FULL")

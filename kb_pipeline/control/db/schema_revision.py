@@ -19,7 +19,7 @@ _LOCK = 0x6B625F70  # "kb_p": any constant all our processes agree on
 
 
 def current_revision(connection: Connection) -> str | None:
-    """The revision a database is at; None when it is empty, or older than revisions were kept."""
+    """Return the schema revision of a database; None when it is empty, or older than revisions."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     found: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a constant

@@ -76,7 +76,7 @@ def count_changes(db: Database) -> int:
 
 
 def read_states(db: Database, tenant: str) -> dict[str, FlagState]:
-    """What was set of each known flag that anything was set of, for one tenant.
+    """Return the state of each known flag that is set in any way, for one tenant.
 
     Flags and variants that this release does not know, as a newer or older one may have, count as not set.
     """

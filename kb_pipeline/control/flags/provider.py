@@ -117,7 +117,7 @@ class ControlPlaneProvider(AbstractProvider):
 
 
 def choose(flag: KnownFlag, state: FlagState, key: KbKey) -> tuple[str, str, Reason]:
-    """A KB's variant of a flag, what decided it (kb, tenant, rollout or default) and OpenFeature's word for that."""
+    """Return a KB's variant of a flag, what decided it (kb, tenant, rollout or default) and OpenFeature's reason."""
     for scope, kb in (("kb", key.kb), ("tenant", WHOLE_TENANT)):
         if kb in state.overrides:
             return state.overrides[kb], scope, Reason.TARGETING_MATCH
@@ -127,7 +127,7 @@ def choose(flag: KnownFlag, state: FlagState, key: KbKey) -> tuple[str, str, Rea
 
 
 def _rolled_out(name: str, rollout: Rollout, key: KbKey) -> str:
-    """The variant whose share a KB is in; empty for none."""
+    """Return the variant whose share of a rollout the KB is in; empty for none."""
     place, reached = _place(name, key), 0.0
     for variant, percent in rollout:
         reached += percent

@@ -21,7 +21,7 @@ class KnownFlag:
     """The variant of whoever was given no other."""
 
     def check_variant(self, variant: str) -> str:
-        """The variant, if the flag has it; raises UnknownVariant."""
+        """Return the variant if the flag has it; raise UnknownVariant."""
         if variant not in self.variants:
             raise UnknownVariant(self.name, variant, list(self.variants))
         return variant
@@ -43,7 +43,7 @@ KNOWN_FLAGS: Mapping[str, KnownFlag] = {flag.name: flag for flag in (CLEAN_FOCUS
 
 
 def known_flag(name: str) -> KnownFlag:
-    """The flag of that name; raises UnknownFlag."""
+    """Return the flag of that name; raise UnknownFlag."""
     if name not in KNOWN_FLAGS:
         raise UnknownFlag(name, list(KNOWN_FLAGS))
     return KNOWN_FLAGS[name]

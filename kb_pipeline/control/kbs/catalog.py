@@ -105,7 +105,7 @@ def check_owner(db: Database, key: KbKey, *, reuse: bool = False) -> None:
 
 
 def get_kb(db: Database, key: KbKey) -> KbRecord:
-    """The KB of that key; raises UnknownKb."""
+    """Return the KB of that key; raise UnknownKb."""
     with db.read(key.tenant) as session:
         row = session.get(Kb, (key.tenant, key.kb))
     if row is None:

@@ -62,7 +62,7 @@ def record_purge(db: Database, lease: HeldLease, manifests: Sequence[Manifest], 
 
 
 def find_receipt(db: Database, key: KbKey, doc_key: str) -> tuple[dict[str, Any], bool] | None:
-    """The kept receipt of a key, and whether it was lifted since; None when it never was erased."""
+    """Return the receipt of a key's erasure and whether it was lifted since; None if the key was never erased."""
     query = select(Erasure).where(Erasure.tenant == key.tenant, Erasure.kb == key.kb)
     with db.read(key.tenant) as session:
         for row in session.scalars(query.order_by(Erasure.erased_at.desc())):

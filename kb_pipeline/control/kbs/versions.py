@@ -55,7 +55,7 @@ class PendingVersion:
 
 
 def reserve_version(db: Database, lease: HeldLease, run_id: str) -> int:
-    """The number of the next version; numbers are never used twice. Raises LeaseLost."""
+    """Return the number of the next version; numbers are never used twice. Raise LeaseLost."""
     key = lease.key
     with db.write(key.tenant) as session:
         verify_lease(session, lease)
@@ -145,7 +145,7 @@ def roll_back(db: Database, lease: HeldLease, number: int, actor: str) -> int:
 
 
 def rolled_back_manifests(db: Database, key: KbKey) -> list[Manifest]:
-    """The manifests of the versions newer than the live one that were rolled back."""
+    """Return the manifests of the versions newer than the live one that were rolled back."""
     query = select(Version).join(Kb, (Kb.tenant == Version.tenant) & (Kb.kb == Version.kb))
     query = query.where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status == "rolled_back")
     with db.read(key.tenant) as session:
@@ -174,7 +174,7 @@ def live_manifest(db: Database, key: KbKey) -> Manifest:
 
 
 def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> Manifest:
-    """The manifest to read by: of the live version, of a version number, or of what was live at an ISO time.
+    """Return the manifest of the live version, of a version number, or of the version live at an ISO time.
 
     Raises:
         UnknownKb, NoLiveVersion, UnknownVersion: there is none such.
@@ -198,7 +198,7 @@ def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> Manifest:
 
 
 def _live_at(session: Session, key: KbKey, moment: datetime) -> int | None:
-    """The number of the version that was live at that moment: the newest publication or rollback up to it."""
+    """Return the number of the version live at a moment: of the newest publication or rollback up to it."""
     published = select(Version.published_at, Version.version).where(
         Version.tenant == key.tenant, Version.kb == key.kb, Version.published_at <= moment
     )
@@ -214,7 +214,7 @@ def _live_at(session: Session, key: KbKey, moment: datetime) -> int | None:
 
 
 def _number(text: str) -> int | None:
-    """A number too long for a column is no version."""
+    """Parse a version number; return None if it is too large for the column."""
     return number if len(text) <= _LONGEST_NUMBER and (number := int(text)) < 2**31 else None
 
 
@@ -236,7 +236,7 @@ def get_manifest(db: Database, key: KbKey, number: int) -> Manifest:
 
 
 def status_of(db: Database, key: KbKey, number: int) -> str:
-    """The status of one version; raises UnknownVersion."""
+    """Return the status of one version; raise UnknownVersion."""
     with db.read(key.tenant) as session:
         row = session.get(Version, (key.tenant, key.kb, number)) if number < 2**31 else None
     if row is None:
@@ -245,7 +245,7 @@ def status_of(db: Database, key: KbKey, number: int) -> str:
 
 
 def kept_manifests(db: Database, key: KbKey) -> list[Manifest]:
-    """The manifests of all versions whose data is kept for readers, oldest first."""
+    """Return the manifests of all versions whose data is kept for readers, oldest first."""
     query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb, Version.status.in_(SEARCHABLE))
     with db.read(key.tenant) as session:
         return [_manifest(row) for row in session.scalars(query.order_by(Version.version))]

@@ -44,13 +44,13 @@ def hand_over(session: Session, bucket: Bucket, kb: str) -> None:
 
 
 def taken_today(session: Session, quota: str) -> int:
-    """What the tenant has taken since midnight."""
+    """Return how much of a quota the tenant has taken since midnight (UTC)."""
     rows = session.scalars(select(Bucket).where(Bucket.key == quota, Bucket.day == today(session)))
     return sum(row.taken for row in rows)
 
 
 def today(session: Session) -> str:
-    """The day of the database's clock."""
+    """Return the day by the database's clock, in UTC."""
     return _now(session).date().isoformat()
 
 

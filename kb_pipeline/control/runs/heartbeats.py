@@ -50,13 +50,13 @@ def beating(db: Database, run_id: str, every_s: float = BEAT_S) -> Iterator[None
 
 
 def list_heartbeats(db: Database) -> list[Heartbeat]:
-    """The workers of all runs that have not been buried yet."""
+    """Return the heartbeats of all runs that have not been ended yet."""
     with db.read_all() as session:
         return list(session.scalars(select(Heartbeat).order_by(Heartbeat.run_id)))
 
 
 def get_heartbeat(db: Database, run_id: str) -> Heartbeat | None:
-    """The worker of a run, or None."""
+    """Return the heartbeat of a run, or None."""
     with db.read_all() as session:
         return session.get(Heartbeat, run_id)
 

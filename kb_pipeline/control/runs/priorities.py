@@ -30,7 +30,7 @@ class QueuePolicy:
         return self._runs_at_once if host < 0 else max(1, min(self._runs_at_once, host - 1))
 
     def priority(self, unfinished: int) -> int:
-        """The place of a run in the queue, higher is sooner: the more its tenant has there already, the later.
+        """Return a run's priority in the queue, higher is sooner: the more runs its tenant has queued, the lower.
 
         Whoever queues two hundred runs delays a tenant that queues one by nothing but the runs that have started.
         """

@@ -109,13 +109,13 @@ def require_plan(session: Session, name: str) -> None:
 
 
 def limits_of(db: Database, tenant: str) -> PlanLimits:
-    """What a tenant may use; raises UnknownTenant."""
+    """Return a tenant's limits; raise UnknownTenant."""
     with db.read(tenant) as session:
         return limits_within(session, tenant)
 
 
 def limits_of_anybody(db: Database, tenant: str) -> PlanLimits:
-    """What a tenant may use, who may be yet to be made."""
+    """Return a tenant's limits; those of the default plan for one that does not exist yet."""
     try:
         return limits_of(db, tenant)
     except UnknownTenant:
@@ -130,7 +130,7 @@ def list_limits(db: Database) -> list[PlanLimits]:
 
 
 def limits_within(session: Session, tenant: str) -> PlanLimits:
-    """The same, within a transaction of the tenant's."""
+    """Return a tenant's limits within its transaction; raise UnknownTenant."""
     owner = session.get(Tenant, tenant)
     if owner is None:
         raise UnknownTenant(tenant)

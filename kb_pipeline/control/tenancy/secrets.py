@@ -144,7 +144,7 @@ def _rotate_tenant(settings: Settings, db: Database, tenant: str, actor: str) ->
 
 
 def _decrypted(settings: Settings, row: Secret) -> str:
-    """The value of a row; raises SecretUnreadable."""
+    """Return the decrypted value of a row; raise SecretUnreadable."""
     from cryptography.fernet import InvalidToken
 
     try:

@@ -136,7 +136,7 @@ def require_active(db: Database, tenant: str) -> None:
 
 
 def check_not_retired(db: Database, key: str, *, reuse: bool) -> None:
-    """A deleted tenant's or KB's key is not given to another one silently.
+    """Check that a key is not that of a deleted tenant or KB, unless it may be reused.
 
     Raises:
         KeyRetired: it is such a key, and nobody said that it may be reused.
@@ -153,7 +153,7 @@ def check_not_retired(db: Database, key: str, *, reuse: bool) -> None:
 
 
 def last_token_of(db: Database, key: str) -> int:
-    """The last fencing token of a KB that had this key and was deleted; 0 when there was none."""
+    """Return the last fencing token of a deleted KB that had this key; 0 if there was none."""
     with db.read_all() as session:
         row = session.get(RetiredKey, key)
     return int(row.receipt.get("lease_token", 0)) if row is not None else 0
