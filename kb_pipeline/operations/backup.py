@@ -90,7 +90,7 @@ def make_backup(settings: Settings, db: Database, directory: Path) -> dict[str, 
 
 
 def remove_abandoned(settings: Settings) -> None:
-    """What a killed backup held on to, unless one is being made now."""
+    """Remove what a killed backup left in the staging folder, unless a backup is being made now."""
     try:
         with _one_at_a_time(settings):
             shutil.rmtree(staging_folder(settings.data_dir), ignore_errors=True)
@@ -139,7 +139,7 @@ def _make(settings: Settings, db: Database, folder: Path) -> dict[str, Any]:
 
 
 def _snapshot(settings: Settings, db: Database, folder: Path) -> tuple[dict[str, int], list[Pinned], str]:
-    """The control plane written, and links to all that it names; again where something of it was erased meanwhile."""
+    """Dump the control plane and link all files that it names; try again if one of them was erased meanwhile."""
     for attempt in range(1, _TRIES + 1):
         shutil.rmtree(folder, ignore_errors=True)
         made_at = datetime.now(UTC).isoformat()
@@ -197,7 +197,7 @@ def _link_kb(store: KbStore, to: KbPaths, manifests: Sequence[Manifest]) -> None
 
 
 def _link_vectors(paths: KbPaths, to: KbPaths) -> None:
-    """The embedding cache as it is: it has the texts of every version, and has more by and by."""
+    """Link the embedding cache as it is, which covers the texts of every version and only grows."""
     if paths.vectors.exists():
         folder = LanceDatabase(paths.vectors)
         for name in folder.names(VECTORS_PREFIX):

@@ -93,7 +93,7 @@ class RunHistory(Protocol):
         """End what waits in a queue, and wait so long for what runs."""
 
     def run_ids(self, leaving: DeletionTarget) -> list[str]:
-        """The runs that are known."""
+        """Return the ids of the known runs."""
 
     def count(self, leaving: DeletionTarget) -> dict[str, int]:
         """How many there are of each kind of record that names what leaves."""
@@ -172,7 +172,7 @@ def _due(db: Database) -> list[DeletionTarget]:
 
 
 def _find_orphans(settings: Settings, db: Database, history: RunHistory) -> Iterator[DeletionTarget]:
-    """What came back of a key that is retired and not in use: of a process that slept through its own removal."""
+    """Yield deleted keys, unused since, that have files or runs: written by a process that outlived the deletion."""
     with db.read_all() as session:
         retired = {row.key for row in session.scalars(select(RetiredKey)) if row.receipt.get("status") != UNFINISHED}
         kept = set(session.scalars(select(Tenant.tenant)))
@@ -244,7 +244,7 @@ class _Removal:
                 tenant.status = "removing"
 
     def _new_receipt(self, before: RetiredKey | None) -> dict[str, Any]:
-        """A key that was retired before keeps what was said then."""
+        """Return a new receipt, which keeps the earlier ones of a key that was deleted before."""
         earlier = [*before.receipt.get("earlier", []), _without(before.receipt, "earlier")] if before else []
         return {
             "key": self._leaving.key,
@@ -281,7 +281,7 @@ class _Removal:
         return [KbKey(self._leaving.tenant, kb) for kb in sorted(names - {DELETED_KBS})]
 
     def _take_stock(self, leases: Sequence[HeldLease]) -> None:
-        """What there is before anything goes; what a call that was cut off had found counts as well."""
+        """Record what there is before anything is deleted, or keep what an interrupted call has recorded."""
         if "places" in self._receipt:
             return
         data, logs = files_beneath(_folder(self._settings, self._leaving)), self._logs()
@@ -303,7 +303,7 @@ class _Removal:
         return [path for name in names if (path := self._settings.logs_dir / name).is_file()]
 
     def _forget_vectors(self, lease: HeldLease) -> None:
-        """What only this KB had; other KBs of the tenant may have the same text: its vector is then theirs."""
+        """Delete the cached vectors of texts that only this KB had; other KBs of the tenant may share a text."""
         for name, unused in self._unused_vectors().items():
             cache = KbStore(self._paths(lease.key), lambda: check_lease(self._db, lease)).vectors.open(name)
             removed = cache.purge_rows("text_hash", unused)

@@ -88,7 +88,7 @@ def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> 
 
 
 def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any] | None:
-    """The receipt of a document of which nothing came back; None when there is something to erase."""
+    """Return the receipt of a document of which nothing has come back; None when there is something to erase."""
     found = erasures.find_receipt(db, key, doc_key)
     ids = _ids_of(db, KbStore(KbPaths(settings.data_dir, key)), key, doc_key)
     if found is None and not ids:
@@ -173,7 +173,7 @@ class _Erasing:
         }
 
     def _give_up_pending(self) -> None:
-        """What waits for approval is made again by the next refresh; what was pruned gets no grace."""
+        """Give up pending versions, which the next refresh builds again, and delete pruned ones without grace."""
         given_up = versions.pending_versions(self._db, self._key)
         for pending in given_up:
             versions.record_verdict(self._db, self._lease, pending.number, "superseded")
@@ -195,7 +195,7 @@ class _Erasing:
         return purge.manifests
 
     def _refusals(self) -> list[Refusal]:
-        """What `pages` says of the key from now on; a source that is not in the KB file is not asked any more."""
+        """Return the rows of `pages` that refuse the key from now on, for the sources that are still in the KB file."""
         sources = {document_id(source.name, self._doc_key): source.name for source in self._sources()}
         return [
             Refusal(each, sources[each], self._doc_key, ERASED, explain(ERASED))
@@ -207,7 +207,7 @@ class _Erasing:
         return get_kb(self._db, self._key).spec.sources
 
     def _drop_leftovers(self) -> None:
-        """An unfinished fetch begins anew, and nobody knows what damaged files hold: all of it may be the document."""
+        """Remove unfinished fetches and damaged files, since any of them may contain the document."""
         for place, files in remove_leftovers(self._store.paths).items():
             self._add(place, len(files), "files", files=files)
 
@@ -257,7 +257,7 @@ def _owner() -> str:
 
 
 def _ids_of(db: Database, store: KbStore, key: KbKey, doc_key: str) -> list[str]:
-    """The ids of the document wherever something of it is; empty when there is nothing."""
+    """Return the ids of the document in all places that have something of it; empty if none has."""
     found = find_documents(store, doc_key, versions.kept_manifests(db, key))
     if found or not segments_with_key(store.paths.raw, doc_key):
         return found

@@ -119,7 +119,7 @@ def prune_versions(db: Database, lease: HeldLease, keep: int) -> None:
 
 
 def manifests_in_use(db: Database, store: KbStore, key: KbKey, grace: timedelta) -> list[Manifest]:
-    """The versions whose data must stay: searchable, waiting to be published, or pruned within the grace."""
+    """Return the manifests of versions whose data must stay: searchable, pending, or pruned within the grace period."""
     with_data = manifest_numbers(store.paths)
     kept = []
     for version in versions.list_versions(db, key):
@@ -167,7 +167,7 @@ def tidy_vectors(
 
 @contextmanager
 def _lease(db: Database, key: KbKey, run_id: str) -> Iterator[HeldLease]:
-    """The KB's lease, given back at once: no later step of ours needs it."""
+    """Hold the KB's lease within the context, and release it at its end, since no later step needs it."""
     with hold_lease(db, key, run_id) as lease:
         try:
             yield lease

@@ -172,7 +172,7 @@ def _chunks_differ(stored: set[Chunk], derived: set[Chunk]) -> Iterator[str]:
 
 
 def _reasons(manifest: Manifest, stored: StoredDocument, rules: RecordedRules) -> Iterator[str]:
-    """What is not as it was when the version was made."""
+    """Yield what has changed since the version was built."""
     changed = [*_code_changes(manifest), *_library_changes(manifest)]
     yield from changed
     if not changed and stored.rules != rules.clean.fingerprint():

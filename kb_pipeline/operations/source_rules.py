@@ -16,7 +16,7 @@ from kb_pipeline.spec.kb_file import KbSpec, Schedule, WebSource
 
 
 def crawl_rules(source: WebSource, settings: Settings, erased: tuple[str, ...] = ()) -> CrawlRules:
-    """What a source of the KB file and the operator's settings ask of the crawler."""
+    """Return the crawl rules by a source of the KB file and the operator's settings."""
     return CrawlRules(
         source=source.name,
         start_urls=tuple(source.start_urls),
