@@ -177,7 +177,7 @@ def _known(journal: Path) -> Path:
     """Write what the first crawl kept, as a refresh passes it to the next one."""
     import polars as pl
 
-    from kb_pipeline.fetch.web.crawl.journal import segments
+    from kb_pipeline.fetch.journal import segments
     from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS
 
     rows = pl.concat([pl.read_parquet(path, columns=[*COLUMNS[:6], "rendered", "shell"]) for path in segments(journal)])

@@ -42,7 +42,8 @@ from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
 from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.embed.vectors import check_vectors
 from kb_pipeline.fetch.fetch_state import pages_schema
-from kb_pipeline.fetch.web.crawl.journal import JournalWriter, Row, segments
+from kb_pipeline.fetch.journal import segments
+from kb_pipeline.fetch.web.crawl.journal import JournalWriter, Row
 from kb_pipeline.maintenance.garbage_collection import tidy_tables
 from kb_pipeline.model import EmbeddingModel, document_id
 from kb_pipeline.operations.housekeeping import tidy_kb, tidy_vectors

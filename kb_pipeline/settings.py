@@ -26,6 +26,7 @@ VARIABLES = (
     "KB_BROWSER",
     "KB_PROXY",
     "KB_FILE_VARIABLES",
+    "KB_FILE_ROOTS",
     "KB_SECRET_KEYS",
     "KB_SECRET_KEYS_FILE",
 )
@@ -67,6 +68,9 @@ class Settings:
 
     file_variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What `${NAME}` in any tenant's KB file may take from the environment: the variables `KB_FILE_VARIABLES` lists."""
+
+    file_roots: tuple[Path, ...] = ()
+    """`KB_FILE_ROOTS`: the folders beneath which a KB file applied with an API key may name a folder to read."""
 
     secret_keys: tuple[str, ...] = field(default=(), repr=False)
     """`KB_SECRET_KEYS`: Fernet keys that tenants' secrets are encrypted with, newest first."""
@@ -115,6 +119,7 @@ def load_settings() -> Settings:
         actor=_actor(os.environ.get("KB_ACTOR", "").strip()),
         proxy=_proxy(os.environ.get("KB_PROXY", "").strip()),
         file_variables=_file_variables(_listed(os.environ.get("KB_FILE_VARIABLES", ""))),
+        file_roots=_file_roots(_listed(os.environ.get("KB_FILE_ROOTS", ""))),
         secret_keys=_listed(os.environ.get("KB_SECRET_KEYS", "")),
         secret_keys_file=_path(os.environ.get("KB_SECRET_KEYS_FILE", "")),
     )
@@ -163,6 +168,15 @@ def _file_variables(names: tuple[str, ...]) -> dict[str, str]:
             "KB_FILE_VARIABLES", f"comma-separated names of variables, none of ours (KB_...); got {', '.join(wrong)}"
         )
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _file_roots(paths: tuple[str, ...]) -> tuple[Path, ...]:
+    roots = tuple(Path(path) for path in paths)
+    if wrong := [path for path in roots if not path.is_absolute() or ".." in path.parts]:
+        raise InvalidSetting(
+            "KB_FILE_ROOTS", f"comma-separated absolute paths of folders; got {', '.join(str(path) for path in wrong)}"
+        )
+    return roots
 
 
 def _database_url(name: str, given: str, home: Path) -> str:

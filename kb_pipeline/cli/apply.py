@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from kb_pipeline.control.metering.limits import check_allowed
 from kb_pipeline.control.tenancy.plans import limits_of_anybody
 from kb_pipeline.control.tenancy.secrets import variables_of
 from kb_pipeline.embed.models import is_bundled
-from kb_pipeline.errors import BrowserMissing, InvalidSpec, NoLiveVersion, Problem, UnknownModel
-from kb_pipeline.fetch.web.crawl.find_browser import find_browser
+from kb_pipeline.errors import InvalidSpec, NoLiveVersion, Problem, UnknownModel
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.refresh import language_warnings
-from kb_pipeline.operations.source_rules import check_spec
+from kb_pipeline.operations.source_rules import check_spec, source_warnings
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec, load_spec
 
@@ -35,7 +33,7 @@ def apply_files(
     for path, (spec, _) in zip(files, loaded, strict=True):
         require_own(spec.tenant)
         _check_model(db, spec)
-        check_spec(spec, str(path))
+        check_spec(spec, str(path), settings, is_operator=is_operator())
         check_owner(db, spec.key, reuse=reuse)
         check_allowed(db, spec)
     applied = [
@@ -46,7 +44,7 @@ def apply_files(
     for spec, _ in loaded:
         for message in language_warnings(spec.embedding.model, [*spec.languages, *_found_languages(db, spec.key)]):
             warn(f"{spec.key}: {message}")
-        for message in chain(_address_warnings(spec), _browser_warnings(settings, spec)):
+        for message in source_warnings(spec, settings):
             warn(f"{spec.key}: {message}")
     return applied
 
@@ -62,28 +60,6 @@ def _check_model(db: Database, spec: KbSpec) -> None:
     if not (is_operator() or is_bundled(model) or model in named):
         remedy = "with a key, allowed are those that are bundled, and what the tenant's plan lists under limits.models"
         raise UnknownModel(model, remedy)
-
-
-def _address_warnings(spec: KbSpec) -> Iterator[str]:
-    for source in spec.sources:
-        if any(spec.redact(url) != url for url in (*source.start_urls, *_listed(source.sitemap))):
-            yield (
-                f"source {source.name}: a variable is part of an address; pages are stored and shown with theirs, so "
-                "whoever reads this KB may see the value"
-            )
-
-
-def _listed(sitemap: str | list[str]) -> list[str]:
-    return [] if isinstance(sitemap, str) else sitemap
-
-
-def _browser_warnings(settings: Settings, spec: KbSpec) -> Iterator[str]:
-    """Not an error: the refresh may run on another machine."""
-    if any(source.render != "never" for source in spec.sources):
-        try:
-            find_browser(settings.browser)
-        except BrowserMissing as missing:
-            yield str(missing)
 
 
 def _check_distinct(files: Sequence[Path], specs: Sequence[KbSpec]) -> None:

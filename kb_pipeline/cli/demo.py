@@ -44,7 +44,7 @@ def _demo(yaml: str, questions: Sequence[tuple[str, str]] | None) -> int:
     settings = load_settings()
     db = Database(settings.database_url)
     spec = parse_spec(yaml, "the demo's KB file")
-    check_spec(spec, "the demo's KB file")
+    check_spec(spec, "the demo's KB file", settings, is_operator=True)
     out.print(f"{spec.key}: {apply_spec(db, spec, yaml, settings.actor)}")
     result = run_refresh(settings, db, spec.key)
     _print_result(spec.key, result)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.errors import BrowserMissing, KbError, Unhealthy
+from kb_pipeline.errors import KbError, Unhealthy
+from kb_pipeline.fetch.registry import SOURCE_TYPES
 from kb_pipeline.settings import Settings, load_settings
 
 _PACKAGES = ("dagster", "scrapy", "trafilatura", "openvino", "lancedb", "pylance", "polars", "sqlalchemy")
@@ -37,7 +38,7 @@ def examine() -> list[dict[str, Any]]:
         "runs": _runs,
         "embedding": _embedding,
         "network": _network,
-        "browser": _browser,
+        **{name: check for each in SOURCE_TYPES.values() for name, check in each.DEPENDENCIES.items()},
     }
     return [run_check(name, check, settings) for name, check in checks.items()]
 
@@ -157,14 +158,3 @@ def _network(settings: Settings) -> str:
     through = f"; everything is fetched through {settings.proxy}" if settings.proxy else ""
     told = f"private networks opened to fetching: {opened}" if opened else "private networks are closed to fetching"
     return told + through
-
-
-def _browser(settings: Settings) -> str:
-    from kb_pipeline.fetch.web.crawl.find_browser import find_browser
-
-    try:
-        return f"{find_browser(settings.browser)} renders pages"
-    except BrowserMissing as missing:
-        if settings.browser:
-            raise
-        return f"none, which only sources with render: auto or always need; {missing}"

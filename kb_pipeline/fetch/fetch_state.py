@@ -5,30 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from kb_pipeline.fetch.registry import SOURCE_TYPES
+from kb_pipeline.fetch.source import PROOF_OF_ABSENCE, OwnColumns
 from kb_pipeline.model import document_id
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_PROOF_OF_ABSENCE = ("not_found", "robots", "excluded", "out_of_scope", "noindex", "erased")
-"""Reasons that end a document's life; every other outcome keeps the last good bytes."""
-_MOVED = (301, 308)
-"""A permanent redirect moves a document; a temporary one (a login page, say) proves nothing."""
-_STORED = ("sha256", "segment", "position", "url", "content_type", "fetched_at", "body_run_id", "rendered")
+_STORED = ("sha256", "segment", "position", "url", "content_type", "fetched_at", "body_run_id")
 """What says where the bytes are and how they came."""
-_HINTS = ("etag", "last_modified", "lastmod")
-"""What the server and the sitemap say to save the next refresh a download; a failed try leaves them alone."""
+_HISTORY = ("failures", "tried_at", "changes", "first_at")
 
 
 def pages_schema() -> pa.Schema:
-    """One row a key: the outcome of its newest try and where its last good bytes are.
+    """Return the columns of `pages`: one row a key, the outcome of its newest try and where its last good bytes are.
 
-    `consent` is what the page says of its use, `failures` counts the refreshes in a row in which asking for it failed,
-    `tried_at` is the last of them, `changes` counts how often its bytes changed since `first_at`.
+    `state` is what its source wants to be told of it next time. `failures` counts the refreshes in a row in which
+    asking for it failed, `tried_at` is the last of them; `changes` counts how often its bytes changed since `first_at`.
+    A type of source may have columns of its own, which are null in the rows of others.
     """
     import pyarrow as pa
 
+    own = [column for each in SOURCE_TYPES.values() for column in each.COLUMNS.fields()]
     return pa.schema(
         [
             pa.field("page_id", pa.string(), nullable=False),
@@ -37,11 +36,6 @@ def pages_schema() -> pa.Schema:
             ("outcome", pa.string()),
             ("reason", pa.string()),
             ("message", pa.string()),
-            ("status", pa.int16()),
-            ("redirect_to", pa.string()),
-            ("etag", pa.string()),
-            ("last_modified", pa.string()),
-            ("depth", pa.int32()),
             ("sha256", pa.string()),
             ("segment", pa.string()),
             ("position", pa.int64()),
@@ -49,66 +43,64 @@ def pages_schema() -> pa.Schema:
             ("content_type", pa.string()),
             ("fetched_at", pa.timestamp("us", tz="UTC")),
             ("body_run_id", pa.string()),
-            ("lastmod", pa.string()),
-            ("consent", pa.string()),
-            ("rendered", pa.bool_()),
-            ("shell", pa.bool_()),
             ("failures", pa.int32()),
             ("tried_at", pa.timestamp("us", tz="UTC")),
             ("changes", pa.int32()),
             ("first_at", pa.timestamp("us", tz="UTC")),
+            ("state", pa.string()),
+            *own,
         ]
     )
 
 
-def merge_outcomes(
-    old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: str, *, keep_lastmod: bool = False
-) -> pl.DataFrame:
-    """The rows of `pages` that a fetch changes.
+def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: str, own: OwnColumns) -> pl.DataFrame:
+    """Return the rows of `pages` that a fetch changes.
 
     Args:
         old: the source's rows of the table.
         new: the fetch's outcomes, one row a key, with `segment` and `position` of each.
         source: the source's name.
         run_id: the Dagster run that fetched.
-        keep_lastmod: whether a new lastmod alone is worth a write. Some sites stamp every page anew each time, so
-            only for who skips pages by it.
+        own: the columns of the source's type.
 
     Returns:
-        Rows in the table's schema, only those that differ from `old`: an unchanged site writes nothing.
+        Rows in the table's schema, only those that differ from `old`: an unchanged source writes nothing.
     """
     import polars as pl
 
     fetched = pl.col("outcome") == "fetched"
-    gone = pl.col("reason").is_in(_PROOF_OF_ABSENCE).fill_null(value=False) | (
-        (pl.col("outcome") == "redirected") & pl.col("status").is_in(_MOVED)
-    )
-    # What a redirect says of itself is nothing about the bytes that are kept.
-    keeps_validators = pl.col("outcome").is_in(["failed", "rejected", "redirected"])
-    kept = (*_STORED, "status", *_HINTS, "consent", "shell", "failures", "tried_at", "changes", "first_at")
+    gone = pl.col("reason").is_in(PROOF_OF_ABSENCE).fill_null(value=False) | own.gone()
+    kept = (*_STORED, *_HISTORY, "state", *own.names)
     before = {name: pl.col(f"{name}_old") for name in kept}
-    new = new.with_columns(body_run_id=pl.lit(run_id))
+    new = _with_all_columns(new).with_columns(body_run_id=pl.lit(run_id))
     joined = new.join(old.select("key", pl.col(kept).name.suffix("_old")), on="key", how="left")
     stored = [
         pl.when(fetched).then(pl.col(name)).when(gone).then(None).otherwise(before[name]).alias(name)
         for name in _STORED
     ]
-    validators = [
-        pl.when(keeps_validators).then(before[name]).otherwise(pl.coalesce(name, before[name])).alias(name)
-        for name in _HINTS
-    ]
-    # The 304 of an unchanged page says nothing of how its bytes came; nor does a page that was not asked for.
-    says_nothing = (pl.col("outcome") == "unchanged") | (pl.col("attempts") == 0)
-    status = pl.when(says_nothing).then(before["status"]).otherwise(pl.col("status"))
-    consents = fetched | pl.col("outcome").eq("unchanged") | (pl.col("reason") == "noindex").fill_null(value=False)
     merged = joined.with_columns(
-        *stored, *validators, *_history(before, fetched=fetched, gone=gone), status=status, source=pl.lit(source),
-        shell=pl.when(gone).then(None).otherwise(pl.coalesce("shell", before["shell"])),
-        consent=pl.when(consents).then("consent").when(gone).then(None).otherwise(before["consent"]),
+        *stored, *_history(before, fetched=fetched, gone=gone), *own.merged(fetched=fetched, gone=gone),
+        state=_state(before["state"], fetched=fetched, gone=gone), source=pl.lit(source),
     )  # fmt: skip
-    changed = _differing(merged, old, ["depth"] if keep_lastmod else ["depth", "lastmod"])
+    changed = _differing(merged, old, own.unwritten)
     ids = [document_id(source, key) for key in changed["key"]]
     return changed.with_columns(page_id=pl.Series(ids, dtype=pl.String)).select(pages_schema().names)
+
+
+def _with_all_columns(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Add the columns of `pages` that a journal does not have, filled with nulls."""
+    import polars as pl
+
+    nothing = pl.DataFrame(pl.from_arrow(pages_schema().empty_table())).drop("page_id", "source", "body_run_id")
+    return pl.concat([outcomes, nothing.drop(_HISTORY)], how="diagonal")
+
+
+def _state(before: pl.Expr, *, fetched: pl.Expr, gone: pl.Expr) -> pl.Expr:
+    """Return a key's state: that of the bytes that are kept, or what was learned of them since."""
+    import polars as pl
+
+    unchanged = pl.when(pl.col("outcome") == "unchanged").then(pl.coalesce("state", before)).otherwise(before)
+    return pl.when(fetched).then(pl.col("state")).when(gone).then(None).otherwise(unchanged)
 
 
 def _history(before: dict[str, pl.Expr], *, fetched: pl.Expr, gone: pl.Expr) -> list[pl.Expr]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,14 +32,17 @@ class RevisitPolicy:
     """How long it will probably be until then."""
 
 
-def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: RevisitPolicy, now: datetime) -> pl.DataFrame:
+def plan(
+    pages: pl.DataFrame, checked: pl.DataFrame, recheck: RevisitPolicy, now: datetime, order: Sequence[str] = ()
+) -> pl.DataFrame:
     """Add `waits` to the rows of `pages` and bring them into the order in which they are best asked for.
 
     Args:
-        pages: rows of the table, with outcome, reason, sha256, failures, tried_at, changes, first_at and depth.
+        pages: rows of the table, with outcome, reason, sha256, failures, tried_at, changes and first_at.
         checked: `key` and `checked_at`; keys that were never checked may be missing.
         recheck: how eager to be.
         now: aware time.
+        order: columns that decide where nothing else does, smallest first.
     """
     import polars as pl
 
@@ -58,6 +61,7 @@ def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: RevisitPolicy, now
     # Where a quota does not reach for all pages, each comes to its turn.
     left_out = (pl.col("reason") == "quota").fill_null(value=False)
     rate = changes / pl.max_horizontal(age_s, pl.lit(_HOUR))
+    ascending = [False] * len(order)
     return (
         rows.with_columns(
             waits=waits.fill_null(value=False),
@@ -65,7 +69,7 @@ def plan(pages: pl.DataFrame, checked: pl.DataFrame, recheck: RevisitPolicy, now
             left_out=left_out,
             since=pl.when(left_out).then("checked_at"),
         )
-        .sort("left_out", "since", "rate", "depth", descending=[True, False, True, False], maintain_order=True)
+        .sort("left_out", "since", "rate", *order, descending=[True, False, True, *ascending], maintain_order=True)
         .drop("rate", "left_out", "since", "checked_at")
     )
 

@@ -13,7 +13,7 @@ from kb_pipeline.control.kbs import erasures, versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.fetch.web.reasons import explain
+from kb_pipeline.fetch.source import ERASED_MESSAGE
 from kb_pipeline.maintenance.garbage_collection import chunk_tables, clean_tables, unused_vectors
 from kb_pipeline.maintenance.purge import (
     ERASED,
@@ -198,9 +198,7 @@ class _Erasing:
         """Return the rows of `pages` that refuse the key from now on, for the sources that are still in the KB file."""
         sources = {document_id(source.name, self._doc_key): source.name for source in self._sources()}
         return [
-            Refusal(each, sources[each], self._doc_key, ERASED, explain(ERASED))
-            for each in self._ids
-            if each in sources
+            Refusal(each, sources[each], self._doc_key, ERASED, ERASED_MESSAGE) for each in self._ids if each in sources
         ]
 
     def _sources(self) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from kb_pipeline.control.coordination.leases import HeldLease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.metering.ledger import PageLedger, pending_batches, settle_batch
 from kb_pipeline.embed.refresh import are_stored
-from kb_pipeline.fetch.refresh import unfinished
+from kb_pipeline.fetch.journal_state import unfinished
 from kb_pipeline.store.kb_store import KbStore
 
 

@@ -47,13 +47,13 @@ from kb_pipeline.errors import (
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
 from kb_pipeline.fetch.revisit import RevisitPolicy
-from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.source import Source
 from kb_pipeline.maintenance.garbage_collection import tidy_tables
 from kb_pipeline.maintenance.repair import repair_heads, reset_heads
 from kb_pipeline.model import EmbeddingModel, KbKey, ReportProgress, StageReport
 from kb_pipeline.operations.housekeeping import tidy_kb
 from kb_pipeline.operations.recover_usage import recover_pages, recover_tokens
-from kb_pipeline.operations.source_rules import crawl_rules, recheck_rules
+from kb_pipeline.operations.source_rules import open_sources, origins, recheck_rules
 from kb_pipeline.publish.candidate import Candidate, Recipe, build_candidate, pin_candidate, verify_version
 from kb_pipeline.publish.integrity_gates import ChunkText, failed_gates
 from kb_pipeline.settings import Settings
@@ -113,11 +113,11 @@ class RefreshRun:
     def fetch(self) -> StageReport:
         """Bring pages and raw segments up to the sources."""
         erased = erased_ids(self.db, self.key)
-        rules = [crawl_rules(source, self.settings, erased) for source in self.spec.sources]
+        sources = open_sources(self.spec, self.settings, erased, is_operator=catalog.is_operators(self.db, self.key))
         recheck = recheck_rules(self.spec.schedule, retry=self._retry)
         problems: list[dict[str, Any]] = []
         try:
-            report = self._stage("fetch", lambda p: self._refresh_pages(rules, recheck, p))
+            report = self._stage("fetch", lambda p: self._refresh_pages(sources, recheck, p))
             problems = report.extra.get("problems", [])
         except SourceFailed as error:
             if self._pages.is_used_up:  # it gave nothing because it was not asked
@@ -205,7 +205,7 @@ class RefreshRun:
 
     def links(self) -> dict[str, str]:
         """Where each source starts, by its name."""
-        return {source.name: self.spec.redact(source.start_urls[0]) for source in self.spec.sources}
+        return origins(self.spec)
 
     def size_of(self, part: str) -> int:
         """Bytes on disk of the KB's raw segments or Lance tables."""
@@ -228,8 +228,10 @@ class RefreshRun:
         found += [f"damaged data was set aside and made again: {what}" for what in repaired]
         return found + language_warnings(self.spec.embedding.model, stages.get("clean", {}).get("languages", {}))
 
-    def _refresh_pages(self, rules: list[CrawlRules], recheck: RevisitPolicy, progress: ReportProgress) -> StageReport:
-        return refresh_pages(self.store, rules, self.run_id, progress, self._turns, recheck, self._pages)
+    def _refresh_pages(
+        self, sources: Sequence[Source], recheck: RevisitPolicy, progress: ReportProgress
+    ) -> StageReport:
+        return refresh_pages(self.store, sources, self.run_id, progress, self._turns, recheck, self._pages)
 
     def _refresh_vectors(self, progress: ReportProgress) -> StageReport:
         recover_tokens(self.db, self.lease, self.store)

@@ -1,56 +1,65 @@
-"""What a KB file and the operator's settings ask of the crawler."""
+"""What a KB file and the operator's settings ask of the sources."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from kb_pipeline.cron import next_tick
 from kb_pipeline.embed.models import describe_model
-from kb_pipeline.errors import InvalidSpec, Problem
+from kb_pipeline.errors import InvalidSpec
+from kb_pipeline.fetch.registry import SOURCE_TYPES
 from kb_pipeline.fetch.revisit import RevisitPolicy
-from kb_pipeline.fetch.web.crawl.find_browser import find_browser
-from kb_pipeline.fetch.web.crawl.scope import glob_problem
-from kb_pipeline.fetch.web.rules import CrawlLimits, CrawlRules
+from kb_pipeline.fetch.source import Source
 from kb_pipeline.settings import Settings
-from kb_pipeline.spec.kb_file import KbSpec, Schedule, WebSource
+from kb_pipeline.spec.kb_file import KbSpec, Schedule
 
 
-def crawl_rules(source: WebSource, settings: Settings, erased: tuple[str, ...] = ()) -> CrawlRules:
-    """Return the crawl rules by a source of the KB file and the operator's settings."""
-    return CrawlRules(
-        source=source.name,
-        start_urls=tuple(source.start_urls),
-        sitemap=source.sitemap if isinstance(source.sitemap, str) else tuple(source.sitemap),
-        scope=source.scope,
-        include=tuple(source.include),
-        exclude=tuple(source.exclude),
-        max_pages=source.max_pages,
-        max_depth=source.max_depth,
-        delay_s=source.delay_s,
-        user_agent=settings.user_agent,
-        allowed_networks=settings.allowed_networks,
-        erased=erased,
-        trust_lastmod=source.trust_lastmod,
-        proxy=settings.proxy,
-        render=source.render,
-        browser=find_browser(settings.browser) if source.render != "never" else "",
-        max_body_bytes=round(source.limits.body_mb * (1 << 20)),
-        limits=CrawlLimits(**source.limits.model_dump(exclude={"body_mb"})),
-    )
+def open_sources(spec: KbSpec, settings: Settings, erased: Sequence[str] = (), *, is_operator: bool) -> list[Source]:
+    """Return the sources of a KB, ready to be fetched.
+
+    Args:
+        spec: the KB.
+        settings: the operator's.
+        erased: ids of documents that must not be fetched.
+        is_operator: whether whoever applied the file runs the installation: a tenant's API key may name less.
+    """
+    return [
+        SOURCE_TYPES[source.type].open_source(source, settings, erased, is_operator=is_operator)
+        for source in spec.sources
+    ]
 
 
-def check_spec(spec: KbSpec, file: str) -> None:
-    """Check what needs more than the file: the model and the path globs; raises UnknownModel or InvalidSpec."""
+def check_spec(spec: KbSpec, file: str, settings: Settings, *, is_operator: bool) -> None:
+    """Check what needs more than the file: the model, and what its type knows of each source.
+
+    Raises:
+        UnknownModel: there is no such model.
+        InvalidSpec: a source cannot be fetched so, or names what whoever applies the file may not name.
+    """
     describe_model(spec.embedding.model)
     problems = [
-        Problem(f"sources.{source.name}.{field}", repr(spec.redact(glob)), problem)
+        replace(problem, field=f"sources.{source.name}.{problem.field}", given=spec.redact(problem.given))
         for source in spec.sources
-        for field in ("include", "exclude")
-        for glob in getattr(source, field)
-        if (problem := glob_problem(glob))
+        for problem in SOURCE_TYPES[source.type].check(source, settings, is_operator=is_operator)
     ]
     if problems:
         raise InvalidSpec(file, problems)
+
+
+def source_warnings(spec: KbSpec, settings: Settings) -> Iterator[str]:
+    """Yield what whoever applies the file should know of its sources, each sentence once."""
+    yield from dict.fromkeys(
+        warning
+        for source in spec.sources
+        for warning in SOURCE_TYPES[source.type].warnings(source, settings, spec.redact)
+    )
+
+
+def origins(spec: KbSpec) -> dict[str, str]:
+    """Return where each source starts, by its name, without what variables gave."""
+    return {source.name: spec.redact(SOURCE_TYPES[source.type].origin(source)) for source in spec.sources}
 
 
 def recheck_rules(schedule: Schedule | None, *, retry: bool) -> RevisitPolicy:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from kb_pipeline.errors import InvalidSpec
-from kb_pipeline.spec.kb_file import FileKind, Seconds, Slug, Strict, problem_of, read_text, read_yaml
+from kb_pipeline.spec.sources import SourceType
+from kb_pipeline.spec.yaml_file import FileKind, Seconds, Slug, Strict, problem_of, read_text, read_yaml
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B")
 _UNITS = {"": 1, **{f"{p}{i}": base**n for i, base in (("", 1000), ("i", 1024)) for n, p in enumerate("kMGT", 1)}}
@@ -48,7 +49,7 @@ class PlanLimits(Strict):
     priority: Annotated[int, Field(ge=1, le=100)] = 1
     """A tenant of priority 3 gets three runs for each one of a tenant of priority 1 while both wait."""
     models: list[Annotated[str, Field(min_length=1, max_length=500)]] | None = None
-    source_types: list[Literal["web"]] | None = None
+    source_types: list[SourceType] | None = None
     shortest_interval: Seconds | None = None
     """The least time between two ticks of a KB's schedule."""
 

@@ -13,6 +13,7 @@ from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.clean.simhash import MAX_HAMMING_DISTANCE, simhash
 from kb_pipeline.fetch.refresh import refresh_pages
 from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.source import WebSite
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.model import KbKey, StageReport, document_id
 from kb_pipeline.store.kb_store import KbStore
@@ -35,7 +36,9 @@ class Stages:
             source="site", start_urls=(self.site.url + "/",), sitemap="off", scope="host", include=(), exclude=(),
             max_pages=100, max_depth=5, delay_s=0, user_agent="test", allowed_networks=("127.0.0.0/8",), retries=0,
         )  # fmt: skip
-        refresh_pages(self.store, [crawl], "run", lambda done, total: None, lambda source: LocalHostScheduler())
+        refresh_pages(
+            self.store, [WebSite(crawl)], "run", lambda done, total: None, lambda source: LocalHostScheduler()
+        )
         return refresh_documents(self.store, rules or CleaningRules(), "run", lambda done, total: None)
 
     def documents(self) -> dict[str, tuple[str | None, str | None]]:

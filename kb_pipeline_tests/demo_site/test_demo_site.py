@@ -25,6 +25,7 @@ from kb_pipeline.demo_site.server import (
 )
 from kb_pipeline.errors import UsageError
 from kb_pipeline.spec.kb_file import parse_spec
+from kb_pipeline.spec.sources import WebSource
 
 DEAD_LINK = "/products/otter-200.html"
 DUPLICATE = "/print/mast.html"
@@ -298,6 +299,7 @@ def test_one_question_crosses_languages() -> None:
 def test_kb_file_is_valid() -> None:
     spec = parse_spec(demo_spec("http://127.0.0.1:8420"), "demo.yaml", {})
     (source,) = spec.sources
+    assert isinstance(source, WebSource)
     assert (str(spec.key), source.start_urls, source.delay_s) == (
         "acme/handbook",
         ["http://127.0.0.1:8420/"],

@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from kb_pipeline.fetch.fetch_state import pages_schema
-from kb_pipeline.fetch.refresh import failed_pages, refresh_pages, unfinished
+from kb_pipeline.fetch.journal_state import unfinished
+from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
 from kb_pipeline.fetch.revisit import MAX_FAILURES, RevisitPolicy
+from kb_pipeline.fetch.web.source import WebSite
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.model import KbKey, PagesUsed, StageReport, document_id
-from kb_pipeline.store import paths
+from kb_pipeline.store import raw_segments
 from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline.store.stage_tables import PAGES
@@ -36,7 +38,7 @@ class Stage:
     def refresh(self, recheck: RevisitPolicy = RevisitPolicy(), **changes: Any) -> StageReport:  # noqa: B008 - frozen
         rules = replace(self.rules, **changes)
         return refresh_pages(
-            self.store, [rules], "run", lambda done, total: None, lambda source: LocalHostScheduler(), recheck
+            self.store, [WebSite(rules)], "run", lambda done, total: None, lambda source: LocalHostScheduler(), recheck
         )
 
     def row(self, path: str) -> dict[str, Any]:
@@ -270,7 +272,7 @@ def test_a_fetch_that_is_killed_while_its_segments_move_is_over(stage: Stage, mo
             raise _Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(paths, "failpoint", die)
+        patched.setattr(raw_segments, "failpoint", die)
         with pytest.raises(_Killed):
             stage.refresh()
     assert list(unfinished(stage.store.paths)) == []  # it has been counted, and its journal is no longer whole
@@ -305,7 +307,7 @@ def test_an_account_that_comes_to_its_end_stops_the_fetch_and_nothing_counts_as_
     account = _Account(2)
     report = refresh_pages(
         stage.store,
-        [stage.rules],
+        [WebSite(stage.rules)],
         "run",
         lambda done, total: None,
         lambda source: LocalHostScheduler(),

@@ -27,7 +27,7 @@ def _planned(
         {"key": list(checked or {}), "checked_at": list((checked or {}).values())},
         schema={"key": pl.String, "checked_at": pl.Datetime("us", "UTC")},
     )
-    found = plan(frame, times, recheck, NOW)
+    found = plan(frame, times, recheck, NOW, ("depth",))
     return dict(zip(found["key"], found["waits"], strict=True))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,9 @@ from kb_pipeline.control.runs.failures import list_failures
 from kb_pipeline.control.runs.refreshes import latest_refresh
 from kb_pipeline.embed import open_embedder
 from kb_pipeline.errors import KbError
+from kb_pipeline.fetch.web import source as web
+from kb_pipeline.fetch.web.rules import CrawlRules
+from kb_pipeline.fetch.web.source import crawl_rules
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Mode
@@ -30,7 +33,6 @@ from kb_pipeline.model import Document, KbKey, RawDocument, Rejected
 from kb_pipeline.operations import refresh
 from kb_pipeline.operations.refresh import RefreshRun, open_refresh_run
 from kb_pipeline.operations.search import read_version
-from kb_pipeline.operations.source_rules import crawl_rules
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.store.kb_store import KbStore
@@ -53,14 +55,19 @@ def quick_refreshes() -> Iterator[None]:
     def clean_here(raw: Iterable[RawDocument], rules: CleaningRules) -> Iterator[Document | Rejected]:
         return (read_html(item, rules) for item in raw)
 
-    def ask_once(*arguments: Any) -> Any:
+    def ask_once(*arguments: Any) -> CrawlRules:
         return dataclasses.replace(crawl_rules(*arguments), retries=0)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(refresh, "open_embedder", cache(open_embedder))
         patched.setattr(cleaning, "clean_documents", clean_here)
-        patched.setattr(refresh, "crawl_rules", ask_once)
+        patched.setattr(web, "crawl_rules", ask_once)
         yield
+
+
+def web_source(site: Site, **fields: Any) -> dict[str, Any]:
+    """A source of a KB file that is the site."""
+    return {"name": "site", "type": "web", "start_urls": [f"{site.url}/"], "delay_s": 0, **fields}
 
 
 class Refreshed:
@@ -105,10 +112,14 @@ class Home:
         self.db = Database(database)
 
     def apply(self, site: Site, key: KbKey = KEY, source: dict[str, Any] | None = None, **sections: Any) -> None:
-        web = {"name": "site", "type": "web", "start_urls": [f"{site.url}/"], "delay_s": 0, **(source or {})}
-        spec = {"tenant": key.tenant, "kb": key.kb, "sources": [web], "embedding": {"model": MODEL}, **sections}
+        self.apply_sources(key, [web_source(site, **(source or {}))], **sections)
+
+    def apply_sources(
+        self, key: KbKey, sources: Sequence[dict[str, Any]], actor: str = "tester", **sections: Any
+    ) -> None:
+        spec = {"tenant": key.tenant, "kb": key.kb, "sources": sources, "embedding": {"model": MODEL}, **sections}
         yaml = json.dumps(spec)  # JSON is YAML
-        catalog.apply_spec(self.db, parse_spec(yaml, "test"), yaml, "tester")
+        catalog.apply_spec(self.db, parse_spec(yaml, "test"), yaml, actor)
 
     @contextmanager
     def begun(self, key: KbKey = KEY, **options: bool) -> Iterator[RefreshRun]:

@@ -8,7 +8,8 @@ import pytest
 
 from kb_pipeline.errors import InvalidKey, InvalidSpec
 from kb_pipeline.model import KbKey
-from kb_pipeline.spec.kb_file import load_spec, parse_spec
+from kb_pipeline.spec.kb_file import KbSpec, load_spec, parse_spec
+from kb_pipeline.spec.sources import FilesSource, WebSource
 
 VALID = """
 tenant: acme
@@ -40,17 +41,23 @@ def problems_of(yaml: str, environ: dict[str, str] | None = None) -> str:
     return str(caught.value)
 
 
+def _site(spec: KbSpec) -> WebSource:
+    (source,) = spec.sources
+    assert isinstance(source, WebSource)
+    return source
+
+
 def test_the_contracts_example_is_valid() -> None:
     spec = parse_spec(VALID, "kb.yaml", {})
     assert str(spec.key) == "acme/handbook"
-    assert spec.sources[0].include == ["/guide/**"]
+    assert _site(spec).include == ["/guide/**"]
     assert spec.schedule is not None
 
 
 def test_everything_but_the_sources_has_a_default() -> None:
     spec = parse_spec(MINIMAL, "kb.yaml", {})
     assert spec.embedding.model == "multilingual-e5-small"
-    assert (spec.sources[0].delay_s, spec.sources[0].max_pages, spec.schedule) == (1.0, 1000, None)
+    assert (_site(spec).delay_s, _site(spec).max_pages, spec.schedule) == (1.0, 1000, None)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,7 @@ def test_source_names_are_unique() -> None:
 
 def test_variables_come_from_the_environment() -> None:
     yaml = MINIMAL.replace("x.example", "${HOST_NAME}")
-    assert parse_spec(yaml, "kb.yaml", {"HOST_NAME": "y.example"}).sources[0].start_urls == ["https://y.example/"]
+    assert _site(parse_spec(yaml, "kb.yaml", {"HOST_NAME": "y.example"})).start_urls == ["https://y.example/"]
     assert "${HOST_NAME}: got no such variable; set HOST_NAME with: kb secret set acme HOST_NAME" in problems_of(yaml)
 
 
@@ -139,7 +146,7 @@ def test_variables_are_asked_for_of_the_files_tenant_and_only_if_it_names_any(tm
     path.write_text(MINIMAL)
     load_spec(path, variables_of)
     path.write_text(MINIMAL.replace("x.example", "${HOST_NAME}"))
-    assert load_spec(path, variables_of)[0].sources[0].start_urls == ["https://y.example/"]
+    assert _site(load_spec(path, variables_of)[0]).start_urls == ["https://y.example/"]
     assert asked == [("acme", frozenset({"HOST_NAME"}))]
 
 
@@ -195,3 +202,36 @@ def test_keys_that_are_no_slugs_are_refused(text: str) -> None:
 
 def test_a_key_reads_back() -> None:
     assert str(KbKey.parse("acme/docs-2")) == "acme/docs-2"
+
+
+FILES = "tenant: acme\nkb: docs\nsources: [{name: manuals, type: files, root: /srv/docs, paths: ['manuals/**/*.md']}]\n"
+
+
+def test_a_source_of_files_has_defaults() -> None:
+    (source,) = parse_spec(FILES, "kb.yaml").sources
+    assert source == FilesSource(
+        name="manuals", type="files", root="/srv/docs", paths=["manuals/**/*.md"], exclude=[], max_files=10_000,
+        max_file_mb=20,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("root: /srv/docs", "root: srv/docs"), "sources.0.root: got 'srv/docs'; allowed is the absolute path of a"),
+        (("root: /srv/docs", "root: /srv/../etc"), "sources.0.root: got '/srv/../etc'; allowed is the absolute path"),
+        (("root: /srv/docs", "root: 's3://bucket/docs'"), "sources.0.root: got 's3://bucket/docs'; only folders"),
+        (("root: /srv/docs", "root: uploads"), "sources.0.root: got 'uploads'; only folders of this machine"),
+        (("manuals/**/*.md", "/etc/**"), "sources.0.paths.0: got '/etc/**'; allowed are paths relative to root"),
+        (("manuals/**/*.md", "../**"), "sources.0.paths.0: got '../**'; allowed are paths relative to root"),
+        (("manuals/**/*.md", "a**/b"), "sources.0.paths.0: got 'a**/b'; use ** alone between slashes"),
+        (("root: /srv/docs, ", ""), "sources.0.root: got nothing; this field is required"),
+        (("root: /srv/docs", "root: /srv, delay: 1"), "sources.0.delay: got an unknown field; allowed here: name"),
+        (("type: files, ", ""), "sources.0.type: got nothing; this field is required"),
+        (("type: files", "type: gopher"), "sources.0.type: got 'gopher'; Input should be 'web' or 'files'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_source_of_files_is_named(change: tuple[str, str], told: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(FILES.replace(*change), "kb.yaml")
+    assert told in str(caught.value)

@@ -9,17 +9,20 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Kb, Lease, Refresh, SpecRevision, Tenant
+from kb_pipeline.control.db.models import AuditEntry, Kb, Lease, Refresh, SpecRevision, Tenant
 from kb_pipeline.control.metering.limits import check_allowed
 from kb_pipeline.control.tenancy import audit
+from kb_pipeline.control.tenancy.api_keys import is_key_actor
 from kb_pipeline.control.tenancy.secrets import variables_of
 from kb_pipeline.control.tenancy.tenants import check_not_retired, ensure_tenant, last_token_of, require_active
 from kb_pipeline.errors import UnknownKb, UnknownTenant
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
-from kb_pipeline.spec.kb_file import KbSpec, parse_spec, variable_names
+from kb_pipeline.spec.kb_file import KbSpec, parse_spec
+from kb_pipeline.spec.variables import variable_names
 
 _IS_ACTIVE = select(Tenant.tenant).where(Tenant.tenant == Kb.tenant, Tenant.status == "active").exists()
 Action = Literal["created", "updated", "unchanged"]
@@ -71,6 +74,7 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
         ensure_tenant(session, spec.tenant, actor)
         row = session.get(Kb, (spec.tenant, spec.kb))
         if row is not None and row.spec == yaml:
+            _note_authority(session, spec.key, row.revision, actor)
             return "unchanged"
         action: Action = "updated" if row else "created"
         if row is None:
@@ -88,6 +92,29 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
         )  # fmt: skip
         session.add(SpecRevision(tenant=spec.tenant, kb=spec.kb, revision=row.revision, spec=yaml, applied_at=now))
     return action
+
+
+def is_operators(db: Database, key: KbKey) -> bool:
+    """Return whether whoever runs the installation applied the KB's file as it is; else a tenant's API key did.
+
+    The audit log says it: an entry of `kb.apply` is written with each revision, by the key or by the operator.
+    """
+    with db.read(key.tenant) as session:
+        return _applied_by_operator(session, key)
+
+
+def _applied_by_operator(session: Session, key: KbKey) -> bool:
+    query = select(AuditEntry.actor).where(
+        AuditEntry.tenant == key.tenant, AuditEntry.action == "kb.apply", AuditEntry.subject == str(key)
+    )
+    actor = session.scalar(query.order_by(AuditEntry.number.desc()).limit(1))
+    return actor is not None and not is_key_actor(actor)
+
+
+def _note_authority(session: Session, key: KbKey, revision: int, actor: str) -> None:
+    """Record that the operator takes over what a key applied: the same file may name more from now on."""
+    if not is_key_actor(actor) and not _applied_by_operator(session, key):
+        audit.record(session, key.tenant, actor, "kb.apply", str(key), {"revision": revision}, {"revision": revision})
 
 
 def check_owner(db: Database, key: KbKey, *, reuse: bool = False) -> None:

@@ -41,6 +41,8 @@ _FORM = re.compile(r"(kb_([a-z0-9][a-z0-9-]{0,62})_([0-9a-f]{12})_([0-9A-Za-z]{4
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _SECRET_DIGITS = 43  # 62 ** 43 > 2 ** 256
 _LONGEST_LABEL = 100
+_KEY_ACTOR = "key "
+"""Before the id of a key that did something, in the audit log."""
 _NOT_VALID = "is not valid"
 _DECOY = (
     "$argon2id$v=19$m=65536,t=3,p=4$sZlGuVJ03+2v3akdDql3rg$xc7EiMuv60MUe6gidL6G638jrWxPY3CdHdzyAB4xuek"  # of nothing
@@ -80,13 +82,18 @@ class Caller:
     @property
     def actor(self) -> str:
         """For the audit log."""
-        return f"key {self.id}"
+        return f"{_KEY_ACTOR}{self.id}"
 
     def require(self, scope: Scope) -> None:
         """Raise NotAllowed unless the key has that scope."""
         if scope not in self.scopes:
             has = ", ".join(sorted(self.scopes))
             raise NotAllowed(self.id, f"this takes the scope {scope!r}; the key has {has}")
+
+
+def is_key_actor(actor: str) -> bool:
+    """Return whether the audit log's actor is an API key; an operator who takes such a name is taken for one."""
+    return actor.startswith(_KEY_ACTOR)
 
 
 def create_key(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kb_pipeline.fetch.source import ERASED, ERASED_MESSAGE, QUOTA, QUOTA_MESSAGE
+
 REJECTED: dict[str, str] = {
     "not_found": "the server says 404 or 410",
     "robots": "robots.txt forbids it",
@@ -21,7 +23,7 @@ REJECTED: dict[str, str] = {
     "directory_limit": "links lead to more URLs of its folder than limits.per_directory",
     "query_limit": "links lead to more URLs of its path and parameters than limits.per_query_pattern",
     "repetitive": "known only through pages that say nothing new, of which limits.repetitive_pages were visited",
-    "erased": "it was erased; kb erase --lift lets it be fetched again",
+    ERASED: ERASED_MESSAGE,
 }
 """Reasons that a repeated request would confirm: proof enough for a deletion."""
 
@@ -40,7 +42,7 @@ FAILED: dict[str, str] = {
     "robots_unreachable": "robots.txt gave a server error or no answer, so nothing may be fetched",
     "asked_to_wait": "the host asks to be left alone for longer than a refresh waits (Retry-After, Crawl-delay)",
     "start_failed": "a start URL did not answer, so the scope of this key is not known",
-    "quota": "the tenant's pages of the day are used up; the next refresh after they renew asks for it",
+    QUOTA: QUOTA_MESSAGE,
     "http_<status>": "any other status: 401, 403, 429, 5xx, ...",
 }
 """Reasons that prove nothing: the last good document must be kept."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kb_pipeline.fetch.source import SourceProblem
 from kb_pipeline.model import digest
 
 AUTO, OFF = "auto", "off"
@@ -111,18 +112,6 @@ class CrawlFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """What an operator should know of a URL, though the crawl went on: a sitemap that could not be read, say."""
-
-    key: str
-    """Its URL."""
-    outcome: str
-    """`failed` when asking again later can help, else `rejected`."""
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class HostFigures:
     """What one host cost."""
 
@@ -149,7 +138,7 @@ class CrawlSummary:
     seconds: float
     finished: bool
     """False when it was cancelled: calling again with the same journal goes on from there."""
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[SourceProblem, ...] = ()
     peak_rss_bytes: int = 0
     not_asked: int = 0
     """Unchanged pages that were not asked for: the sitemap says so and is trusted, or they are not due."""

@@ -1,40 +1,20 @@
-"""The journal of a crawl: immutable Parquet segments, one row for each URL that has an outcome.
-
-The writer first appends a row to the open segment, a file of MessagePack frames, so that a killed crawl loses no
-response. Full segments become Parquet, written under a temporary name, synced and renamed, so that a segment under its
-final name is complete; a resumed crawl converts the open segment. It also requests keys again whose failure was
-transient: the last row of a key, in segment order, is the one that counts.
-"""
+"""The rows that a crawl writes to its journal."""
 
 from __future__ import annotations
 
-import os
-import struct
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kb_pipeline.failpoints import failpoint
-from kb_pipeline.model import PagesUsed
-from kb_pipeline.store.durable_files import atomic_write
+from kb_pipeline.fetch import journal as journals
+from kb_pipeline.fetch.journal import RowFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-SEGMENT_ROWS = 256
-"""Rows with a body."""
-LIGHT_SEGMENT_ROWS = 4096
-"""Rows with or without a body: a sync costs as much as a hundred rows without one."""
-SEGMENT_BYTES = 8 * 1024 * 1024
-_UNFINISHED, _OPEN = ".tmp", ".open"
-_LENGTH = struct.Struct(">I")
-"""The length prefix of each row in an open segment."""
 
 
 class Row(msgspec.Struct, array_like=True):
@@ -105,159 +85,21 @@ def schema() -> pa.Schema:
     )
 
 
-def segments(journal: Path) -> list[Path]:
-    """Return the complete segments, oldest first."""
-    return sorted(journal.glob("[0-9]*.parquet")) if journal.is_dir() else []
+ROWS = RowFormat(Row, schema)
+
+
+class JournalWriter(journals.JournalWriter[Row]):
+    """Appends what became of URLs."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(journal, ROWS)
 
 
 def read_outcomes(journal: Path) -> pa.Table:
-    """Return the last row of every key, with all columns but `body`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    read_columns = [name for name in schema().names if name != "body"]
-    tables = [pq.ParquetFile(path).read(columns=read_columns) for path in segments(journal)]
-    if not tables:
-        return schema().remove(schema().get_field_index("body")).empty_table()
-    table = pa.concat_tables(tables)
-    last = {key: number for number, key in enumerate(table.column("key").to_pylist())}
-    return table.take(pa.array(sorted(last.values()), pa.int64()))
+    """Return a pyarrow table of the last row of every URL, all columns but `body`."""
+    return journals.read_outcomes(journal, schema())
 
 
 def read_rows(journal: Path, outcomes: pa.Table | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the last row of every key with its body, a few in memory at a time.
-
-    `outcomes`, the result of read_outcomes, saves reading it again.
-    """
-    import pyarrow.parquet as pq
-
-    table = read_outcomes(journal) if outcomes is None else outcomes
-    last = dict(zip(table.column("key").to_pylist(), table.column("fetched_at").to_pylist(), strict=True))
-    for path in segments(journal):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=8):
-                for row in batch.to_pylist():
-                    if last.get(row["key"]) == row["fetched_at"]:
-                        yield row
-
-
-def pages_used(journal: Path) -> dict[str, PagesUsed]:
-    """Return what the rows of a journal cost, by UTC day; a page that was requested again later counts again.
-
-    The rows that a killed crawl left in an open segment are included.
-    """
-    days: defaultdict[str, list[int]] = defaultdict(list)
-    for fetched_at, attempts, received in _costs(journal):
-        if attempts:
-            days[fetched_at.astimezone(UTC).date().isoformat()].append(received or 0)
-    return {day: PagesUsed(len(sizes), sum(sizes)) for day, sizes in days.items()}
-
-
-def _costs(journal: Path) -> Iterator[tuple[datetime, int, int | None]]:
-    import pyarrow.parquet as pq
-
-    for path in segments(journal):
-        with pq.ParquetFile(path) as file:
-            for row in file.read(columns=["fetched_at", "attempts", "received"]).to_pylist():
-                # Segments of earlier releases lack the column `received`.
-                yield row["fetched_at"], row["attempts"], row.get("received")
-    for path in sorted(journal.glob(f"[0-9]*{_OPEN}")):
-        if not path.with_suffix(".parquet").exists():
-            yield from ((row.fetched_at, row.attempts, row.received) for row in _read_frames(path))
-
-
-class JournalWriter:
-    """Appends rows to a journal; one writer at a time."""
-
-    def __init__(self, journal: Path) -> None:
-        journal.mkdir(parents=True, exist_ok=True)
-        for torn in journal.glob(f"*{_UNFINISHED}"):
-            torn.unlink()
-        _close_segments(journal)
-        written = segments(journal)
-        self._journal = journal
-        self._next = int(written[-1].stem) + 1 if written else 1
-        self._open: int | None = None
-        """The descriptor of the open segment."""
-        self._encoder = msgspec.msgpack.Encoder()
-        self._rows: list[Row] = []
-        self._bytes = self._bodies = 0
-        # One thread keeps segments in order while syncing to disk does not stop the crawl.
-        self._thread = ThreadPoolExecutor(1, "journal")
-        self._writing: Future[None] | None = None
-
-    def append(self, row: Row) -> None:
-        """Append a row, safe from a kill on return; full segments are written in the background, one at a time."""
-        frame = self._encoder.encode(row)
-        if self._open is None:
-            self._open = os.open(self._path(_OPEN), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        _write_all(self._open, [_LENGTH.pack(len(frame)), frame])
-        self._rows.append(row)
-        if row.body is not None:
-            self._bytes += len(row.body)
-            self._bodies += 1
-        if self._bodies >= SEGMENT_ROWS or self._bytes >= SEGMENT_BYTES or len(self._rows) >= LIGHT_SEGMENT_ROWS:
-            self._close_segment()
-
-    def close(self) -> None:
-        """Write the open segment and wait until it is on disk."""
-        self._close_segment()
-        self._wait()
-        self._thread.shutdown()
-
-    def _close_segment(self) -> None:
-        """Start writing the open segment, after waiting for the previous one; raise the error of that one."""
-        self._wait()
-        if self._open is not None:
-            os.close(self._open)
-            rows, self._rows, self._bytes, self._bodies = self._rows, [], 0, 0
-            self._writing = self._thread.submit(_write_segment, self._path(".parquet"), rows)
-            self._open, self._next = None, self._next + 1
-
-    def _wait(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
-            self._writing = None
-
-    def _path(self, suffix: str) -> Path:
-        return self._journal / f"{self._next:06d}{suffix}"
-
-
-def _write_all(descriptor: int, parts: Sequence[bytes]) -> None:
-    written = os.writev(descriptor, parts)
-    if written < sum(map(len, parts)):  # a disk that is filling up takes a part, and then fails
-        rest = b"".join(parts)[written:]
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-
-
-def _close_segments(journal: Path) -> None:
-    """Convert the open segments that a killed crawl left to Parquet, without a frame that was cut off."""
-    for path in sorted(journal.glob(f"[0-9]*{_OPEN}")):
-        segment = path.with_suffix(".parquet")
-        rows = list(_read_frames(path))
-        if rows and not segment.exists():
-            _write_segment(segment, rows)
-        path.unlink(missing_ok=True)
-
-
-def _read_frames(path: Path) -> Iterator[Row]:
-    decoder = msgspec.msgpack.Decoder(Row)
-    with path.open("rb") as file:
-        while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
-            frame = file.read(*_LENGTH.unpack(head))
-            try:
-                yield decoder.decode(frame)
-            except msgspec.DecodeError:  # cut off
-                return
-
-
-def _write_segment(path: Path, rows: list[Row]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {name: [getattr(row, name) for row in rows] for name in schema().names}
-    with atomic_write(path, path.with_suffix(_UNFINISHED)) as file:
-        pq.write_table(pa.Table.from_pydict(columns, schema=schema()), file, compression="zstd")
-    path.with_suffix(_OPEN).unlink(missing_ok=True)
-    failpoint("journal.segment")
+    """Yield the last row of every URL with its body; `outcomes` saves reading them again."""
+    return journals.read_rows(journal, read_outcomes(journal) if outcomes is None else outcomes)

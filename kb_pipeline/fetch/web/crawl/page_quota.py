@@ -3,33 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
-from kb_pipeline.model import PagesUsed
-
-BATCH = 100
-"""Pages taken at once. Those that a crawl does not use return to the account when its journal is counted."""
-
-
-class PageAccount(Protocol):
-    """Limits and records the pages that one KB's fetches use."""
-
-    def take(self, pages: int) -> int | None:
-        """Take up to `pages` pages; return how many may be requested, None when there is no limit."""
-
-    def count(self, fetch_id: str, days: Mapping[str, PagesUsed]) -> None:
-        """Record what a fetch has used, by UTC day; a later call for the same fetch and day replaces an earlier one."""
-
-
-class Unlimited:
-    """An account without a limit."""
-
-    def take(self, pages: int) -> int | None:
-        """Return None: there is no limit."""
-
-    def count(self, fetch_id: str, days: Mapping[str, PagesUsed]) -> None:
-        """No-op."""
+from kb_pipeline.fetch.page_budget import BATCH
 
 
 class PageQuota:

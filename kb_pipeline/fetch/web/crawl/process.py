@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from kb_pipeline.errors import ChildCrashed
-from kb_pipeline.fetch.web.crawl.page_quota import PageAccount, Unlimited
-from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, HostFigures, Problem
+from kb_pipeline.fetch.source import PageAccount, SourceProblem, Unlimited
+from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, HostFigures
 from kb_pipeline.host_scheduler import HostScheduler, Report
 from kb_pipeline.model import ReportProgress
 from kb_pipeline.processes import SAFE_PYTHON
@@ -124,7 +124,7 @@ def _listen(
             progress(message["done"], message["total"])
     if summary is None:
         return None
-    problems = tuple(Problem(**fields) for fields in summary["problems"])
+    problems = tuple(SourceProblem(**fields) for fields in summary["problems"])
     host_figures = tuple(HostFigures(**fields) for fields in summary["hosts"])
     return CrawlSummary(
         **{**summary, "engines": tuple(summary["engines"]), "problems": problems, "hosts": host_figures}

@@ -6,9 +6,10 @@ import resource
 from collections import Counter
 from time import monotonic
 
+from kb_pipeline.fetch.source import SourceProblem
 from kb_pipeline.fetch.web.crawl.journal import JournalWriter, Row
 from kb_pipeline.fetch.web.reasons import is_proven
-from kb_pipeline.fetch.web.rules import CrawlSummary, HostFigures, Problem
+from kb_pipeline.fetch.web.rules import CrawlSummary, HostFigures
 
 KEPT = frozenset({"fetched", "unchanged"})
 _MAX_PROBLEMS = 1000
@@ -23,7 +24,7 @@ class Statistics:
         self._outcomes: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._skipped = self._rendered = 0
-        self._problems: dict[str, Problem] = {}
+        self._problems: dict[str, SourceProblem] = {}
         """By URL."""
         self._outside: set[int] = set()
         self._unrecorded: set[int] = set()
@@ -58,7 +59,7 @@ class Statistics:
         """Keep what an operator should know about a URL; only the first problem of each."""
         if len(self._problems) < _MAX_PROBLEMS:
             outcome = "rejected" if is_proven(reason) else "failed"
-            self._problems.setdefault(url, Problem(url, outcome, reason, message))
+            self._problems.setdefault(url, SourceProblem(url, outcome, reason, message))
 
     def summary(
         self,

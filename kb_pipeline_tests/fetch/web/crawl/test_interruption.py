@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from kb_pipeline.errors import ChildCrashed
-from kb_pipeline.fetch.web.crawl.journal import JournalWriter, read_outcomes, segments
+from kb_pipeline.fetch.journal import segments
+from kb_pipeline.fetch.web.crawl.journal import JournalWriter, read_outcomes
 from kb_pipeline.fetch.web.crawl.process import crawl
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline_tests.fetch.web.conftest import child_of, files_at, rules_for

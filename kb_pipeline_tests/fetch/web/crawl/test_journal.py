@@ -9,15 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from kb_pipeline.fetch.web.crawl.journal import (
-    SEGMENT_ROWS,
-    JournalWriter,
-    Row,
-    read_outcomes,
-    read_rows,
-    schema,
-    segments,
-)
+from kb_pipeline.fetch.journal import SEGMENT_ROWS, segments
+from kb_pipeline.fetch.web.crawl.journal import JournalWriter, Row, read_outcomes, read_rows, schema
 from kb_pipeline.fetch.web.crawl.known_pages import KnownPages
 from kb_pipeline.fetch.web.reasons import FAILED, REJECTED, explain, is_transient
 from kb_pipeline_tests.fetch.web.conftest import rules_for

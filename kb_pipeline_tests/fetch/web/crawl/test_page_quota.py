@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from kb_pipeline.fetch.web.crawl.page_quota import BATCH, PageQuota, unlimited
+from kb_pipeline.fetch.page_budget import BATCH
+from kb_pipeline.fetch.web.crawl.page_quota import PageQuota, unlimited
 
 
 class Account:
