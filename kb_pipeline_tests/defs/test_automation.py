@@ -163,6 +163,7 @@ def test_keys_that_are_no_kbs_get_no_tags() -> None:
     assert tags_of(None) == {}
 
 
+@pytest.mark.upgrade("dagster")
 def test_the_instance_runs_on_postgres_when_the_control_plane_does(
     home: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_lost_workers_lease_runs_out(home: Path) -> None:
     assert leases.current_lease(open_database(), DOCS) is None
 
 
+@pytest.mark.upgrade("dagster")
 def test_the_pools_of_the_assets_have_their_limits_before_runs_meet_them(instance: dg.DagsterInstance) -> None:
     used = {pool for asset in defs.resolve_asset_graph().assets_defs for pool in [asset.op.pool] if pool}
     assert used == POOLS

@@ -26,6 +26,8 @@ from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.settings import load_settings
 
+pytestmark = pytest.mark.upgrade("dagster")
+
 ORIGIN = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("kb"), "kb"), "refresh_kb")
 
 

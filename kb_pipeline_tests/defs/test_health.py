@@ -20,6 +20,8 @@ from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.errors import Unhealthy
 from kb_pipeline.settings import load_settings
 
+pytestmark = pytest.mark.upgrade("dagster")
+
 
 @pytest.fixture
 def instance(home: Path) -> Iterator[dg.DagsterInstance]:

@@ -14,6 +14,8 @@ from kb_pipeline.defs.launchers import RunsElsewhere
 from kb_pipeline.errors import InvalidSetting
 from kb_pipeline.settings import load_settings
 
+pytestmark = pytest.mark.upgrade("dagster")
+
 
 @pytest.fixture
 def docker(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:

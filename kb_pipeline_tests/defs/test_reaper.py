@@ -36,6 +36,8 @@ from kb_pipeline.settings import load_settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline_tests.kb import Kb
 
+pytestmark = pytest.mark.upgrade("dagster")
+
 KEY = KbKey("acme", "docs")
 ELSEWHERE = "another-boot/4026531836"
 FAILED, CANCELED, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.STARTED

@@ -23,6 +23,8 @@ from kb_pipeline.operations.delete import DeletionTarget
 from kb_pipeline.settings import Settings, load_settings
 from kb_pipeline_tests.control.planes import apply
 
+pytestmark = pytest.mark.upgrade("dagster")
+
 ACME, WIKI, OTHER = KbKey("acme", "docs"), KbKey("acme", "docs-2"), KbKey("bacme", "docs")
 
 

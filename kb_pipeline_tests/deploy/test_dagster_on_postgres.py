@@ -20,7 +20,7 @@ from kb_pipeline_tests.deploy.roles import KEY, wait_until
 from kb_pipeline_tests.kb import Kb
 from kb_pipeline_tests.site import Site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.upgrade("dagster")]
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from kb_pipeline_tests.deploy.engine import Container, Engine, serve_engine
 from kb_pipeline_tests.deploy.roles import KEY, Roles, apply_kb, play_roles, wait_until
 from kb_pipeline_tests.site import Site
 
+pytestmark = pytest.mark.upgrade("dagster")
+
 IMAGE = "registry.example/kb-pipeline:1.2"
 
 

@@ -18,6 +18,8 @@ from kb_pipeline_tests.deploy.json_api import serve_json
 from kb_pipeline_tests.deploy.manifests import container_of, environment_of, named
 from kb_pipeline_tests.deploy.roles import Roles, play_roles
 
+pytestmark = pytest.mark.upgrade("dagster")
+
 VERBS = {"GET": "get", "POST": "create", "DELETE": "delete"}
 
 

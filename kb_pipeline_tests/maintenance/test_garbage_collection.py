@@ -158,6 +158,7 @@ def change(kb: Meadow, revision: int, keys: Sequence[int]) -> Manifest:
     return kb.publish()
 
 
+@pytest.mark.upgrade("lance")
 def test_after_many_small_refreshes_the_folder_is_not_much_larger_than_a_fresh_build(tmp_path: Path) -> None:
     kb, documents, draw = Meadow(tmp_path / "old"), 1500, random.Random(5)
     state = texts_of(range(documents), 0)

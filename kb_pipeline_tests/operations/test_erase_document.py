@@ -186,6 +186,7 @@ def check_gone(home: Home, before: dict[int, State], key: str) -> None:
             read_document(version, key)
 
 
+@pytest.mark.upgrade("lance")
 def test_nothing_of_it_is_left_in_any_version_and_all_else_is_as_it_was(home: Home, site: Site) -> None:
     before, key = states(home), site.url + "/secret"
     assert [key in state.texts for state in before.values()] == [True] * 3
@@ -214,6 +215,7 @@ def test_nothing_of_it_is_left_in_any_version_and_all_else_is_as_it_was(home: Ho
         assert not on_disk & indexes_before
 
 
+@pytest.mark.upgrade("lance")
 def test_no_file_of_this_home_holds_a_word_of_it(home: Home, site: Site) -> None:
     receipt = erase(home, site)
     assert places_with(home, *CANARIES) == [path for path in places_with(home, *CANARIES) if "rival" in path]
@@ -442,6 +444,7 @@ def test_samples_for_dagster_hold_nothing_that_documents_say(home: Home) -> None
     assert not said & {column for columns in _SAMPLE_COLUMNS.values() for column in columns}
 
 
+@pytest.mark.upgrade("dagster")
 def test_a_build_through_dagster_keeps_no_word_of_it(home: Home, site: Site) -> None:
     before = site.pages["/apple"]
     site.put("/apple", "Apple", "Apples are wassailed at the turn of the year.")

@@ -20,6 +20,8 @@ from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec.kb_file import parse_spec
 
+pytestmark = pytest.mark.upgrade("psycopg")
+
 KEY = KbKey("acme", "docs")
 _YAML = "{tenant: acme, kb: docs, sources: [{name: site, type: web, start_urls: ['http://site.example/']}]}"
 

@@ -16,6 +16,8 @@ from kb_pipeline.store.lance_database import LanceDatabase
 from kb_pipeline.store.table import LanceTable
 from kb_pipeline_tests.store.test_table import SCHEMA, rows, table
 
+pytestmark = pytest.mark.upgrade("lance")
+
 __all__ = ["table"]
 
 

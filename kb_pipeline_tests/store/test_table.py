@@ -15,6 +15,8 @@ from kb_pipeline.errors import DamagedStore
 from kb_pipeline.store.lance_database import LanceDatabase
 from kb_pipeline.store.table import LanceTable, sql_in
 
+pytestmark = pytest.mark.upgrade("lance")
+
 SCHEMA = pa.schema([pa.field("chunk_id", pa.string()), pa.field("group", pa.string()), pa.field("n", pa.int64())])
 
 

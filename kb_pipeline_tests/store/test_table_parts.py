@@ -14,6 +14,8 @@ from kb_pipeline.errors import DamagedStore, LeaseLost
 from kb_pipeline.store.lance_database import LanceDatabase
 from kb_pipeline.store.table import LanceTable
 
+pytestmark = pytest.mark.upgrade("lance")
+
 SCHEMA = pa.schema(
     [
         pa.field("chunk_id", pa.string()),

@@ -11,6 +11,8 @@ from sqlalchemy import text
 
 from kb_pipeline.control.db.engine import Database
 
+pytestmark = pytest.mark.upgrade("psycopg")
+
 
 class Cancelled(BaseException):
     """What Dagster raises in a step is no KeyboardInterrupt either."""

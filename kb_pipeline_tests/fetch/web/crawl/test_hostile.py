@@ -165,6 +165,7 @@ def _page(*links: str) -> Response:
 NEIGHBOURS = [f"/good{number}" for number in range(40)]
 
 
+@pytest.mark.upgrade("scrapy")
 @pytest.mark.parametrize("engine", ["scrapy", "aiohttp"])
 def test_hostile_answers_are_one_failure_each_in_bounded_memory(crawled: Crawler, tmp_path: Path, engine: str) -> None:
     good = {path: _page() for path in NEIGHBOURS}
@@ -219,6 +220,7 @@ class _Leaving(RawServer):
                     connection.sendall(_ok(b'<a href="/a">a</a><a href="/b">b</a>', connection="keep-alive"))
 
 
+@pytest.mark.upgrade("scrapy")
 @pytest.mark.parametrize("engine", ["scrapy", "aiohttp"])
 def test_no_request_is_sent_again_behind_the_back_of_the_clock(crawled: Crawler, tmp_path: Path, engine: str) -> None:
     server = _Leaving({})

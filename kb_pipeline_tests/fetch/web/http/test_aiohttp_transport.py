@@ -133,6 +133,7 @@ OUTCOMES = {
 }
 
 
+@pytest.mark.upgrade("scrapy")
 @pytest.mark.parametrize("engine", ["aiohttp", "scrapy"])
 def test_both_transports_give_the_same_reasons(site: Site, crawled: Crawler, tmp_path: Path, engine: str) -> None:
     site.link("/", *OUTCOMES)

@@ -18,6 +18,8 @@ from kb_pipeline_tests.fetch.web.certificates import Authority
 from kb_pipeline_tests.fetch.web.conftest import Crawler, known_file
 from kb_pipeline_tests.fetch.web.site import Site, running_site
 
+pytestmark = pytest.mark.upgrade("scrapy")
+
 SITE_ONLY = ("127.0.0.1/32",)
 
 

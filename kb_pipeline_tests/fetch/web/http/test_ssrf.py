@@ -14,6 +14,8 @@ import pytest
 from kb_pipeline_tests.fetch.web.conftest import Crawler
 from kb_pipeline_tests.fetch.web.site import Page, Site, running_site
 
+pytestmark = pytest.mark.upgrade("scrapy")
+
 OPEN = ("127.0.0.1/32",)
 REDIRECTS = (301, 302, 303, 307, 308)
 

@@ -31,6 +31,7 @@ def https_url(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.upgrade("scrapy")
 @pytest.mark.parametrize("is_known", [False, True])
 def test_a_certificate_of_an_unknown_authority(
     https_url: str, crawled: Crawler, tmp_path: Path, is_known: bool
