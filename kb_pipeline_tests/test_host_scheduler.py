@@ -38,22 +38,24 @@ def arrivals(host: Host, delays: dict[str, float], requests: int, seed: int) -> 
     events = [(100 + chance.random(), next(order), name, "ask", 0.0) for name in host.clients]
     heapq.heapify(events)
     while len(arrived) < requests:
-        now, _, name, what, heard = heapq.heappop(events)
-        news: dict[str, Any] = {"responded_ago_s": now - heard, "responses": 1, "latency_s": 0.01}
+        now, _, name, what, responded_at = heapq.heappop(events)
+        report: dict[str, Any] = {"responded_ago_s": now - responded_at, "responses": 1, "latency_s": 0.01}
         if what == "send":
             arrived.append((now + chance.expovariate(50), name))
-            heard = arrived[-1][0] + chance.expovariate(100)
-            heapq.heappush(events, (heard + chance.expovariate(500), next(order), name, "heard", heard))
+            responded_at = arrived[-1][0] + chance.expovariate(100)
+            heapq.heappush(
+                events, (responded_at + chance.expovariate(500), next(order), name, "responded", responded_at)
+            )
             continue
-        permit = host.ask(name, now, delays[name], **(news if what == "heard" else {}))
-        late = chance.expovariate(500)
-        then = (now + permit.wait_s + late, next(order), name, "send" if permit.slot_s else "ask", 0.0)
+        permit = host.ask(name, now, delays[name], **(report if what == "responded" else {}))
+        delay = chance.expovariate(500)
+        then = (now + permit.wait_s + delay, next(order), name, "send" if permit.slot_s else "ask", 0.0)
         heapq.heappush(events, then)
     return arrived
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_gap_is_shorter_than_the_longest_that_anybody_wants(seed: int) -> None:
+def test_no_gap_is_shorter_than_the_longest_configured_delay(seed: int) -> None:
     names = ("a-1", "a-2", "b-1", "c-1")
     log = arrivals(Host(*names), dict(zip(names, (GAP, GAP / 2, 0.0, GAP), strict=True)), 1000, seed)
     known = max(next(at for at, who in log if who == name) for name in names)
@@ -71,7 +73,7 @@ def test_tenants_share_a_host_equally_however_many_crawls_they_send() -> None:
     assert min(Counter(name for _, name in log).values()) > 50, "and no crawl of a tenant starves"
 
 
-def test_without_a_gap_nobody_counts_once_robots_txt_is_known() -> None:
+def test_without_a_delay_requests_are_unlimited_once_robots_txt_is_known() -> None:
     host = Host("a", "b")
     assert host.ask("a", 100).slot_s, "robots.txt may ask for a delay"
     assert not host.ask("b", 100).unlimited_s
@@ -79,7 +81,7 @@ def test_without_a_gap_nobody_counts_once_robots_txt_is_known() -> None:
     assert host.ask("b", 101).unlimited_s == UNLIMITED_S
 
 
-def test_who_wants_a_gap_waits_until_nobody_asks_freely() -> None:
+def test_a_crawl_with_a_delay_waits_until_unlimited_permits_expire() -> None:
     host = Host("a", "b")
     host.open()
     assert host.ask("a", 101).unlimited_s
@@ -104,7 +106,7 @@ def test_retry_after_closes_a_host_for_everybody() -> None:
         assert host.ask(name, 102, delay_s).asked_to_wait_s == pytest.approx(3599.0)
 
 
-def test_a_busy_host_is_slowed_down_at_once_and_recovers_answer_by_answer() -> None:
+def test_a_busy_host_is_slowed_down_at_once_and_recovers_response_by_response() -> None:
     host = Host("a")
     host.open()
     for wanted in (0.5, 1.0, 2.0, 4.0):
@@ -121,7 +123,7 @@ def test_a_busy_host_is_slowed_down_at_once_and_recovers_answer_by_answer() -> N
     assert host.state.slowdown_s == 60.0
 
 
-def test_busy_answers_among_good_ones_slow_a_host_down_a_little() -> None:
+def test_busy_responses_among_good_ones_slow_a_host_down_a_little() -> None:
     host = Host("a")
     host.open()
     for _ in range(50):
@@ -129,7 +131,7 @@ def test_busy_answers_among_good_ones_slow_a_host_down_a_little() -> None:
     assert host.state.slowdown_s == 0.5
 
 
-def test_a_host_that_answers_slower_than_usual_is_slowed_down() -> None:
+def test_a_host_slower_than_its_baseline_is_slowed_down() -> None:
     host = Host("a")
     host.open()
     for _ in range(50):
@@ -151,7 +153,7 @@ def test_a_host_that_has_always_been_slow_is_not() -> None:
         assert host.state.slowdown_s == 0
 
 
-def test_a_dead_holder_blocks_its_host_until_its_turn_has_run_out() -> None:
+def test_a_dead_holder_blocks_its_host_until_its_slot_expires() -> None:
     host = Host("a", "b")
     assert host.ask("a", 100, GAP).slot_s
     assert not host.ask("b", 101, GAP).slot_s
@@ -159,7 +161,7 @@ def test_a_dead_holder_blocks_its_host_until_its_turn_has_run_out() -> None:
     assert permit.wait_s == pytest.approx(GAP - 0.01), "its request may have been sent at the very end"
 
 
-def test_a_request_that_takes_long_keeps_its_turn() -> None:
+def test_a_request_that_takes_long_keeps_its_slot() -> None:
     host = Host("a", "b")
     host.ask("a", 100, GAP)
     for later in range(5, 100, 5):
@@ -167,7 +169,7 @@ def test_a_request_that_takes_long_keeps_its_turn() -> None:
         assert not host.ask("b", 100 + later, GAP).slot_s
 
 
-def test_a_turn_that_is_not_wanted_any_more_is_free_at_once() -> None:
+def test_an_unused_slot_is_free_at_once() -> None:
     host = Host("a", "b")
     host.ask("a", 100, GAP)
     host.ask("a", 101, GAP, waiting=False)

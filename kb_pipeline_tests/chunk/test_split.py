@@ -133,7 +133,7 @@ def test_without_overlap_nothing_is_repeated(minilm: Tokenizer, guide: str) -> N
     assert all(one.end <= other.start for one, other in pairwise(chunks))
 
 
-def test_a_tokenizer_whose_counts_do_not_add_up_is_asked_for_each_chunk(minilm: Tokenizer, guide: str) -> None:
+def test_a_tokenizer_whose_counts_do_not_add_up_counts_each_chunk(minilm: Tokenizer, guide: str) -> None:
     class Greedy:
         """Counts two tokens more for every text, as some do for a leading space."""
 

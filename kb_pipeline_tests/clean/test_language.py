@@ -20,7 +20,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_long_text_is_told(language: str) -> None:
+def test_long_text_is_detected(language: str) -> None:
     assert detect_language(TEXTS[language] * 8) == language
 
 

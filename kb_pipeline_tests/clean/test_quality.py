@@ -88,7 +88,7 @@ def _levels(wanted: Any) -> list[int]:
     return [int(head.tag[1]) for head in headings if boxes.isdisjoint((head.getparent().get("class") or "").split())]
 
 
-def test_language_of_translated_manuals_is_told_and_never_wrong() -> None:
+def test_language_of_translated_manuals_is_detected_and_never_wrong() -> None:
     files = sample(HANDBOOK, "*/sect.apt-get.html", 1)
     told = {path.parent.name: document.language for path in files if (document := read(path))}
     translated = {"de-DE": "de", "fr-FR": "fr", "es-ES": "es", "ja-JP": "ja", "ru-RU": "ru", "it-IT": "it"}

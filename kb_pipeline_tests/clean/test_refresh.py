@@ -151,7 +151,7 @@ def test_translations_that_a_page_names_are_kept(stages: Stages) -> None:
     }
 
 
-def test_sketches_of_nearly_equal_texts_are_alike_and_of_others_are_not() -> None:
+def test_simhashes_of_nearly_equal_texts_are_close_and_of_others_are_not() -> None:
     other = TEXT.replace("cellar", "attic").replace("frost", "summer")
     assert (simhash(TEXT) ^ simhash(TEXT + " One more sentence.")).bit_count() <= MAX_HAMMING_DISTANCE
     assert (simhash(TEXT) ^ simhash(other)).bit_count() > 2 * MAX_HAMMING_DISTANCE

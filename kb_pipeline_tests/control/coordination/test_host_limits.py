@@ -35,7 +35,7 @@ def test_a_new_run_waits_for_the_request_of_one_before(db: Database) -> None:
     assert second.exchange(waiting)["a.example"].wait_s == pytest.approx(4.0, abs=0.5)
 
 
-def test_who_leaves_gives_its_turn_back_as_if_its_request_had_just_been_sent(db: Database) -> None:
+def test_closing_frees_the_slot_as_if_its_request_had_just_been_sent(db: Database) -> None:
     first, second = SharedHostScheduler(db, "acme", "run-1"), SharedHostScheduler(db, "beta", "run-2")
     waiting = {"a.example": Report(5.0, waiting=True)}
     first.exchange(waiting)
@@ -64,7 +64,7 @@ def test_hosts_met_by_many_runs_at_once_are_no_conflict(db: Database) -> None:
     assert sum(granted) == len(hosts), "each host has one holder"
 
 
-def test_thousands_of_hosts_are_asked_in_one_exchange(db: Database) -> None:
+def test_thousands_of_hosts_are_reported_in_one_exchange(db: Database) -> None:
     scheduler = SharedHostScheduler(db, "acme", "run")
     permits = scheduler.exchange({f"h{number}.example": Report(1.0, waiting=True) for number in range(2000)})
     assert len(permits) == 2000
@@ -72,7 +72,7 @@ def test_thousands_of_hosts_are_asked_in_one_exchange(db: Database) -> None:
     scheduler.close()
 
 
-def test_hosts_nobody_asks_any_more_are_forgotten(db: Database) -> None:
+def test_idle_hosts_are_deleted(db: Database) -> None:
     SharedHostScheduler(db, "acme", "run").exchange(
         {"a.example": Report(1.0), "b.example": Report(1.0, responded_ago_s=0.0)}
     )

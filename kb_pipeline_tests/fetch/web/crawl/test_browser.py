@@ -87,7 +87,7 @@ def test_never_keeps_what_the_server_sent_and_always_renders_everything(shop: Si
     assert "<title>x</title>" in _text(found, shop.url + "/static")
 
 
-def test_requests_of_a_page_take_their_turns_and_ask_robots_txt(shop: Site, crawled: Crawler) -> None:
+def test_requests_of_a_page_are_throttled_and_obey_robots_txt(shop: Site, crawled: Crawler) -> None:
     shop.pages["/robots.txt"] = Page(b"User-agent: *\nDisallow: /api/item/2", headers={"Content-Type": "text/plain"})
     found = _crawl(crawled, shop.url + "/item/1", delay_s=0.2)
     times = sorted(hit.at for hit in shop.hits)
@@ -97,7 +97,7 @@ def test_requests_of_a_page_take_their_turns_and_ask_robots_txt(shop: Site, craw
     assert shop.count("/api/item/2.json") == 0
 
 
-def test_nothing_in_a_page_reaches_an_address_that_nobody_opened(site: Site, crawled: Crawler) -> None:
+def test_nothing_in_a_page_reaches_an_address_that_is_not_opened(site: Site, crawled: Crawler) -> None:
     with running_site("127.0.0.2") as honeypot, _listener("127.0.0.3") as (listener, knocks):
         trap, other = honeypot.url, f"127.0.0.3:{listener.getsockname()[1]}"
         site.redirect("/to-trap.js", trap + "/redirected.js")
@@ -176,7 +176,7 @@ def test_hostile_scripts_end_and_their_neighbours_are_unharmed(shop: Site, crawl
     assert shop.count("/elsewhere") == 0
 
 
-def test_a_page_that_hoards_memory_is_ended_and_its_neighbours_are_unharmed(shop: Site, crawled: Crawler) -> None:
+def test_a_page_that_uses_too_much_memory_fails_and_others_do_not(shop: Site, crawled: Crawler) -> None:
     hoards = (
         b"const hoard = []; setInterval(() => { hoard.push(new Uint8Array(1 << 27).fill(1)); root.append('x') }, 10)"
     )

@@ -167,7 +167,7 @@ NEIGHBOURS = [f"/good{number}" for number in range(40)]
 
 @pytest.mark.upgrade("scrapy")
 @pytest.mark.parametrize("engine", ["scrapy", "aiohttp"])
-def test_hostile_answers_are_one_failure_each_in_bounded_memory(crawled: Crawler, tmp_path: Path, engine: str) -> None:
+def test_hostile_responses_fail_once_each_in_bounded_memory(crawled: Crawler, tmp_path: Path, engine: str) -> None:
     good = {path: _page() for path in NEIGHBOURS}
     with _serving({"/": _page(*NEIGHBOURS), **good}) as friendly:
         plain = crawled(friendly.url + "/").summary.peak_rss_bytes
@@ -222,7 +222,7 @@ class _Leaving(RawServer):
 
 @pytest.mark.upgrade("scrapy")
 @pytest.mark.parametrize("engine", ["scrapy", "aiohttp"])
-def test_no_request_is_sent_again_behind_the_back_of_the_clock(crawled: Crawler, tmp_path: Path, engine: str) -> None:
+def test_no_request_is_resent_without_the_throttle(crawled: Crawler, tmp_path: Path, engine: str) -> None:
     server = _Leaving({})
     pages = ({"key": server.url + path} for path in ("/", "/a", "/b"))
     known = known_file(tmp_path / "known.parquet", *pages) if engine == "aiohttp" else None

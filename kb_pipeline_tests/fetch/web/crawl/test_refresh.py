@@ -18,7 +18,7 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def test_known_pages_are_asked_for_conditionally(site: Site, crawled: Crawler, tmp_path: Path) -> None:
+def test_known_pages_are_requested_conditionally(site: Site, crawled: Crawler, tmp_path: Path) -> None:
     def validated(hit: Hit, _: int) -> Page:
         return Page(status=304) if hit.headers.get("If-None-Match") == '"v1"' else Page(b"changed")
 

@@ -172,19 +172,19 @@ def test_folders_that_differ_in_numbers_and_queries_that_differ_in_values_count_
     assert shapes.refusal("https://other.example/list?a=1&b=2") is None
 
 
-def test_what_was_read_before_is_no_news_whatever_its_numbers_and_addresses() -> None:
-    memory = NoveltyFilter()
+def test_text_seen_before_is_not_novel_whatever_its_numbers_and_urls() -> None:
+    novelty = NoveltyFilter()
     url, links = "https://example.com/2026/11", ("https://example.com/2026/12",)
     text = "The events of 2026/11\nNothing is planned in this month or in the next one\nmore in 12"
-    assert memory.is_novel(url, text, links)
-    assert not memory.is_novel(url, text, links)
-    assert not memory.is_novel("https://example.com/2031/05", text.replace("2026/11", "2031/05"), links)
-    assert memory.is_novel("https://other.example/2026/11", text, links), "each host is read for itself"
-    assert memory.is_novel(url, text + "\nThe council meets in the old town hall to talk about bees", links)
+    assert novelty.is_novel(url, text, links)
+    assert not novelty.is_novel(url, text, links)
+    assert not novelty.is_novel("https://example.com/2031/05", text.replace("2026/11", "2031/05"), links)
+    assert novelty.is_novel("https://other.example/2026/11", text, links), "each host is read for itself"
+    assert novelty.is_novel(url, text + "\nThe council meets in the old town hall to talk about bees", links)
 
 
-def test_a_full_memory_of_what_was_read_begins_anew() -> None:
-    memory = NoveltyFilter()
+def test_a_full_novelty_filter_is_cleared() -> None:
+    novelty = NoveltyFilter()
     chance = random.Random(1)
     for _ in range(2500):
-        assert memory.is_novel("https://example.com/", " ".join(f"w{chance.getrandbits(50)}" for _ in range(3000)), ())
+        assert novelty.is_novel("https://example.com/", " ".join(f"w{chance.getrandbits(50)}" for _ in range(3000)), ())

@@ -56,7 +56,7 @@ def _encoded(body: bytes, encoding: str) -> Page:
 # -- which engine
 
 
-def test_a_first_build_does_not_load_the_light_transport(site: Site, crawled: Crawler) -> None:
+def test_a_first_build_does_not_load_aiohttp(site: Site, crawled: Crawler) -> None:
     site.link("/")
     assert crawled(site.url + "/").summary.engines == SCRAPY
 
@@ -166,7 +166,7 @@ def test_a_server_that_is_gone_keeps_every_page(site: Site, crawled: Crawler, tm
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_an_address_that_nobody_opened_is_not_asked(crawled: Crawler, tmp_path: Path, host: str) -> None:
+def test_an_address_that_is_not_opened_gets_no_request(crawled: Crawler, tmp_path: Path, host: str) -> None:
     try:
         listener = socket.create_server(
             (host.strip("[]"), 0), family=socket.AF_INET6 if "[" in host else socket.AF_INET

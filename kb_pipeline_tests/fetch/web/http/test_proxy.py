@@ -101,7 +101,7 @@ def test_everything_goes_through_the_proxy(
 
 
 @pytest.mark.parametrize("is_known", [False, True])
-def test_the_proxy_is_not_sent_where_nobody_opened_the_network(
+def test_the_proxy_gets_no_request_for_a_network_that_is_not_opened(
     site: Site, proxy: Proxy, crawled: Crawler, tmp_path: Path, is_known: bool
 ) -> None:
     with running_site("127.0.0.3") as private:

@@ -197,7 +197,7 @@ def test_stopping_ends_every_wait_and_every_later_request() -> None:
     assert [type(error) for error in run_in_virtual_time(crawl())] == [CrawlStopped] * 5
 
 
-def test_an_error_of_the_scheduler_reaches_who_waits() -> None:
+def test_an_error_of_the_scheduler_reaches_waiting_requests() -> None:
     async def broken(_: Mapping[str, Report]) -> Mapping[str, Permit]:
         raise OSError("the pipe is gone")
 
