@@ -111,7 +111,7 @@ def _checked(listing: Listing, source: str, *, is_empty: bool, knows_documents: 
 
 
 def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
-    """The rows of `pages` whose newest try was rejected or failed, and when they are asked for again."""
+    """Yield the rows of `pages` whose last attempt was rejected or failed, with the time of the next attempt."""
     if not store.tables.exists(PAGES):
         return
     pages = store.tables.open(PAGES)
@@ -145,7 +145,7 @@ def _delete_unlisted(pages: LanceTable, old: pl.DataFrame, outcomes: pl.DataFram
 
 
 def _drop_other_sources(pages: LanceTable, sources: Sequence[str]) -> int:
-    """A source taken out of the KB file takes its pages with it; returns how many had bytes."""
+    """Delete the pages of sources that the KB file no longer has; return how many had bytes."""
     import polars as pl
 
     others = pages.read_columns(["source", "sha256"]).filter(~pl.col("source").is_in(list(sources)))

@@ -75,7 +75,7 @@ def plan(
 
 
 def describe_wait(row: Mapping[str, Any]) -> str:
-    """What to tell of a page that failed, from its `failures` and `tried_at`; empty if the next refresh asks for it."""
+    """Return in words when a failed page is requested again; empty if the next refresh requests it."""
     failures = row["failures"] or 0
     if failures >= MAX_FAILURES:
         return f"given up after {failures} refreshes in a row; kb retry asks again"

@@ -143,7 +143,7 @@ class KbSpec(Strict):
         return redact(said, self._given)
 
     def fingerprints(self) -> dict[str, str]:
-        """An identity of each section, for the manifest and for telling what an edit touches."""
+        """Return a hash of each section, for the manifest and to find out what an edit changes."""
         body = self.model_dump(mode="json")
         return {name: digest(repr(value)) for name, value in body.items() if name not in {"tenant", "kb"}}
 

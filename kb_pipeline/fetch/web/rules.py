@@ -74,17 +74,17 @@ class CrawlRules:
     """Ids (model.document_id) of documents that must never be fetched again."""
 
     def as_json(self) -> dict[str, Any]:
-        """The rules as plain JSON values."""
+        """Return the rules as plain JSON values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> CrawlRules:
-        """The inverse of as_json."""
+        """Parse the result of as_json."""
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
         return cls(**{**given, "limits": CrawlLimits(**given["limits"])})
 
     def fingerprint(self) -> str:
-        """Changes when any rule does."""
+        """Return a hash of all rules."""
         return digest("crawl-rules", json.dumps(self.as_json(), sort_keys=True))
 
 
@@ -101,13 +101,13 @@ class CrawlFiles:
     asked for conditionally, before and apart from discovery."""
 
     def as_json(self) -> dict[str, str | None]:
-        """The absolute paths as plain JSON values."""
+        """Return the absolute paths as plain JSON values."""
         known = str(self.known.absolute()) if self.known else None
         return {"journal": str(self.journal.absolute()), "notes": str(self.notes.absolute()), "known": known}
 
     @classmethod
     def from_json(cls, paths: Mapping[str, str | None]) -> CrawlFiles:
-        """The inverse of as_json."""
+        """Parse the result of as_json."""
         return cls(Path(paths["journal"] or ""), Path(paths["notes"] or ""), Path(k) if (k := paths["known"]) else None)
 
 
