@@ -264,3 +264,36 @@ def test_a_file_reaches_none_of_the_operators_variables(
         assert "no such variable" in str(refused("apply", "kb.yaml"))
     (tmp_path / "kb.yaml").write_text(yaml_of("acme/docs", "/${OPENED}/**"))
     kb("apply", "kb.yaml")
+
+
+def test_a_key_names_folders_only_beneath_those_that_are_opened(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = tmp_path / "opened"
+    (opened / "docs").mkdir(parents=True)
+    (opened / "out").symlink_to("/etc")
+    key = key_of(db)
+
+    def write(root: str) -> None:
+        source = {"name": "files", "type": "files", "root": root, "paths": ["**"]}
+        (tmp_path / "kb.yaml").write_text(json.dumps({"tenant": "acme", "kb": "files", "sources": [source]}))
+
+    write(str(opened / "docs"))
+    assert "beneath those that the operator opens" in str(refused("--key", key, "apply", "kb.yaml"))
+    monkeypatch.setenv("KB_FILE_ROOTS", str(opened))
+    for root in ("/etc", str(opened / "out"), str(opened / "out/ssl"), str(tmp_path)):
+        write(root)
+        told = refused("--key", key, "apply", "kb.yaml")
+        assert f"sources.files.root: got '{root}'; a tenant may name folders only beneath" in str(told)
+    assert [str(record.key) for record in catalog.list_kbs(db)] == ["acme/docs", "globex/docs"]
+    write(str(opened / "docs"))
+    kb("--key", key, "apply", "kb.yaml")
+    files = KbKey("acme", "files")
+    assert not catalog.is_operators(db, files)
+    kb("apply", "kb.yaml")
+    assert catalog.is_operators(db, files), "the operator takes it over"
+    kb("--key", key, "apply", "kb.yaml")
+    assert catalog.is_operators(db, files), "the same file again changes nothing"
+    write("/srv")
+    kb("apply", "kb.yaml")
+    assert "a tenant may name folders only beneath" in str(refused("--key", key, "apply", "kb.yaml"))
