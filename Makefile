@@ -6,7 +6,9 @@ READY := $(VENV)/.ready
 URL ?=
 REAL_SITE ?= /usr/share/doc/postgresql-doc-15/html
 # Three on two cores: many tests wait for servers, clocks and disks.
-PYTEST_ARGS ?= -n 3 --dist worksteal
+PYTEST_ARGS ?= -n 3 --dist loadgroup
+# What `make test-postgres` runs; by default everything.
+ROOMS ?= kb_pipeline_tests
 
 .PHONY: demo test test-postgres lint ui bench clean setup
 .DEFAULT_GOAL := demo
@@ -28,7 +30,7 @@ test: setup
 
 # Every home's control plane, and Dagster's storage, on a PostgreSQL server that the tests start.
 test-postgres: setup
-	KB_TEST_DATABASE=postgres $(BIN)/python -m pytest $(PYTEST_ARGS)
+	KB_TEST_DATABASE=postgres $(BIN)/python -m pytest $(PYTEST_ARGS) $(ROOMS)
 
 lint: setup
 	$(BIN)/ruff check .

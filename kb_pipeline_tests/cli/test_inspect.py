@@ -16,6 +16,8 @@ from kb_pipeline_tests.databases import home_environment
 from kb_pipeline_tests.kb import Done, Kb
 from kb_pipeline_tests.site import serve_site
 
+pytestmark = pytest.mark.xdist_group("inspect")  # one worker builds what the module's tests share
+
 KB = "acme/docs"
 PROVENANCE = {
     "url", "fetched_at", "etag", "last_modified", "content_type", "sha256", "start", "end", "code", "libraries",

@@ -18,6 +18,8 @@ from kb_pipeline.cli.app import app
 from kb_pipeline.cli.session import SCOPES
 from kb_pipeline_tests.cli.two_tenants import OWN, Ran, World, run_kb, two_tenants
 
+pytestmark = pytest.mark.xdist_group("tenant_matrix")  # one worker builds what the module's tests share
+
 KBS = ("KB", "tenant", "KB's name", "retired KB", "document id")
 STATES = ("version", "time", "run")
 DOCUMENTS = ("document", "erased document", "document id", "chunk id")

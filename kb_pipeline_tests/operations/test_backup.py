@@ -36,6 +36,8 @@ from kb_pipeline_tests.databases import control_url, copy_home, home_environment
 from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
 
+pytestmark = pytest.mark.xdist_group("backup")  # one worker builds what the module's tests share
+
 WIKI = KbKey("globex", "wiki")
 
 

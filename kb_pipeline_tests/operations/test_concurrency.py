@@ -24,6 +24,8 @@ from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
 from kb_pipeline_tests.warm import Running
 
+pytestmark = pytest.mark.xdist_group("concurrency")  # one worker builds what the module's tests share
+
 
 def start(home: Home, run_id: str, **environment: str) -> Running:
     """Run a refresh in a process of its own."""

@@ -37,6 +37,8 @@ from kb_pipeline_tests.databases import ON_POSTGRES, copy_home, home_environment
 from kb_pipeline_tests.operations.home import KEY, MODES, Home
 from kb_pipeline_tests.site import Site, serve_site
 
+pytestmark = pytest.mark.xdist_group("erase_document")  # one worker builds what the module's tests share
+
 CANARIES = ("zyxquombat", "flummoxite", "grobblewick")
 """Words of the document to erase: of its text in every version, of its title, of its text before it changed."""
 OTHER_KB, OTHER_TENANT = KbKey("acme", "other"), KbKey("rival", "docs")

@@ -16,6 +16,8 @@ from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
 
+pytestmark = pytest.mark.xdist_group("flagged_refresh")  # one worker builds what the module's tests share
+
 OWN = Scope("acme", "docs")
 TEASER = "Subscribe to our letter for more about pears every week."
 CREDITS = "Written by the people of the orchard while the pears ripened."

@@ -21,6 +21,8 @@ from kb_pipeline_tests.databases import copy_home
 from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
 
+pytestmark = pytest.mark.xdist_group("incremental")  # one worker builds what the module's tests share
+
 FRUITS = ("apple", "cherry", "fig", "medlar", "peach", "pear", "plum", "quince", "sloe")
 QUERY = "how is the quince stored"
 WORDS = [

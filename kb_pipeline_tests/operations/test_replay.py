@@ -28,6 +28,8 @@ from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, PAGES
 from kb_pipeline_tests.index.orchard import FETCHED_AT
 from kb_pipeline_tests.store.manifests import manifest_of
 
+pytestmark = pytest.mark.xdist_group("replay")  # one worker builds what the module's tests share
+
 KEY = "http://x.example/pears"
 TWIN = "http://x.example/twin-of-pears"
 SENTENCES = " ".join(f"Pear number {n} ripens {n} days after it is picked." for n in range(40))

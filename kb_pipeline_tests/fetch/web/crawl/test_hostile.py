@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import brotli
@@ -22,6 +23,8 @@ from kb_pipeline_tests.fetch.web.conftest import Crawler, known_file
 MB = 1 << 20
 GROWTH = 100 * MB
 """What a crawl of hostile servers may take beyond one of a friendly site."""
+BOMB_MB = 300
+"""What a few kilobytes of a bomb decompress to: well beyond GROWTH, and made in a second."""
 Response = Callable[[], Iterable[bytes]]
 
 
@@ -69,19 +72,22 @@ def _encoded(encoding: str, body: bytes) -> Response:
     return lambda: [answer]
 
 
-def _gzip_bomb(megabytes: int) -> bytes:
+@cache
+def _gzip_bomb() -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join(packer.compress(b"\0" * MB) for _ in range(megabytes)) + packer.flush()
+    return b"".join(packer.compress(b"\0" * MB) for _ in range(BOMB_MB)) + packer.flush()
 
 
-def _brotli_bomb(megabytes: int) -> bytes:
+@cache
+def _brotli_bomb() -> bytes:
     packer = brotli.Compressor(quality=5)
-    return b"".join(packer.process(b"\0" * MB) for _ in range(megabytes)) + bytes(packer.finish())
+    return b"".join(packer.process(b"\0" * MB) for _ in range(BOMB_MB)) + bytes(packer.finish())
 
 
-def _zstd_bomb(megabytes: int) -> bytes:
+@cache
+def _zstd_bomb() -> bytes:
     packer = zstd.ZstdCompressor()
-    return b"".join(packer.compress(b"\0" * MB) for _ in range(megabytes)) + packer.flush()
+    return b"".join(packer.compress(b"\0" * MB) for _ in range(BOMB_MB)) + packer.flush()
 
 
 def _five_gigabytes(announced: bool) -> Response:
@@ -126,26 +132,29 @@ def _silence() -> Iterator[bytes]:
     yield b""
 
 
-HOSTILE: dict[str, tuple[Response, str]] = {
-    "/gzip": (_encoded("gzip", _gzip_bomb(2000)), "rejected too_large"),
-    "/brotli": (_encoded("br", _brotli_bomb(2000)), "rejected too_large"),
-    "/zstd": (_encoded("zstd", _zstd_bomb(2000)), "rejected too_large"),
-    "/nested": (_encoded("gzip, br", brotli.compress(gzip.compress(_gzip_bomb(2000)), quality=5)), "fetched"),
-    "/nested-bomb": (_encoded("gzip, gzip", gzip.compress(_gzip_bomb(2000))), "rejected too_large"),
-    "/layers": (_encoded("gzip, gzip, gzip, gzip", b"x"), "failed decoding"),
-    "/no-gzip": (_encoded("gzip", b"this is no gzip"), "failed decoding"),
-    "/five-gigabytes": (_five_gigabytes(announced=True), "rejected too_large"),
-    "/five-gigabytes-chunked": (_five_gigabytes(announced=False), "rejected too_large"),
-    "/drip": (_drip, "failed too_slow"),
-    "/headers": (_endless_headers, "failed headers_too_large"),
-    "/header-line": (_endless_header_line, "failed headers_too_large"),
-    "/interim": (_endless_interim, "failed headers_too_large"),
-    "/short": (lambda: [_ok(b"x" * 100)[:-50]], "failed truncated"),
-    "/chunks": (_broken_chunks, "failed"),
-    "/silence": (_silence, "failed timeout"),
-    "/garbage": (lambda: [b"\x00\xff\xfe not HTTP at all\r\n\r\n"], "failed connection"),
-    "/nothing": (lambda: [], "failed connection"),
-}
+@cache
+def hostile() -> dict[str, tuple[Response, str]]:
+    """What each path answers and what becomes of it; made when it is needed, since the bombs take a while."""
+    return {
+        "/gzip": (_encoded("gzip", _gzip_bomb()), "rejected too_large"),
+        "/brotli": (_encoded("br", _brotli_bomb()), "rejected too_large"),
+        "/zstd": (_encoded("zstd", _zstd_bomb()), "rejected too_large"),
+        "/nested": (_encoded("gzip, br", brotli.compress(gzip.compress(_gzip_bomb()), quality=5)), "fetched"),
+        "/nested-bomb": (_encoded("gzip, gzip", gzip.compress(_gzip_bomb())), "rejected too_large"),
+        "/layers": (_encoded("gzip, gzip, gzip, gzip", b"x"), "failed decoding"),
+        "/no-gzip": (_encoded("gzip", b"this is no gzip"), "failed decoding"),
+        "/five-gigabytes": (_five_gigabytes(announced=True), "rejected too_large"),
+        "/five-gigabytes-chunked": (_five_gigabytes(announced=False), "rejected too_large"),
+        "/drip": (_drip, "failed too_slow"),
+        "/headers": (_endless_headers, "failed headers_too_large"),
+        "/header-line": (_endless_header_line, "failed headers_too_large"),
+        "/interim": (_endless_interim, "failed headers_too_large"),
+        "/short": (lambda: [_ok(b"x" * 100)[:-50]], "failed truncated"),
+        "/chunks": (_broken_chunks, "failed"),
+        "/silence": (_silence, "failed timeout"),
+        "/garbage": (lambda: [b"\x00\xff\xfe not HTTP at all\r\n\r\n"], "failed connection"),
+        "/nothing": (lambda: [], "failed connection"),
+    }
 
 
 @contextmanager
@@ -166,20 +175,22 @@ NEIGHBOURS = [f"/good{number}" for number in range(40)]
 
 
 @pytest.mark.upgrade("scrapy")
+@pytest.mark.xdist_group("hostile")
 @pytest.mark.parametrize("engine", ["scrapy", "aiohttp"])
 def test_hostile_responses_fail_once_each_in_bounded_memory(crawled: Crawler, tmp_path: Path, engine: str) -> None:
     good = {path: _page() for path in NEIGHBOURS}
     with _serving({"/": _page(*NEIGHBOURS), **good}) as friendly:
         plain = crawled(friendly.url + "/").summary.peak_rss_bytes
     crawled.forget()
-    answers = {path: answer for path, (answer, _) in HOSTILE.items()} | good
-    with _serving({"/": _page(*HOSTILE, *NEIGHBOURS), **answers}) as server:
-        pages = ({"key": server.url + path} for path in [*HOSTILE, *NEIGHBOURS])
+    enemies = hostile()
+    answers = {path: answer for path, (answer, _) in enemies.items()} | good
+    with _serving({"/": _page(*enemies, *NEIGHBOURS), **answers}) as server:
+        pages = ({"key": server.url + path} for path in [*enemies, *NEIGHBOURS])
         known = known_file(tmp_path / "known.parquet", *pages) if engine == "aiohttp" else None
         found = crawled(server.url + "/", known=known, retries=0, timeout_s=3.0, deadline_s=9.0)
     assert engine in found.summary.engines
-    outcomes = {path: found.outcome(server.url + path) for path in HOSTILE}
-    assert {path: outcomes[path] for path, (_, said) in HOSTILE.items() if not outcomes[path].startswith(said)} == {}
+    outcomes = {path: found.outcome(server.url + path) for path in enemies}
+    assert {path: outcomes[path] for path, (_, said) in enemies.items() if not outcomes[path].startswith(said)} == {}
     assert all(found.outcome(server.url + path) == "fetched" for path in NEIGHBOURS)
     assert found.summary.peak_rss_bytes - plain < GROWTH
 
