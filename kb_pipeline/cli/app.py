@@ -408,7 +408,7 @@ def erase(
         receipt = lift_erasure(session.settings, session.db, kb_key, key)
     else:
         receipt = erase_document(session.settings, session.db, kb_key, key)
-    (print_json if as_json else print_receipt)(receipt)
+    (print_json if as_json else print_receipt)(receipt.as_json())
 
 
 @app.command()

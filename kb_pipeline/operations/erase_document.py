@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import erasures, versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
+from kb_pipeline.control.kbs.erasure_receipt import ErasedPlace, ErasureCheck, ErasureReceipt
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.source import ERASED_MESSAGE
@@ -44,7 +45,7 @@ _NOT_REACHED = (
 )
 
 
-def erase_document(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any]:
+def erase_document(settings: Settings, db: Database, key: KbKey, doc_key: str) -> ErasureReceipt:
     """Remove a document from the live and every kept version, raw bytes, caches and indexes, for good.
 
     It is not fetched again. Killed on the way, the same call goes on; done twice, it gives the kept receipt.
@@ -67,7 +68,7 @@ def erase_document(settings: Settings, db: Database, key: KbKey, doc_key: str) -
     return receipt
 
 
-def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any]:
+def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> ErasureReceipt:
     """Let the next refresh fetch the document again; its receipt stays.
 
     Raises:
@@ -81,13 +82,13 @@ def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> 
     if not is_lifted:
         with hold_lease(db, key, _owner()) as lease:
             store = KbStore(KbPaths(settings.data_dir, key), lambda: check_lease(db, lease))
-            ask_again(store, receipt["document_ids"])
-            erasures.lift_documents(db, lease, receipt["document_ids"], settings.actor)
+            ask_again(store, receipt.document_ids)
+            erasures.lift_documents(db, lease, receipt.document_ids, settings.actor)
             release_lease(db, lease)
     return receipt
 
 
-def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) -> dict[str, Any] | None:
+def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) -> ErasureReceipt | None:
     """Return the receipt of a document of which nothing has come back; None when there is something to erase."""
     found = erasures.find_receipt(db, key, doc_key)
     ids = _ids_of(db, KbStore(KbPaths(settings.data_dir, key)), key, doc_key)
@@ -96,7 +97,7 @@ def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) ->
     if found is None or ids:
         return None
     receipt, is_lifted = found
-    return receipt if receipt["status"] == "erased" and not is_lifted else None
+    return receipt if receipt.is_finished and not is_lifted else None
 
 
 class _Erasing:
@@ -106,13 +107,13 @@ class _Erasing:
         self._settings, self._db, self._lease, self._doc_key = settings, db, lease, doc_key
         self._key = lease.key
         self._store = KbStore(KbPaths(settings.data_dir, lease.key), lambda: check_lease(db, lease))
-        self._places: list[dict[str, Any]] = []
+        self._places: list[ErasedPlace] = []
         found = erasures.find_receipt(db, lease.key, doc_key)
         self._before = found[0] if found else None
-        earlier_ids = self._before["document_ids"] if self._before else []
+        earlier_ids = self._before.document_ids if self._before else ()
         self._ids = sorted({*_ids_of(db, self._store, lease.key, doc_key), *earlier_ids})
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> ErasureReceipt:
         """Do all of it; the receipt says `unfinished` until everything has been looked through once more."""
         # What goes now is the proof of what killed runs have fetched and embedded.
         recover_usage(self._db, self._lease, self._store)
@@ -131,10 +132,10 @@ class _Erasing:
         failpoint("erase.raw")
         self._forget_vectors(kept)
         failpoint("erase.vectors")
-        checks = list(self._checks(kept))
-        if left := [check for check in checks if check["found"]]:
+        checks = tuple(self._checks(kept))
+        if left := [check.as_json() for check in checks if check.found]:
             raise DamagedStore(f"{self._key}, {self._doc_key}", f"still found after it was erased: {left}")
-        receipt |= {"places": self._places, "checks": checks, "status": "erased"}
+        receipt = receipt.finished(tuple(self._places), checks)
         erasures.block_documents(self._db, self._lease, self._ids, receipt, self._settings.actor)
         failpoint("erase.receipt")
         return receipt
@@ -144,33 +145,33 @@ class _Erasing:
         before = self._before
         return (
             before is not None
-            and before["status"] == "unfinished"
-            and {manifest.version for manifest in kept} <= set(before["versions"])
+            and not before.is_finished
+            and {manifest.version for manifest in kept} <= set(before.versions)
         )
 
-    def _receipt(self, kept: Sequence[Manifest]) -> dict[str, Any]:
+    def _receipt(self, kept: Sequence[Manifest]) -> ErasureReceipt:
         twins = twins_of(self._store, self._ids, kept)
         same, stood_for = set(twins.same), set(twins.stood_for)
-        earlier: list[dict[str, Any]] = []
+        earlier: tuple[ErasureReceipt, ...] = ()
         if self._before is not None:
-            earlier = list(self._before.get("earlier", []))
-            if self._before["status"] == "unfinished":
-                same, stood_for = same | {*self._before["same_content_at"]}, stood_for | {*self._before["stood_for"]}
+            earlier = self._before.earlier
+            if self._before.is_finished:
+                earlier = (*earlier, replace(self._before, earlier=()))
             else:
-                earlier.append({name: value for name, value in self._before.items() if name != "earlier"})
-        return {
-            "kb": str(self._key),
-            "key": self._doc_key,
-            "document_ids": self._ids,
-            "erased_at": datetime.now(UTC).isoformat(),
-            "by": self._lease.owner,
-            "versions": [manifest.version for manifest in kept],
-            "same_content_at": sorted(same),
-            "stood_for": sorted(stood_for),
-            "not_reached": list(_NOT_REACHED),
-            "earlier": earlier,
-            "status": "unfinished",
-        }
+                same, stood_for = same | {*self._before.same_content_at}, stood_for | {*self._before.stood_for}
+        return ErasureReceipt(
+            kb=self._key,
+            key=self._doc_key,
+            document_ids=tuple(self._ids),
+            erased_at=datetime.now(UTC),
+            by=self._lease.owner,
+            versions=tuple(manifest.version for manifest in kept),
+            same_content_at=tuple(sorted(same)),
+            stood_for=tuple(sorted(stood_for)),
+            not_reached=_NOT_REACHED,
+            earlier=earlier,
+            status="unfinished",
+        )
 
     def _give_up_pending(self) -> None:
         """Give up pending versions, which the next refresh builds again, and delete pruned ones without grace."""
@@ -179,8 +180,9 @@ class _Erasing:
             versions.record_verdict(self._db, self._lease, pending.number, "superseded")
         kept = {manifest.version for manifest in versions.kept_manifests(self._db, self._key)}
         clean_tables(self._store, kept, timedelta(0))
-        numbers = sorted(pending.number for pending in given_up)
-        self._add("versions not published", len(numbers), "versions, made again by the next refresh", versions=numbers)
+        numbers = tuple(sorted(pending.number for pending in given_up))
+        what = "versions, made again by the next refresh"
+        self._places.append(ErasedPlace("versions not published", len(numbers), what, versions=numbers))
 
     def _purge_tables(self, kept: Sequence[Manifest], *, resumed: bool) -> list[Manifest]:
         purge = purge_tables(self._store, self._ids, kept, self._refusals(), resumed=resumed)
@@ -196,24 +198,23 @@ class _Erasing:
 
     def _refusals(self) -> list[Refusal]:
         """Return the rows of `pages` that refuse the key from now on, for the sources that are still in the KB file."""
-        sources = {document_id(source.name, self._doc_key): source.name for source in self._sources()}
+        sources = {
+            document_id(source.name, self._doc_key): source.name for source in get_kb(self._db, self._key).spec.sources
+        }
         return [
             Refusal(each, sources[each], self._doc_key, ERASED, ERASED_MESSAGE) for each in self._ids if each in sources
         ]
 
-    def _sources(self) -> Sequence[Any]:
-        return get_kb(self._db, self._key).spec.sources
-
     def _drop_leftovers(self) -> None:
         """Remove unfinished fetches and damaged files, since any of them may contain the document."""
         for place, files in remove_leftovers(self._store.paths).items():
-            self._add(place, len(files), "files", files=files)
+            self._places.append(ErasedPlace(place, len(files), "files", files=tuple(files)))
 
     def _blank_raw(self) -> None:
         raw = self._store.paths.raw
         segments = segments_with_key(raw, self._doc_key)
         rows = sum(redact_rows(raw / name, positions) for name, positions in segments.items())
-        self._add("raw segments", rows, "bodies", segments=sorted(segments))
+        self._places.append(ErasedPlace("raw segments", rows, "bodies", segments=tuple(sorted(segments))))
 
     def _forget_vectors(self, kept: Sequence[Manifest]) -> None:
         """Other documents and other KBs of the tenant may have the same text: its vector is then theirs.
@@ -235,19 +236,19 @@ class _Erasing:
                 other = KbStore(KbPaths(self._settings.data_dir, record.key))
                 yield from chunk_tables(other, manifests_in_use(self._db, other, record.key, READER_GRACE))
 
-    def _checks(self, kept: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
+    def _checks(self, kept: Sequence[Manifest]) -> Iterator[ErasureCheck]:
         """Look through every store once more."""
         for store, found in rows_left(self._store, self._ids, kept):
-            yield {"store": store, "found": found}
+            yield ErasureCheck(store, found)
         segments = segments_with_key(self._store.paths.raw, self._doc_key)
-        yield {"store": "raw segments", "found": sum(len(positions) for positions in segments.values())}
+        yield ErasureCheck("raw segments", sum(len(positions) for positions in segments.values()))
         for place, files in remove_leftovers(self._store.paths).items():
-            yield {"store": place, "found": len(files)}
+            yield ErasureCheck(place, len(files))
         for name, unused in self._unused_vectors(kept).items():
-            yield {"store": f"embedding cache {name}, texts that no document has", "found": len(unused)}
+            yield ErasureCheck(f"embedding cache {name}, texts that no document has", len(unused))
 
-    def _add(self, place: str, removed: int, what: str, **more: list[Any]) -> None:
-        self._places.append({"place": place, "removed": removed, "what": what, **more})
+    def _add(self, place: str, removed: int, what: str) -> None:
+        self._places.append(ErasedPlace(place, removed, what))
 
 
 def _owner() -> str:

@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 from kb_pipeline.errors import InvalidManifest
+from kb_pipeline.json_fields import JsonFields
 from kb_pipeline.model import EmbeddingModel, JsonObject, KbKey, Record
 from kb_pipeline.store.durable_files import write_durably
-from kb_pipeline.store.json_fields import JsonFields
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline.store.stage_tables import ROLES
 

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -21,6 +20,7 @@ from kb_pipeline.control.db.dump import dump_tables, load_tables
 from kb_pipeline.control.db.engine import Database, open_engine
 from kb_pipeline.control.db.models import Base, HostState, Kb, Lease, Plan, Refresh
 from kb_pipeline.control.db.schema_revision import HEAD
+from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
 from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.errors import DamagedBackup, SchemaTooNew, UsageError
@@ -231,7 +231,7 @@ def test_what_is_erased_while_a_backup_begins_is_not_in_it(
 ) -> None:
     copy_home(published.settings.home, tmp_path / "home")
     home = Home(tmp_path / "home", models_dir)
-    erased: list[dict[str, Any]] = []
+    erased: list[ErasureReceipt] = []
 
     def erase_once(name: str) -> None:
         if name == "backup.snapshot" and not erased:

@@ -19,6 +19,7 @@ import pytest
 
 from kb_pipeline.control.coordination.leases import hold_lease
 from kb_pipeline.control.db.models import Lease
+from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
 from kb_pipeline.control.kbs.erasures import find_receipt
 from kb_pipeline.control.kbs.versions import get_manifest, kept_manifests, pending_versions
 from kb_pipeline.control.runs.failures import list_failures
@@ -110,7 +111,7 @@ def copied(home: Home, to: Path) -> Home:
     return Home(to, home.models_dir)
 
 
-def erase(home: Home, site: Site, path: str = "/secret", key: KbKey = KEY) -> dict[str, Any]:
+def erase(home: Home, site: Site, path: str = "/secret", key: KbKey = KEY) -> ErasureReceipt:
     return erase_document(home.settings, home.db, key, site.url + path)
 
 
@@ -199,8 +200,8 @@ def test_nothing_of_it_is_left_in_any_version_and_all_else_is_as_it_was(home: Ho
     assert indexes_before
     (held,) = pending_versions(home.db, KEY)
     receipt = erase(home, site)
-    assert (receipt["status"], receipt["versions"]) == ("erased", [1, 2, 3])
-    assert not any(check["found"] for check in receipt["checks"])
+    assert (receipt.status, receipt.versions) == ("erased", (1, 2, 3))
+    assert not any(check.found for check in receipt.checks)
     check_gone(home, before, key)
     assert not pending_versions(home.db, KEY)
     with pytest.raises(UsageError):
@@ -221,12 +222,12 @@ def test_nothing_of_it_is_left_in_any_version_and_all_else_is_as_it_was(home: Ho
 def test_no_file_of_this_home_holds_a_word_of_it(home: Home, site: Site) -> None:
     receipt = erase(home, site)
     assert places_with(home, *CANARIES) == [path for path in places_with(home, *CANARIES) if "rival" in path]
-    removed = {place["place"]: place["removed"] for place in receipt["places"]}
+    removed = {place.place: place.removed for place in receipt.places}
     assert (removed["quarantine"], removed["unfinished fetches"], removed["unfinished files"]) == (1, 1, 2)
     assert removed["raw segments"] >= 2
     assert removed["table documents"] >= 3
-    assert any("backup" in line for line in receipt["not_reached"])
-    assert any("kb export" in line for line in receipt["not_reached"])
+    assert any("backup" in line for line in receipt.not_reached)
+    assert any("kb export" in line for line in receipt.not_reached)
 
 
 def test_it_is_not_fetched_again_and_the_failures_say_why(home: Home, site: Site) -> None:
@@ -266,7 +267,7 @@ def test_a_lifted_erasure_lets_the_next_refresh_fetch_it(home: Home, site: Site)
     assert "/secret" in shown(home)
     assert "/secret" not in home.failures()
     second = erase(home, site)
-    assert [each["erased_at"] for each in second["earlier"]] == [first["erased_at"]]
+    assert [each.erased_at for each in second.earlier] == [first.erased_at]
     assert "/secret" not in shown(home)
 
 
@@ -303,7 +304,7 @@ def test_the_command_prints_the_receipt(home: Home, site: Site) -> None:
 def test_a_duplicate_goes_and_what_stands_for_it_stays(home: Home, site: Site) -> None:
     before = states(home)
     receipt = erase(home, site, "/twin-again")
-    assert (receipt["same_content_at"], receipt["stood_for"]) == ([site.url + "/twin"], [])
+    assert (receipt.same_content_at, receipt.stood_for) == ((site.url + "/twin",), ())
     check_gone(home, before, site.url + "/twin-again")
     assert home.refresh().ended == ("unchanged", 3)
 
@@ -312,7 +313,7 @@ def test_what_it_stood_for_is_found_again_after_the_next_refresh(home: Home, sit
     before = states(home)
     vectors = cached(home)
     receipt = erase(home, site, "/twin")
-    assert receipt["same_content_at"] == receipt["stood_for"] == [site.url + "/twin-again"]
+    assert receipt.same_content_at == receipt.stood_for == (site.url + "/twin-again",)
     check_gone(home, before, site.url + "/twin")
     for manifest in kept_manifests(home.db, KEY):
         twin = read_document(VersionReader(home.store(), manifest), site.url + "/twin-again")
@@ -335,7 +336,7 @@ def test_texts_that_another_kb_of_the_tenant_has_keep_their_vectors(home: Home, 
     assert home.refresh(OTHER_KB).ended == ("unchanged", 1)
     assert "/secret" in shown(home, OTHER_KB)
     gone = erase(home, site, key=OTHER_KB)
-    assert gone["status"] == "erased"
+    assert gone.status == "erased"
     assert cached(home) < len(used) + 4
 
 
@@ -378,9 +379,9 @@ def test_versions_of_two_models_are_purged(home: Home, site: Site) -> None:
     assert home.refresh().ended == ("ready", 5)
     before = states(home)
     receipt = erase(home, site)
-    indexes = [place for place in receipt["places"] if place["place"].startswith("table index_")]
+    indexes = [place for place in receipt.places if place.place.startswith("table index_")]
     assert len(indexes) == 2
-    assert all(place["removed"] for place in indexes)
+    assert all(place.removed for place in indexes)
     check_gone(home, before, site.url + "/secret")
     assert [path for path in places_with(home, *CANARIES) if "rival" not in path] == []
     assert home.refresh().ended == ("unchanged", 5)
@@ -419,8 +420,8 @@ def test_a_kill_at_any_step_leaves_the_live_version_answering_and_the_same_call_
             assert site.url + "/pear" in {hit["key"] for hit in home.hits("pears poached in wine", None, mode)}, step
         expire_lease(home)
         receipt = erase(home, site)
-        assert receipt["status"] == "erased", step
-        assert receipt["versions"] == [1, 2, 3], step
+        assert receipt.is_finished, step
+        assert receipt.versions == (1, 2, 3), step
         check_gone(home, before, site.url + "/secret")
         assert [path for path in places_with(home, *CANARIES) if "rival" not in path] == [], step
         shutil.rmtree(home.settings.home)
@@ -435,7 +436,7 @@ def test_a_refresh_between_a_kill_and_the_rest_does_not_bring_it_back(home: Home
     assert home.refresh().status == "ready"
     assert "/secret" not in shown(home)
     live = states(home)
-    assert erase(home, site)["status"] == "erased"
+    assert erase(home, site).is_finished
     check_gone(home, live, site.url + "/secret")
     assert home.refresh().status == "unchanged"
     site.pages["/plum"] = before

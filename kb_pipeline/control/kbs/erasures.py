@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -13,6 +12,7 @@ from kb_pipeline.control.coordination.leases import HeldLease, verify_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Erasure, Failure, Version
 from kb_pipeline.control.kbs.catalog import get_kb
+from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.store.manifest import Manifest
@@ -32,7 +32,7 @@ def erased_ids(db: Database, key: KbKey) -> tuple[str, ...]:
 
 
 def block_documents(
-    db: Database, lease: HeldLease, document_ids: Sequence[str], receipt: dict[str, Any], actor: str
+    db: Database, lease: HeldLease, document_ids: Sequence[str], receipt: ErasureReceipt, actor: str
 ) -> None:
     """From now on the documents are not fetched, whatever becomes of their removal; raises LeaseLost."""
     with db.write(lease.key.tenant) as session:
@@ -45,7 +45,7 @@ def block_documents(
             if row is None:
                 row = Erasure(tenant=lease.key.tenant, kb=lease.key.kb, document_id=each)
                 session.add(row)
-            row.receipt, row.erased_at, row.lifted_at = receipt, datetime.now(UTC), None
+            row.receipt, row.erased_at, row.lifted_at = receipt.as_json(), datetime.now(UTC), None
         if blocked:  # later calls complete the receipt
             _record(session, lease, actor, "kb.erase", blocked)
 
@@ -61,13 +61,13 @@ def record_purge(db: Database, lease: HeldLease, manifests: Sequence[Manifest], 
         return int(session.execute(gone).rowcount)  # type: ignore[attr-defined]  # a delete's result has it
 
 
-def find_receipt(db: Database, key: KbKey, doc_key: str) -> tuple[dict[str, Any], bool] | None:
-    """Return the receipt of a key's erasure and whether it was lifted since; None if the key was never erased."""
+def find_receipt(db: Database, key: KbKey, doc_key: str) -> tuple[ErasureReceipt, bool] | None:
+    """Return the kept receipt of a key, and whether it was lifted since; None when it never was erased."""
     query = select(Erasure).where(Erasure.tenant == key.tenant, Erasure.kb == key.kb)
     with db.read(key.tenant) as session:
         for row in session.scalars(query.order_by(Erasure.erased_at.desc())):
             if row.receipt["key"] == doc_key:
-                return row.receipt, row.lifted_at is not None
+                return ErasureReceipt.from_json(row.receipt), row.lifted_at is not None
     return None
 
 

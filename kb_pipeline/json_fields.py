@@ -76,9 +76,25 @@ class JsonFields:
             return default
         return {each: self.inner(name)._figure(each) for each in self.inner(name).names()}
 
-    def text_list(self, name: str, default: Sequence[str]) -> tuple[str, ...]:
+    def inner_list(self, name: str, default: Sequence[JsonFields] | None = None) -> list[JsonFields]:
+        """Read a list of objects."""
+        if default is not None and not self.has(name):
+            return list(default)
+        value = self._get(name)
+        if not isinstance(value, list):
+            raise ValueError(f"{self._path(name)} is {_kind(value)}, not a list")
+        return [JsonFields(each, f"{self._path(name)}[{n}]") for n, each in enumerate(value)]
+
+    def number_list(self, name: str) -> tuple[int, ...]:
+        """Read a list of integers."""
+        value = self._get(name)
+        if not isinstance(value, list) or not all(type(each) is int for each in value):
+            raise ValueError(f"{self._path(name)} is not a list of integers")
+        return tuple(value)
+
+    def text_list(self, name: str, default: Sequence[str] | None = None) -> tuple[str, ...]:
         """Read a list of strings."""
-        if not self.has(name):
+        if default is not None and not self.has(name):
             return tuple(default)
         value = self._get(name)
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
