@@ -42,7 +42,7 @@ def index_name(model_fingerprint: str) -> str:
 
 
 def index_schema(dimension: int) -> pa.Schema:
-    """One row a chunk: where it stands, its words, its vector."""
+    """Return the columns of an index table: one row a chunk, with its place, its words and its vector."""
     import pyarrow as pa
 
     strings = [
@@ -71,7 +71,11 @@ def index_schema(dimension: int) -> pa.Schema:
 
 
 def build_index(store: KbStore, index: LanceTable, vectors: LanceTable, progress: ReportProgress) -> IndexChange:
-    """Take out the chunks that are gone, put in the new ones with their vectors, leave no row unindexed."""
+    """Delete the chunks that are gone, add the new ones with their vectors, leave no row unindexed.
+
+    Raises:
+        DamagedStore: a table cannot be read, or a chunk has no vector.
+    """
     chunks = store.tables.open(CHUNKS)
     wanted = chunks.read_columns(["chunk_id", "document_hash", "text_hash"], row_ids=True)
     have = index.require_unique(index.read_columns(["chunk_id", "document_hash"]))
@@ -129,7 +133,7 @@ def _rows(
 
 
 def _contexts(rows: pa.Table) -> pa.Array:
-    """Title and headings as one line: words that name a chunk, weighted above those in it."""
+    """Join title and headings to one line: words that name a chunk, weighted above those in it."""
     import pyarrow as pa
 
     pairs = zip(rows["title"].to_pylist(), rows["headings"].to_pylist(), strict=True)

@@ -122,7 +122,7 @@ def _write(version: VersionReader, folder: Path) -> Counts:
 
 
 def _document_order(version: VersionReader) -> pl.DataFrame:
-    """Where each document and its page stand, in the order to write them."""
+    """Return the row ids of each document and its page, in the order to write them."""
     import polars as pl
 
     documents = version.table("documents").read_columns(["document_id", "source", "key"], KEPT, row_ids=True)
@@ -133,7 +133,7 @@ def _document_order(version: VersionReader) -> pl.DataFrame:
 
 
 def _chunk_order(version: VersionReader, documents: pl.DataFrame) -> pl.DataFrame:
-    """Where each chunk and its vector stand, in the order to write them."""
+    """Return the row ids of each chunk and its vector, in the order to write them."""
     import polars as pl
 
     columns = ["chunk_id", "document_id", "ordinal"]

@@ -94,7 +94,7 @@ def _named_segments(store: KbStore, kept: Sequence[Manifest]) -> set[str]:
 
 
 def _kept_bodies(store: KbStore, kept: Sequence[Manifest]) -> set[tuple[str, str]]:
-    """Key and hash of bytes that a document was made from though its page names newer ones."""
+    """Return key and hash of bytes that a document was made from though its page names newer ones."""
     bodies: set[tuple[str, str]] = set()
     for documents in table_states(store, kept, "documents", DOCUMENTS):
         bodies.update(documents.read_columns(["key", "raw_sha256"], _KEPT_OLD).rows())
@@ -122,7 +122,7 @@ def _wasteful_segments(raw: Path, live: Mapping[str, int]) -> list[str]:
 
 
 def _bodies(path: Path) -> int:
-    """Rows with bytes, from the file's footer."""
+    """Count the rows with bytes, from the file's footer."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -200,7 +200,7 @@ def _rewrite(raw: Path, names: Sequence[str], moving: pl.DataFrame, bodies: Coll
 
 
 def _rows(raw: Path, names: Sequence[str], schema: pa.Schema) -> Iterator[tuple[str, int, pa.RecordBatch]]:
-    """Every row with its segment and position; columns of later releases are null in older segments."""
+    """Yield every row with its segment and position; columns of later releases are null in older segments."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -217,6 +217,6 @@ def _rows(raw: Path, names: Sequence[str], schema: pa.Schema) -> Iterator[tuple[
 
 
 def _check(path: Path, position: int, sha256: str | None, body: bytes | None) -> None:
-    """Damage must not be copied into a segment that looks sound."""
+    """Raise DamagedStore for bytes that are not those of their hash: no damage goes into a segment that looks sound."""
     if body is None or hashlib.sha256(body).hexdigest() != sha256:
         raise DamagedStore(str(path), f"the bytes of row {position} are not those of its hash")

@@ -67,7 +67,7 @@ def collect_vectors(vectors: LanceDatabase, prefix: str, chunks: Iterable[LanceT
 
 
 def unused_vectors(vectors: LanceDatabase, prefix: str, chunks: Iterable[LanceTable]) -> dict[str, list[str]]:
-    """By cache table, the hashes of the texts that none of the chunk tables has."""
+    """Return, by cache table, the hashes of the texts that none of the chunk tables has."""
     # The cache is read first: a text that comes meanwhile is in its KB's chunks before it is embedded.
     unused = {name: vectors.open(name).read_columns(["text_hash"]).unique() for name in vectors.names(prefix)}
     for table in chunks:

@@ -63,7 +63,7 @@ class Twins:
 
 
 def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Manifest]) -> Twins:
-    """Other documents whose bytes or text are those of the documents, now or in a version kept."""
+    """Find other documents whose bytes or text are those of the documents, now or in a version kept."""
     same, stood_for = set[str](), set[str]()
     others = f"NOT ({sql_in('document_id', document_ids)})"
     for table in table_states(store, manifests, "documents", DOCUMENTS):
@@ -147,7 +147,7 @@ def finish_purge(store: KbStore, purge: Purge) -> int:
 
 
 def rows_left(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Manifest]) -> Iterator[tuple[str, int]]:
-    """Where to look in the tables, and how many rows (or versions that nobody needs) are there.
+    """Yield each place of the tables that was looked into, and how many rows (or unneeded versions) are there.
 
     What was deleted must not lie in the files either, nor in a version that is on disk still.
     """
@@ -163,7 +163,7 @@ def rows_left(store: KbStore, document_ids: Sequence[str], manifests: Sequence[M
 
 
 def ask_again(store: KbStore, document_ids: Sequence[str]) -> None:
-    """Have the next refresh ask for documents whose erasure was lifted, whether or not a page links to them anew."""
+    """Make the next refresh ask for documents whose erasure was lifted, whether or not a page links to them anew."""
     import pyarrow as pa
 
     if not store.tables.exists(PAGES) or not store.tables.exists(DOCUMENTS):
@@ -195,7 +195,7 @@ def _mark_head(table: LanceTable, *, resumed: bool) -> int:
 
 
 def _depths(store: KbStore, page_ids: Sequence[str], heads: Mapping[str, int]) -> dict[str, int]:
-    """How far from a start page each was found: what it links to is as far as it was."""
+    """Return how far from a start page each was found: what it links to is as far as it was."""
     if PAGES not in heads:
         return {}
     rows = store.tables.open(PAGES, heads[PAGES]).read_columns(["page_id", "depth"], sql_in("page_id", page_ids))

@@ -23,14 +23,14 @@ _BAD_VECTORS = frozenset({"vectors_valid", "vectors_match"})
 
 
 def repair_heads(store: KbStore, live: Manifest | None) -> list[str]:
-    """Read every table and raw segment whole and mend what cannot be read; says what was done, nothing if all is well.
+    """Read every table and raw segment whole and repair what cannot be read; returns what was done, in sentences.
 
     Damaged files are moved to the KB's folder `quarantine`, not removed.
     """
     good = {pin.name: pin.version for pin in live.tables.values()} if live else {}
     names = [PAGES, DOCUMENTS, CHUNKS, *store.tables.names(INDEX_PREFIX)]
-    done = _heal(store, store.tables, names, good)
-    done += _heal(store, store.vectors, store.vectors.names(VECTORS_PREFIX), {})
+    done = _repair_tables(store, store.tables, names, good)
+    done += _repair_tables(store, store.vectors, store.vectors.names(VECTORS_PREFIX), {})
     return done + _repair_raw(store)
 
 
@@ -59,13 +59,13 @@ def reset_heads(store: KbStore, live: Manifest | None, gates: Sequence[str]) -> 
     return done
 
 
-def _heal(store: KbStore, folder: LanceDatabase, names: Sequence[str], good: Mapping[str, int]) -> list[str]:
-    healed = (folder.repair(name, good.get(name), store.paths.quarantine) for name in names if folder.exists(name))
-    return [what for what in healed if what is not None]
+def _repair_tables(store: KbStore, folder: LanceDatabase, names: Sequence[str], good: Mapping[str, int]) -> list[str]:
+    repaired = (folder.repair(name, good.get(name), store.paths.quarantine) for name in names if folder.exists(name))
+    return [what for what in repaired if what is not None]
 
 
 def _repair_raw(store: KbStore) -> list[str]:
-    """Set unreadable segments aside; their pages forget their validators and are fetched again."""
+    """Quarantine unreadable segments; their pages lose their validators and are fetched again."""
     damaged = quarantine_damaged(store.paths.raw, store.paths.quarantine)
     if not damaged:
         return []

@@ -139,7 +139,7 @@ def _has_documents(contents: Contents) -> Gate:
 
 
 def _counts_reconcile(contents: Contents, counts: Counts) -> Gate:
-    """Every page with bytes has one row in documents, every document has chunks, every chunk is in the index."""
+    """Check that every page with bytes has a row in documents, every document chunks, and every chunk an index row."""
     documents, chunks, index = (contents.frames[role] for role in ("documents", "chunks", "index"))
     pages, kept = contents.frames["pages"]["sha256"].count(), contents.kept
     measured = {

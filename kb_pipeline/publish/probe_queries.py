@@ -1,4 +1,4 @@
-"""Known items: documents asked for in their own words, to see whether a version still finds them."""
+"""Probe queries: documents asked for in their own words, to see whether a version still finds them."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _item(
 
 
 def _distinction(sentence: str, rarity: Mapping[str, float], in_key: set[str]) -> float:
-    """How much the rarest words of a sentence say, where it is prose: figures and code are rare, but nobody asks so."""
+    """Weigh a sentence by its rarest words, where it is prose: figures and code are rare, but nobody asks so."""
     values = sorted((rarity.get(term, 0.0) for term in set(terms_of(sentence)) - in_key), reverse=True)
     letters = sum(character.isalpha() or character.isspace() for character in sentence) / len(sentence)
     return sum(values[:_SCORED_TERMS]) * (1.0 if letters > 0.85 else 0.3)

@@ -103,7 +103,7 @@ def _vanished_text(live: LanceTable, candidate: LanceTable) -> float:
 
 
 def _covered(chunks: LanceTable) -> pl.DataFrame:
-    """How many characters of each document its chunks cover: the same however it was chunked, overlaps or not."""
+    """Count the characters of each document that its chunks cover: the same however it was chunked, overlaps or not."""
     import polars as pl
 
     spans = chunks.read_columns(["document_id", "start", "end"]).sort("document_id", "start")

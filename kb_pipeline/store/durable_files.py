@@ -66,13 +66,13 @@ def remove_folder(folder: Path) -> None:
 
 
 def files_beneath(folder: Path) -> list[Path]:
-    """Every file of a folder, and of what a killed removal of it left; none when there is neither."""
+    """List every file of a folder, and of what a killed removal of it left; none when there is neither."""
     roots = [folder, folder.with_name(f".leaving-{folder.name}")]
     return [Path(where, name) for root in roots for where, _, names in os.walk(root) for name in names]
 
 
 def folder_bytes(root: Path) -> int:
-    """Bytes of all files below `root`; 0 when there is no such folder."""
+    """Return the bytes of all files below `root`; 0 when there is no such folder."""
     return sum(Path(folder, name).stat().st_size for folder, _, names in os.walk(root) for name in names)
 
 

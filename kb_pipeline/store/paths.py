@@ -10,7 +10,7 @@ from kb_pipeline.model import KbKey
 
 @dataclass(frozen=True, slots=True)
 class KbPaths:
-    """Every path of one KB; nobody else joins paths under the data directory."""
+    """Every path of one KB."""
 
     data_dir: Path
     key: KbKey
@@ -37,7 +37,7 @@ class KbPaths:
 
     @property
     def of_tenant(self) -> Path:
-        """Everything of the tenant's."""
+        """The folder of the tenant, with all its KBs."""
         return self.root.parent
 
     @property
@@ -47,7 +47,7 @@ class KbPaths:
 
     @property
     def quarantine(self) -> Path:
-        """Damaged files, set aside for whoever wants to look at them."""
+        """Damaged files, moved there for whoever wants to look at them."""
         return self.root / "quarantine"
 
     @property
@@ -56,7 +56,7 @@ class KbPaths:
         return self.root / "journal"
 
     def journal(self, source: str) -> Path:
-        """Where an unfinished fetch of that source keeps what it has."""
+        """Return the folder in which an unfinished fetch of that source keeps what it has."""
         return self.journals / source
 
     def site_notes(self, source: str) -> Path:
@@ -64,17 +64,17 @@ class KbPaths:
         return self.root / "site_notes" / source
 
     def checks(self, source: str) -> Path:
-        """When each page of that source was last asked for, where that decides when it is asked for again."""
+        """Return the file that says when each page of that source was last asked for."""
         return self.root / "checks" / f"{source}.parquet"
 
 
 def tenant_folder(data_dir: Path, tenant: str) -> Path:
-    """Everything stored of one tenant."""
+    """Return the folder of everything stored of one tenant."""
     return data_dir / tenant
 
 
 def staging_folder(data_dir: Path) -> Path:
-    """Where a backup holds on to files while it copies them; no tenant can be named so."""
+    """Return the folder in which a backup keeps links to files while it copies them; no tenant can be named so."""
     return data_dir / ".backup"
 
 

@@ -79,7 +79,7 @@ def read_bodies(folder: Path, wanted: Mapping[str, Iterable[int]]) -> Iterator[R
 
 
 def locate_bodies(raw: Path, key: str) -> Iterator[tuple[str, int, str]]:
-    """Segment, position and SHA-256 of everything with bytes that was ever fetched for a key and is still there."""
+    """Yield segment, position and SHA-256 of all bytes that were ever fetched for a key and are still there."""
     for name in sorted(path.name for path in raw.glob("*.parquet")):
         position = 0
         for _, batch in read_segments(raw, [name], ["key", "sha256"], batch_rows=1024):

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from kb_pipeline.errors import DamagedStore
-from kb_pipeline.store.compaction import REWRITTEN_SHARE, rows_a_piece
+from kb_pipeline.store.compaction import REWRITTEN_SHARE, rows_per_file
 from kb_pipeline.store.stage_tables import STAGE_TABLES
 from kb_pipeline.store.table_handle import TableHandle
 from kb_pipeline.store.table_indexes import TableIndexes
@@ -160,7 +160,7 @@ class LanceTable:
         reader = pa.RecordBatchReader.from_batches(self.schema, batches)
         with self._handle.commit("append"):
             # LanceDB has no say in how many rows a file holds.
-            lance.write_dataset(reader, str(self.path), mode="append", max_rows_per_file=rows_a_piece(rows))
+            lance.write_dataset(reader, str(self.path), mode="append", max_rows_per_file=rows_per_file(rows))
             self._handle.table.checkout_latest()
 
     def upsert(self, rows: pa.Table) -> None:
@@ -172,7 +172,7 @@ class LanceTable:
             builder.execute(rows)
 
     def replace_group(self, rows: pa.Table, group: str, values: Sequence[str]) -> None:
-        """In one commit: make `rows` all rows whose column `group` is among `values`."""
+        """Make `rows` all the rows whose column `group` is among `values`, in one commit."""
         builder = self._handle.table.merge_insert(self.key).when_matched_update_all().when_not_matched_insert_all()
         builder = builder.when_not_matched_by_source_delete(sql_in(group, values))
         with self._handle.commit("replace"):

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from kb_pipeline.errors import DamagedStore
-from kb_pipeline.store.compaction import REWRITTEN_SHARE, DataFile, pieces_to_rewrite
+from kb_pipeline.store.compaction import REWRITTEN_SHARE, DataFile, files_to_rewrite
 from kb_pipeline.store.table_handle import TableHandle
 
 NEWEST_MANIFEST = 2**64 - 1
@@ -31,7 +31,7 @@ class TableMaintenance:
 
         dataset = self._handle.dataset()
         files = [_data_file(fragment.metadata) for fragment in dataset.get_fragments()]
-        chosen, rows_per_file = pieces_to_rewrite(files, share)
+        chosen, rows_per_file = files_to_rewrite(files, share)
         if not chosen:
             return
         options: CompactionOptions = {
