@@ -19,7 +19,7 @@ from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import digest, document_id
 from kb_pipeline.publish.candidate import pin_candidate
 from kb_pipeline.store.manifest import Manifest
-from kb_pipeline_tests.index.test_index import Fruit, vector_of
+from kb_pipeline_tests.index.fruit import Fruit, vector_of
 
 FETCHED_AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 

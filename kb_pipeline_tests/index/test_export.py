@@ -19,8 +19,8 @@ from kb_pipeline.index.documents import read_raw_bytes
 from kb_pipeline.index.export import Export, export_version
 from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.store.manifest import Manifest, TablePin
+from kb_pipeline_tests.index.fruit import DIMENSION, vector_of
 from kb_pipeline_tests.index.orchard import Orchard
-from kb_pipeline_tests.index.test_index import DIMENSION, vector_of
 
 KEYS = ("/apples", "/pears", "/plums", "/quinces")
 

@@ -14,8 +14,8 @@ from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Mode, search_version
 from kb_pipeline.store.manifest import TablePin
 from kb_pipeline.store.stage_tables import ROLES
+from kb_pipeline_tests.index.fruit import vector_of
 from kb_pipeline_tests.index.orchard import Orchard
-from kb_pipeline_tests.index.test_index import vector_of
 
 MODES: tuple[Mode, ...] = ("hybrid", "vector", "keyword")
 THREADS, ROUNDS = 16, 6

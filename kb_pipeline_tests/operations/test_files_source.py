@@ -142,7 +142,7 @@ def test_a_document_of_a_file_is_shown_replayed_and_erased(library: Library) -> 
     )  # fmt: skip
     assert replay_document(reader, key).matches
     receipt = erase_document(home.settings, home.db, KEY, key)
-    assert receipt["status"] == "erased"
+    assert receipt.is_finished
     keys = library.keys()
     assert (len(keys), keys.count(key)) == (3, 0)
     assert (home.refresh().status, library.keys()) == ("unchanged", keys)

@@ -23,8 +23,8 @@ from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.store.manifest import write_manifest
 from kb_pipeline.store.stage_tables import VECTORS_PREFIX
 from kb_pipeline_tests.databases import control_url
-from kb_pipeline_tests.index.test_index import MODEL
-from kb_pipeline_tests.maintenance.test_garbage_collection import Meadow, text_of, texts_of
+from kb_pipeline_tests.index.fruit import MODEL
+from kb_pipeline_tests.maintenance.meadow import Meadow, text_of, texts_of
 
 KEY = KbKey("acme", "meadow")
 NOW, GRACE = timedelta(0), timedelta(minutes=10)

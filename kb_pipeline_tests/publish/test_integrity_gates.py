@@ -16,7 +16,7 @@ from kb_pipeline.publish.candidate import Candidate, build_candidate, pin_candid
 from kb_pipeline.publish.integrity_gates import GATES, Gate
 from kb_pipeline.store.manifest import Counts, Manifest, TablePin, write_manifest
 from kb_pipeline.store.stage_tables import DOCUMENTS
-from kb_pipeline_tests.index.test_index import MODEL, RECIPE, TEXTS, ByHand, Fruit, spec, vector_of
+from kb_pipeline_tests.index.fruit import MODEL, RECIPE, TEXTS, ByHand, Fruit, spec, vector_of
 
 LONG = "In its {n}th year the tree by gate {n} bore {n} baskets of fruit, more than any beside it. " * 8
 

@@ -30,7 +30,7 @@ from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline.store.stage_tables import DOCUMENTS, PAGES
-from kb_pipeline_tests.index.test_index import RECIPE, Fruit, spec
+from kb_pipeline_tests.index.fruit import RECIPE, Fruit, spec
 
 MINILM, E5 = "all-MiniLM-L6-v2", "multilingual-e5-small"
 RULES = ChunkingRules(max_tokens=128, overlap_tokens=16)

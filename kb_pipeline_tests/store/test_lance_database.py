@@ -14,11 +14,14 @@ import pytest
 from kb_pipeline.errors import DamagedStore, LeaseLost
 from kb_pipeline.store.lance_database import LanceDatabase
 from kb_pipeline.store.table import LanceTable
-from kb_pipeline_tests.store.test_table import SCHEMA, rows, table
+from kb_pipeline_tests.store.test_table import SCHEMA, rows
 
 pytestmark = pytest.mark.upgrade("lance")
 
-__all__ = ["table"]
+
+@pytest.fixture
+def table(tmp_path: Path) -> LanceTable:
+    return LanceDatabase(tmp_path).open_or_create("chunks", SCHEMA)
 
 
 def test_a_table_that_cannot_be_opened_says_which(tmp_path: Path, table: LanceTable) -> None:
