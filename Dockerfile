@@ -10,7 +10,7 @@ WORKDIR /src
 RUN pip --python /opt/venv/bin/python install --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==2.13.0"
 # The dependencies are a layer apart from the code, which changes more often.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-COPY kb_pipeline/__init__.py kb_pipeline/
+COPY kb_pipeline/__init__.py kb_pipeline/version.py kb_pipeline/
 RUN pip --python /opt/venv/bin/python install -c constraints.txt ".[docker,kubernetes,js]"
 COPY kb_pipeline kb_pipeline
 RUN pip --python /opt/venv/bin/python install --no-deps --force-reinstall .

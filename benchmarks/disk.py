@@ -178,7 +178,7 @@ class Home:
 
     def _tidy(self, run_id: str) -> None:
         with hold_lease(self.db, self.spec.key, run_id) as lease:
-            tidy_kb(self.store, self.db, lease, _KEEP, timedelta(0))
+            tidy_kb(self.store, self.db, lease, _KEEP, self.spec.embedding.model, timedelta(0))
             release_lease(self.db, lease)
 
 

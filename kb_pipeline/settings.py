@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kb_pipeline import __version__
 from kb_pipeline.errors import InvalidSetting
+from kb_pipeline.version import __version__
 
 VARIABLES = (
     "KB_HOME",
@@ -104,9 +104,13 @@ class Settings:
         return self.database_url.startswith("postgresql")
 
 
-def load_settings() -> Settings:
-    """Read the environment; raise InvalidSetting, which names the variable and what is allowed."""
-    home = Path(os.environ.get("KB_HOME") or ".kb").expanduser().resolve()
+def load_settings(home: str | Path | None = None) -> Settings:
+    """Read the environment, with another home if one is given.
+
+    Raises:
+        InvalidSetting: naming the variable and what is allowed.
+    """
+    home = Path(home or os.environ.get("KB_HOME") or ".kb").expanduser().resolve()
     return Settings(
         home=home,
         database_url=_database_url(*_from_file_or_environment("KB_DATABASE_URL"), home),
@@ -123,6 +127,30 @@ def load_settings() -> Settings:
         secret_keys=_listed(os.environ.get("KB_SECRET_KEYS", "")),
         secret_keys_file=_path(os.environ.get("KB_SECRET_KEYS_FILE", "")),
     )
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables from which a child process reads the same settings."""
+    database = {"KB_DATABASE_URL": settings.database_url, "KB_DATABASE_URL_FILE": ""}
+    if settings.database_url_file is not None:  # a secret that lies in a file stays there
+        database = {"KB_DATABASE_URL": "", "KB_DATABASE_URL_FILE": str(settings.database_url_file)}
+    keys_file = settings.secret_keys_file
+    return {
+        **settings.file_variables,
+        **database,
+        "KB_HOME": str(settings.home),
+        "KB_STORAGE_URI": str(settings.data_dir),
+        "KB_ACTOR": settings.actor,
+        "KB_CONTACT": settings.contact,
+        "KB_ALLOW_PRIVATE_NETWORKS": ",".join(settings.allowed_networks),
+        "KB_FILE_ROOTS": ",".join(map(str, settings.file_roots)),
+        "KB_LOG_FORMAT": settings.log_format,
+        "KB_BROWSER": settings.browser,
+        "KB_PROXY": settings.proxy,
+        "KB_FILE_VARIABLES": ",".join(settings.file_variables),
+        "KB_SECRET_KEYS": ",".join(settings.secret_keys),
+        "KB_SECRET_KEYS_FILE": "" if keys_file is None else str(keys_file),
+    }
 
 
 def load_api_key() -> str:

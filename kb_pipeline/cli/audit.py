@@ -7,23 +7,19 @@ from typing import Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session, enter_group, own_tenant
+from kb_pipeline.cli.session import JsonOption, home
 
 audit_app = typer.Typer(help="List changes, and verify that their log was not tampered with.", no_args_is_help=True)
-audit_app.callback()(enter_group)
 
-Tenant = Annotated[
-    str, typer.Argument(metavar="[TENANT]", help="Whose changes; without it, the installation's.", callback=own_tenant)
-]
+Tenant = Annotated[str, typer.Argument(metavar="[TENANT]", help="Whose changes; without it, the installation's.")]
 
 
 @audit_app.command("list")
 def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
     """List changes, oldest first: by whom, when, from what to what."""
     from kb_pipeline.cli.output import out, print_json, printable
-    from kb_pipeline.control.tenancy.audit import list_entries
 
-    entries = list_entries(Session().db, tenant)
+    entries = home().audit.list(tenant)
     if as_json:
         for entry in entries:
             print_json(entry.as_json())
@@ -41,9 +37,8 @@ def verify(as_json: JsonOption = False) -> None:
     Note the heads elsewhere: that entries were cut off a log's end shows only there.
     """
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.tenancy.audit import verify as verify_all
 
-    chains = verify_all(Session().db)
+    chains = home().audit.verify()
     if as_json:
         print_json([chain.as_json() for chain in chains])
     else:

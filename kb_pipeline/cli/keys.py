@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session
+from kb_pipeline.cli.session import JsonOption, home
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,11 +30,9 @@ def create(
     from datetime import timedelta
 
     from kb_pipeline.cli.output import err, out, print_json
-    from kb_pipeline.control.tenancy.api_keys import create_key
 
-    session = Session()
     lifetime = timedelta(days=days) if days else None
-    key, described = create_key(session.db, tenant, scope, session.settings.actor, label=label, lifetime=lifetime)
+    key, described = home().keys.create(tenant, scope, label=label, lifetime=lifetime)
     if as_json:
         print_json({"key": key, **described.as_json()})
         return
@@ -46,12 +44,8 @@ def create(
 def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     """List the keys: what they may do, until when, when they were used last (to the hour)."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.tenancy.api_keys import list_keys
-    from kb_pipeline.control.tenancy.tenants import get_tenant
 
-    session = Session()
-    get_tenant(session.db, tenant)
-    rows = list(list_keys(session.db, tenant))
+    rows = home().keys.list(tenant)
     if as_json:
         print_json([row.as_json() for row in rows])
         return
@@ -69,10 +63,8 @@ def revoke(
 ) -> None:
     """Refuse a key from now on."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenancy.api_keys import revoke_key
 
-    session = Session()
-    described = revoke_key(session.db, tenant, key_id, session.settings.actor)
+    described = home().keys.revoke(tenant, key_id)
     if as_json:
         print_json(described.as_json())
     else:

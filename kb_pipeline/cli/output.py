@@ -71,6 +71,21 @@ def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
             out.print(f"  {name}: " + ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
 
 
+def print_deletion(receipt: Mapping[str, Any], *, as_json: bool) -> None:
+    """Every place that something was removed from, and what was looked through again."""
+    if as_json:
+        print_json(receipt)
+        return
+    out.print(
+        f"{receipt['key']}: {receipt['status']} at {receipt.get('removed_at', receipt.get('begun_at'))}", markup=False
+    )
+    places = receipt.get("places", [])
+    print_table(["place", "removed", "bytes"], ([p["place"], p["removed"], p.get("bytes", "")] for p in places))
+    print_table(["looked through again", "found"], ([c["store"], c["found"]] for c in receipt.get("checks", [])))
+    for line in receipt.get("not_reached", []):
+        out.print(f"not reached: {line}", markup=False)
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a log line."""
 

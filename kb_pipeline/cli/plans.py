@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session
+from kb_pipeline.cli.session import JsonOption, home
 
 plan_app = typer.Typer(help="Apply plans from their files, and look at them.", no_args_is_help=True)
 
@@ -19,12 +19,8 @@ def apply(
 ) -> None:
     """Create or change plans; nothing is applied unless every file is valid."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenancy.plans import apply_plans
-    from kb_pipeline.spec.plan_file import load_plan
 
-    specs = [load_plan(path) for path in files]
-    session = Session()
-    applied = apply_plans(session.db, specs, session.settings.actor)
+    applied = home().plans.apply(*files)
     if as_json:
         print_json([{"plan": plan, "action": action} for plan, action in applied])
         return
@@ -36,9 +32,8 @@ def apply(
 def list_them(as_json: JsonOption = False) -> None:
     """List the plans; what they do not limit is unlimited."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.tenancy.plans import list_plans
 
-    plans = list(list_plans(Session().db))
+    plans = home().plans.list()
     if as_json:
         print_json([plan.as_json() for plan in plans])
         return
@@ -51,9 +46,8 @@ def show(
 ) -> None:
     """Show one plan: its limits and prices."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenancy.plans import get_plan
 
-    shown = get_plan(Session().db, plan)
+    shown = home().plans.get(plan)
     if as_json:
         print_json(shown.as_json())
         return

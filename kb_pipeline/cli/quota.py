@@ -11,22 +11,20 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session, own_tenant, text
+from kb_pipeline.cli.session import JsonOption, home, text
 
 _WIDTHS = {"pages": 10, "bytes": 14, "tokens": 12, "seconds": 10, "cost": 12}
 """Of the figures."""
 
 
 def quota(
-    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.", callback=own_tenant)],
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.")],
     as_json: JsonOption = False,
 ) -> None:
     """Show each limit of a tenant: what is used, what is left, when it renews."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.operations.quotas import list_quotas
 
-    session = Session()
-    rows = list(list_quotas(session.settings, session.db, tenant))
+    rows = home().quotas(tenant)
     if as_json:
         print_json([row.as_json() for row in rows])
         return
@@ -35,9 +33,7 @@ def quota(
 
 
 def usage(
-    tenant: Annotated[
-        str | None, typer.Argument(metavar="[TENANT]", help="One tenant; without, all of them.", callback=own_tenant)
-    ] = None,
+    tenant: Annotated[str | None, typer.Argument(metavar="[TENANT]", help="One tenant; without, all of them.")] = None,
     kb: Annotated[
         str | None, typer.Option(metavar="K", help="Only KBs of that name, without the tenant's.", callback=text)
     ] = None,
@@ -49,12 +45,11 @@ def usage(
 ) -> None:
     """Show what was used: pages, bytes, tokens, seconds and what they cost, by KB, day, operation and model."""
     from kb_pipeline.cli.output import print_json
-    from kb_pipeline.control.metering.report import list_usage
     from kb_pipeline.errors import UsageError
 
     if as_csv and as_json:
         raise UsageError("give --csv or --json, not both")
-    sums = list_usage(Session().db, tenant, kb=kb, since=since, until=until, by=by)
+    sums = home().usage(tenant, kb=kb, since=since, until=until, by=by)
     rows = (row.as_json() for row in sums)
     columns = ["tenant", *([by] if by else ["kb", "day", "operation", "model"])]
     columns += ["pages", "bytes", "tokens", "seconds", "cost"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session
+from kb_pipeline.cli.session import JsonOption, home
 
 secret_app = typer.Typer(help="Set, list and delete the secrets of a tenant; rotate their keys.", no_args_is_help=True)
 
@@ -19,10 +19,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As in ${NAME} of its 
 def set_it(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
     """Store a value, given on stdin or at a prompt: arguments are seen by others and kept by shells."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenancy.secrets import set_secret
 
-    session = Session()
-    set_secret(session.settings, session.db, tenant, name, _read_value(name), session.settings.actor)
+    home().secrets.set(tenant, name, _read_value(name))
     if as_json:
         print_json({"tenant": tenant, "name": name, "action": "set"})
     else:
@@ -33,12 +31,8 @@ def set_it(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
 def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     """List the names, and when and by whom each was set; values are never shown."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.tenancy.secrets import list_secrets
-    from kb_pipeline.control.tenancy.tenants import get_tenant
 
-    session = Session()
-    get_tenant(session.db, tenant)
-    rows = list(list_secrets(session.db, tenant))
+    rows = home().secrets.list(tenant)
     if as_json:
         print_json([row.as_json() for row in rows])
         return
@@ -49,10 +43,8 @@ def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
 def delete(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
     """Forget a value; KBs whose files name it cannot be refreshed until it is set again."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenancy.secrets import delete_secret
 
-    session = Session()
-    delete_secret(session.db, tenant, name, session.settings.actor)
+    home().secrets.delete(tenant, name)
     if as_json:
         print_json({"tenant": tenant, "name": name, "action": "deleted"})
     else:
@@ -63,10 +55,8 @@ def delete(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
 def rotate(as_json: JsonOption = False) -> None:
     """Encrypt every tenant's secrets with the newest key; exit status 1 if any cannot be decrypted."""
     from kb_pipeline.cli.output import out, print_json, warn
-    from kb_pipeline.control.tenancy.secrets import rotate_secrets
 
-    session = Session()
-    rotation = rotate_secrets(session.settings, session.db, session.settings.actor)
+    rotation = home().secrets.rotate()
     if as_json:
         print_json(rotation.as_json())
     else:
@@ -80,12 +70,12 @@ def rotate(as_json: JsonOption = False) -> None:
 def key(as_json: JsonOption = False) -> None:
     """Print a new key: put it first in KB_SECRET_KEYS, then kb secret rotate, then take the others out."""
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenancy.secrets import new_key
 
+    made = home().secrets.new_key()
     if as_json:
-        print_json({"key": new_key()})
+        print_json({"key": made})
     else:
-        out.print(new_key(), markup=False)
+        out.print(made, markup=False)
 
 
 def _read_value(name: str) -> str:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, Session, YesOption
+from kb_pipeline.cli.session import JsonOption, YesOption, confirm, home
+
+if TYPE_CHECKING:
+    from kb_pipeline.control.tenancy.tenants import TenantRecord
 
 tenant_app = typer.Typer(help="Create, look at, suspend, resume and delete tenants.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name, as in its KBs' keys.")]
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_LONGEST_GRACE = timedelta(days=3650)
 
 
 @tenant_app.command()
@@ -21,21 +29,15 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Add a tenant; applying a KB file of a new tenant does so too, with the plan `default`."""
-    from kb_pipeline.control.tenancy.tenants import create_tenant
-
-    session = Session()
-    create_tenant(session.db, tenant, plan, session.settings.actor, reuse=reuse_key)
-    _show(session, tenant, as_json=as_json)
+    _print(home().tenants.create(tenant, plan, reuse_key=reuse_key), as_json=as_json)
 
 
 @tenant_app.command("list")
 def list_them(as_json: JsonOption = False) -> None:
     """List the tenants."""
     from kb_pipeline.cli.output import print_json, print_table
-    from kb_pipeline.control.tenancy.tenants import list_tenants
 
-    session = Session()
-    rows = list(list_tenants(session.db))
+    rows = home().tenants.list()
     if as_json:
         print_json([row.as_json() for row in rows])
         return
@@ -46,7 +48,7 @@ def list_them(as_json: JsonOption = False) -> None:
 @tenant_app.command()
 def show(tenant: Name, as_json: JsonOption = False) -> None:
     """Show one tenant: its plan, whether it is active, since when."""
-    _show(Session(), tenant, as_json=as_json)
+    _print(home().tenants.get(tenant), as_json=as_json)
 
 
 @tenant_app.command()
@@ -56,11 +58,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Give a tenant another plan."""
-    from kb_pipeline.control.tenancy.tenants import set_plan
-
-    session = Session()
-    set_plan(session.db, tenant, name, session.settings.actor)
-    _show(session, tenant, as_json=as_json)
+    _print(home().tenants.set_plan(tenant, name), as_json=as_json)
 
 
 @tenant_app.command()
@@ -70,13 +68,13 @@ def suspend(
     as_json: JsonOption = False,
 ) -> None:
     """Refuse a tenant's refreshes and searches from now on; nothing of it is lost."""
-    _set_status(tenant, "suspended", reason, as_json=as_json)
+    _print(home().tenants.suspend(tenant, reason), as_json=as_json)
 
 
 @tenant_app.command()
 def resume(tenant: Name, as_json: JsonOption = False) -> None:
     """Let a tenant go on."""
-    _set_status(tenant, "active", "", as_json=as_json)
+    _print(home().tenants.resume(tenant), as_json=as_json)
 
 
 @tenant_app.command()
@@ -88,32 +86,30 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Refuse a tenant's runs and searches at once; after the grace, remove everything of it and keep a receipt."""
-    from kb_pipeline.cli.removal import delete_tenant_now, parse_grace, print_removal
-    from kb_pipeline.cli.session import confirm
-    from kb_pipeline.control.tenancy.tenants import schedule_deletion
+    from kb_pipeline.cli.output import print_deletion
 
-    session = Session()
     if not now:
-        schedule_deletion(session.db, tenant, parse_grace(grace), session.settings.actor)
-        _show(session, tenant, as_json=as_json)
+        _print(home().tenants.schedule_deletion(tenant, _parse_grace(grace)), as_json=as_json)
         return
     confirm(f"Remove everything of {tenant} now, for good?", yes=yes)
-    print_removal(delete_tenant_now(session, tenant), as_json=as_json)
+    print_deletion(home().tenants.delete(tenant), as_json=as_json)
 
 
-def _set_status(tenant: str, status: str, reason: str, *, as_json: bool) -> None:
-    from kb_pipeline.control.tenancy.tenants import set_status
+def _parse_grace(text: str) -> timedelta:
+    """Read a time such as 30m, 12h or 7d; raises UsageError."""
+    from kb_pipeline.errors import UsageError
 
-    session = Session()
-    set_status(session.db, tenant, status, reason, session.settings.actor)
-    _show(session, tenant, as_json=as_json)
+    found = re.fullmatch(r"(\d{1,6})([mhd])", text)
+    grace = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+    if grace is None or grace > _LONGEST_GRACE:
+        raise UsageError(f"grace {text!r}: give a whole number of m, h or d, as in 12h or 7d; at most ten years")
+    return grace
 
 
-def _show(session: Session, tenant: str, *, as_json: bool) -> None:
+def _print(tenant: TenantRecord, *, as_json: bool) -> None:
     from kb_pipeline.cli.output import out, print_json
-    from kb_pipeline.control.tenancy.tenants import get_tenant
 
-    described = get_tenant(session.db, tenant).as_json()
+    described = tenant.as_json()
     if as_json:
         print_json(described)
         return

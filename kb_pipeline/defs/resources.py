@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,6 +18,7 @@ from kb_pipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from kb_pipeline.control.db.engine import Database
+    from kb_pipeline.embed.model_cache import ModelCache
     from kb_pipeline.operations.refresh import RefreshRun
 
 _RETRIES = 2
@@ -27,6 +29,14 @@ _WAIT_S = {LeaseHeld: 30, ChildCrashed: 5}
 def open_database() -> Database:
     """Open the control plane of this home, with one pool of connections a process."""
     return _database(load_settings().database_url)
+
+
+@cache
+def _models(models_dir: Path) -> ModelCache:
+    """Kept from one stage of a run to the next: the last checks embed once more."""
+    from kb_pipeline.embed.model_cache import ModelCache
+
+    return ModelCache(models_dir)
 
 
 @lru_cache(maxsize=4)
@@ -62,7 +72,10 @@ class Workspaces(dg.ConfigurableResource[Any]):
         with translated_errors():
             key = KbKey.parse(context.partition_key)
             options = {name: run.tags.get(tag) == "true" for name, tag in (("force", FORCE_TAG), ("retry", RETRY_TAG))}
-            with open_refresh_run(load_settings(), open_database(), key, run.run_id, **options) as workspace:
+            settings = load_settings()
+            with open_refresh_run(
+                settings, open_database(), key, run.run_id, models=_models(settings.models_dir), **options
+            ) as workspace:
                 yield workspace
                 if not _publishes(run):
                     workspace.end_part(sorted(asset.to_user_string() for asset in run.asset_selection or ()))

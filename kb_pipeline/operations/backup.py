@@ -21,7 +21,6 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from kb_pipeline import __version__
 from kb_pipeline.control.db.dump import dump_tables
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Version
@@ -37,6 +36,7 @@ from kb_pipeline.store.lance_database import LanceDatabase
 from kb_pipeline.store.manifest import Manifest, manifest_path
 from kb_pipeline.store.paths import KbPaths, staging_folder
 from kb_pipeline.store.stage_tables import VECTORS_PREFIX
+from kb_pipeline.version import __version__
 
 FORMAT = 1
 MANIFEST = "manifest.json"

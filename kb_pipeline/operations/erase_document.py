@@ -91,7 +91,7 @@ def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> 
 def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) -> ErasureReceipt | None:
     """Return the receipt of a document of which nothing has come back; None when there is something to erase."""
     found = erasures.find_receipt(db, key, doc_key)
-    ids = _ids_of(db, KbStore(KbPaths(settings.data_dir, key)), key, doc_key)
+    ids = _ids_of(settings, db, KbStore(KbPaths(settings.data_dir, key)), key, doc_key)
     if found is None and not ids:
         raise UnknownDocument(key, doc_key)
     if found is None or ids:
@@ -111,7 +111,7 @@ class _Erasing:
         found = erasures.find_receipt(db, lease.key, doc_key)
         self._before = found[0] if found else None
         earlier_ids = self._before.document_ids if self._before else ()
-        self._ids = sorted({*_ids_of(db, self._store, lease.key, doc_key), *earlier_ids})
+        self._ids = sorted({*_ids_of(settings, db, self._store, lease.key, doc_key), *earlier_ids})
 
     def run(self) -> ErasureReceipt:
         """Do all of it; the receipt says `unfinished` until everything has been looked through once more."""
@@ -199,7 +199,8 @@ class _Erasing:
     def _refusals(self) -> list[Refusal]:
         """Return the rows of `pages` that refuse the key from now on, for the sources that are still in the KB file."""
         sources = {
-            document_id(source.name, self._doc_key): source.name for source in get_kb(self._db, self._key).spec.sources
+            document_id(source.name, self._doc_key): source.name
+            for source in get_kb(self._db, self._key).read_spec(self._settings).sources
         }
         return [
             Refusal(each, sources[each], self._doc_key, ERASED, ERASED_MESSAGE) for each in self._ids if each in sources
@@ -255,10 +256,10 @@ def _owner() -> str:
     return f"erase-{uuid.uuid4().hex[:12]}"
 
 
-def _ids_of(db: Database, store: KbStore, key: KbKey, doc_key: str) -> list[str]:
+def _ids_of(settings: Settings, db: Database, store: KbStore, key: KbKey, doc_key: str) -> list[str]:
     """Return the ids of the document in all places that have something of it; empty if none has."""
     found = find_documents(store, doc_key, versions.kept_manifests(db, key))
     if found or not segments_with_key(store.paths.raw, doc_key):
         return found
     # Only its bytes are left, of a version long gone: whichever source of today's file would fetch it.
-    return [document_id(source.name, doc_key) for source in get_kb(db, key).spec.sources]
+    return [document_id(source.name, doc_key) for source in get_kb(db, key).read_spec(settings).sources]

@@ -50,8 +50,8 @@ def tidy_all(
         tenants.setdefault(kb.key.tenant, []).append(kb.key)
         try:
             with _lease(db, kb.key, run_id) as lease:
-                store = _store(settings, db, lease)
-                freed[str(kb.key)] = tidy_kb(store, db, lease, kb.spec.retention.versions, grace)
+                store, spec = _store(settings, db, lease), kb.read_spec(settings)
+                freed[str(kb.key)] = tidy_kb(store, db, lease, spec.retention.versions, spec.embedding.model, grace)
         except LeaseHeld:
             continue  # being written: its own run tidies it
         except (InvalidSpec, SecretUnreadable) as error:
@@ -68,8 +68,12 @@ def tidy_all(
     return freed
 
 
-def tidy_kb(store: KbStore, db: Database, lease: HeldLease, keep: int, grace: timedelta = READER_GRACE) -> int:
+def tidy_kb(
+    store: KbStore, db: Database, lease: HeldLease, keep: int, model: str, grace: timedelta = READER_GRACE
+) -> int:
     """Prune versions beyond `keep` and free what none needs; returns the bytes freed of tables and raw segments.
+
+    The index table of `model`, the KB file's embedding model, stays though no version names it yet.
 
     What goes wrong is logged and left to the next time: a refresh that has published must not fail of it.
     """
@@ -83,7 +87,7 @@ def tidy_kb(store: KbStore, db: Database, lease: HeldLease, keep: int, grace: ti
 
     def indexes() -> int:
         names = {manifest.tables["index"].name for manifest in kept}
-        current = index_name(model_fingerprint(get_kb(db, lease.key).spec.embedding.model))
+        current = index_name(model_fingerprint(model))
         garbage_collection.drop_tables(store.tables, INDEX_PREFIX, names | {current}, grace)
         return 0
 
@@ -154,7 +158,7 @@ def tidy_vectors(
             for table in garbage_collection.chunk_tables(store, its)
         )
         fingerprints = {manifest.model.fingerprint for its in kept for manifest in its}
-        fingerprints |= {model_fingerprint(get_kb(db, key).spec.embedding.model) for key in keys}
+        fingerprints |= {model_fingerprint(get_kb(db, key).read_spec(settings).embedding.model) for key in keys}
         cache = KbStore(KbPaths(settings.data_dir, keys[0]), lambda: _check_all(db, leases)).vectors
         garbage_collection.drop_tables(
             cache, VECTORS_PREFIX, {vectors_name(each) for each in fingerprints}, cache_grace

@@ -8,9 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kb_pipeline.chunk.refresh import refresh_chunks
@@ -29,8 +28,8 @@ from kb_pipeline.control.metering import daily_quotas, limits
 from kb_pipeline.control.metering.ledger import PageLedger, TokenLedger
 from kb_pipeline.control.runs import failures, refreshes
 from kb_pipeline.control.tenancy.tenants import require_active
-from kb_pipeline.embed import open_embedder
 from kb_pipeline.embed.long_texts import MeanPooled
+from kb_pipeline.embed.model_cache import ModelCache
 from kb_pipeline.embed.models import describe_model, model_fingerprint
 from kb_pipeline.embed.protocol import Embedder
 from kb_pipeline.embed.refresh import refresh_vectors, vectors_table
@@ -95,26 +94,26 @@ class RefreshRun:
         db: Database,
         lease: HeldLease,
         run_id: str,
-        spec: KbSpec,
         flags: Mapping[str, Any],
         *,
+        models: ModelCache | None = None,
         force: bool = False,
         retry: bool = False,
     ) -> None:
         self.settings, self.db, self.lease, self.run_id, self._flags = settings, db, lease, run_id, flags
         self.force, self._retry = force, retry
+        self._models = models or ModelCache(settings.models_dir)
         self.key: KbKey = lease.key
-        self._live_read: Manifest | None = None
         self._repaired: list[str] = []
         self._units: dict[str, str] = {}
         """By stage, the unit of work that it is in the ledger."""
         self._pages = PageLedger(db, lease)
-        self.spec = spec
+        self.spec = catalog.get_kb(db, self.key).read_spec(settings)
         self.store = KbStore(KbPaths(settings.data_dir, self.key), lambda: check_lease(db, lease))
 
     def fetch(self) -> StageReport:
         """Bring pages and raw segments up to the sources."""
-        erased = erased_ids(self.db, self.key)
+        erased = erased_ids(self.db, self.key, [source.name for source in self.spec.sources])
         sources = open_sources(self.spec, self.settings, erased, is_operator=catalog.is_operators(self.db, self.key))
         recheck = recheck_rules(self.spec.schedule, retry=self._retry)
         problems: list[dict[str, Any]] = []
@@ -173,7 +172,6 @@ class RefreshRun:
     def publish(self) -> dict[str, Any]:
         """Make this run's candidate the live version, if it made one; ends the refresh."""
         check_lease(self.db, self.lease)
-        warnings = self.warnings()
         # Not by run: a run re-executed from the failed step publishes what the first one built and checked.
         pending = versions.pending_versions(self.db, self.key)
         number = next((each.number for each in pending if each.status == "candidate"), None)
@@ -183,8 +181,8 @@ class RefreshRun:
             number = live.version if live else None
         else:
             self._move_pointer(number, "candidate")
-            status = "ready_with_warnings" if warnings else "ready"
-        self._end(status, number, "; ".join(warnings) or None)
+            status = "ready_with_warnings" if self.warnings() else "ready"
+        self._end(status, number, "; ".join(self.warnings()) or None)
         return {"status": status, "version": number}
 
     def publish_held(self, number: int) -> None:
@@ -268,8 +266,7 @@ class RefreshRun:
 
     def _open_embedder(self) -> Embedder:
         embedding = self.spec.embedding
-        fingerprint = model_fingerprint(embedding.model)
-        embedder = _opened(embedding.model, embedding.precision, self.settings.models_dir, fingerprint)
+        embedder = self._models.open(embedding.model, embedding.precision)
         return MeanPooled(embedder, open_tokenizer(embedding.model))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
@@ -286,11 +283,10 @@ class RefreshRun:
             [embedding_text(chunk.title, chunk.headings, chunk.text) for chunk in chunks]
         )
 
-    @cache  # noqa: B019 - a workspace lives as long as its run
     def _open_earlier(self, name: str, fingerprint: str) -> Embedder:
         if model_fingerprint(name) != fingerprint:
             raise UnknownModel(name, "its files are not those that the version was made with")
-        return open_embedder(name, self.spec.embedding.precision, self.settings.models_dir)
+        return self._models.open(name, self.spec.embedding.precision)
 
     @cached_property
     def _embedder(self) -> Embedder:
@@ -326,9 +322,10 @@ class RefreshRun:
         verify_version(self.store, versions.get_manifest(self.db, self.key, number))
         failpoint("publish.before")
         versions.publish_version(self.db, self.lease, number, expected, actor)
-        self._live_read = None
         failpoint("publish.after")
-        tidy_kb(self.store, self.db, self.lease, self.spec.retention.versions)
+        tidy_kb(
+            self.store, self.db, self.lease, self.spec.retention.versions, self.spec.embedding.model
+        )  # fmt: skip
         failpoint("tidy.after")
 
     def _settle(self, candidate: Candidate) -> None:
@@ -402,13 +399,10 @@ class RefreshRun:
         failures.replace_failures(self.db, self.key, stage, items)
 
     def _live(self) -> Manifest | None:
-        """Return the live version's manifest, read once: only who holds the lease moves the pointer."""
-        if self._live_read is None:
-            try:
-                self._live_read = versions.live_manifest(self.db, self.key)
-            except NoLiveVersion:
-                return None
-        return self._live_read
+        try:
+            return versions.live_manifest(self.db, self.key)
+        except NoLiveVersion:
+            return None
 
     def _end(self, status: refreshes.RefreshStatus, version: int | None, message: str | None) -> None:
         refreshes.end_refresh(self.db, self.key, self.run_id, status, version, message)
@@ -440,21 +434,27 @@ def _top(reasons: dict[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in list(reasons.items())[:3])
 
 
-@lru_cache(maxsize=1)
-def _opened(model: str, precision: str, models_dir: Path, fingerprint: str) -> Embedder:
-    """Once a run, whose stages each have a workspace of their own: the last checks embed once more."""
-    del fingerprint  # only part of the key: other files, another model
-    return open_embedder(model, precision, models_dir)
-
-
 @contextmanager
 def open_refresh_run(
-    settings: Settings, db: Database, key: KbKey, run_id: str, *, force: bool = False, retry: bool = False
+    settings: Settings,
+    db: Database,
+    key: KbKey,
+    run_id: str,
+    *,
+    models: ModelCache | None = None,
+    force: bool = False,
+    retry: bool = False,
 ) -> Iterator[RefreshRun]:
     """Hold the KB's lease and note the refresh; an exception ends the refresh as failed, with its message.
 
-    With `force`, checks that are a matter of judgement do not hold a version; with `retry`, what failed is asked for
-    again however often and recently it did.
+    Args:
+        settings: of the installation.
+        db: its control plane.
+        key: the KB.
+        run_id: the run; its stages may each be opened so, one after the other.
+        models: keeps embedding models open from one stage to the next.
+        force: whether checks that are a matter of judgement do not hold a version.
+        retry: whether what failed is asked for again, however often and recently it did.
 
     Raises:
         UnknownKb: the KB has not been applied.
@@ -462,14 +462,14 @@ def open_refresh_run(
         LeaseHeld: another run writes it.
         QuotaExceeded: its tenant's plan does not let it begin; with `renews_at` it is snoozed until then.
     """
-    record = catalog.get_kb(db, key)
+    catalog.get_kb(db, key)
     require_active(db, key.tenant)
     with hold_lease(db, key, run_id) as lease:
         spec: KbSpec | None = None
         try:
-            flags, begins = refreshes.begin_refresh(db, key, run_id, lambda: read_flags(db, key))
-            spec = record.spec
-            workspace = RefreshRun(settings, db, lease, run_id, spec, flags, force=force, retry=retry)
+            flags, begins = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
+            workspace = RefreshRun(settings, db, lease, run_id, flags, models=models, force=force, retry=retry)
+            spec = workspace.spec
             if begins:
                 workspace.check_quotas()
             yield workspace

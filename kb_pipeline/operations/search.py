@@ -1,36 +1,64 @@
-"""Reads a version while others are published and cleaned away."""
+"""Searches a KB while other versions are published and cleaned away."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.kbs.versions import manifest_as_of
-from kb_pipeline.errors import DamagedStore
-from kb_pipeline.model import KbKey
-from kb_pipeline.store.manifest import Manifest
+from kb_pipeline.index.documents import HitProvenance, provenance_of
+from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.index.search import Hit, Mode, search_version
+from kb_pipeline.model import JsonObject, KbKey
+from kb_pipeline.operations.readers import Readers
 
-_Result = TypeVar("_Result")
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
-def read_version(
-    db: Database, key: KbKey, as_of: str | None, read: Callable[[Manifest], _Result]
-) -> tuple[Manifest, _Result]:
-    """The manifest of a version, and what `read` makes of it.
+class SearchResult(list[Hit]):
+    """The hits of a search, best first, and which version gave them."""
 
-    A reader slower than the grace may find its version cleaned away. If another one is live by then, that is read,
-    once; else the data is damaged.
+    def __init__(
+        self, kb: KbKey, version: int, mode: Mode, hits: Iterable[Hit], provenance: list[HitProvenance] | None = None
+    ) -> None:
+        super().__init__(hits)
+        self.kb, self.version, self.mode = kb, version, mode
+        self.provenance = provenance
+        """Where each hit came from, in order, if that was asked for."""
+
+    def as_json(self) -> JsonObject:
+        """Return it as `kb search --json` prints it."""
+        hits = [hit.as_json() for hit in self]
+        if self.provenance is not None:
+            hits = [hit | {"provenance": origin.as_json()} for hit, origin in zip(hits, self.provenance, strict=True)]
+        return {"kb": str(self.kb), "version": self.version, "mode": self.mode, "hits": hits}
+
+
+def search_kb(
+    readers: Readers,
+    key: KbKey,
+    query: str,
+    *,
+    k: int,
+    mode: Mode = "hybrid",
+    language: str | None = None,
+    as_of: str | None = None,
+    with_provenance: bool = False,
+) -> SearchResult:
+    """Search a version with the model that its manifest names, which is opened only if the mode needs it.
 
     Raises:
-        UnknownKb, NoLiveVersion, UnknownVersion, UsageError: see `manifest_as_of`.
-        DamagedStore: the version cannot be read, and no other has taken its place.
+        UnknownKb, NoLiveVersion, UnknownVersion, TenantInactive, DamagedStore: see `Readers.read`.
+        UsageError: an empty query, or k, language or as_of out of range.
     """
-    manifest = manifest_as_of(db, key, as_of)
-    try:
-        return manifest, read(manifest)
-    except DamagedStore:
-        newer = manifest_as_of(db, key, as_of)
-        if newer.data_identity == manifest.data_identity:
-            raise
-        return newer, read(newer)
+
+    def ask(version: VersionReader) -> tuple[list[Hit], list[HitProvenance] | None]:
+        def embed(text: str) -> NDArray[np.float32]:
+            return readers.embed_query(version.manifest.model, text)
+
+        hits = search_version(version, query, embed, k=k, mode=mode, language=language)
+        return hits, provenance_of(version, hits) if with_provenance else None
+
+    version, (hits, provenance) = readers.read(key, as_of, ask)
+    return SearchResult(key, version.number, mode, hits, provenance)

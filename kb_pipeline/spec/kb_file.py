@@ -167,6 +167,11 @@ def load_spec(
     return parse_spec(stored, str(path), _ask(body, variables_of)), stored
 
 
+def read_spec(text: str, name: str, variables_of: VariablesOf) -> KbSpec:
+    """Return what the text of a KB file says, with the values of the variables that it names; raises InvalidSpec."""
+    return parse_spec(text, name, _ask(read_yaml(text, name, _KB), variables_of))
+
+
 def _ask(body: Mapping[str, object], variables_of: VariablesOf) -> Mapping[str, str]:
     names, tenant = names_in(body), body.get("tenant")
     # A tenant that is no name has no variables; the file is not valid anyway.

@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from kb_pipeline.cli.app import app
-from kb_pipeline.cli.session import SCOPES
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Usage
 from kb_pipeline.control.kbs import catalog
@@ -29,6 +28,7 @@ from kb_pipeline.errors import (
     UnknownTenant,
 )
 from kb_pipeline.model import KbKey
+from kb_pipeline.operations.authorization import SCOPES
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.spec.plan_file import PlanSpec
@@ -36,7 +36,7 @@ from kb_pipeline.spec.plan_file import PlanSpec
 ARGUMENTS = {"search": ["apples"], "page": ["k"], "replay": ["k"], "erase": ["k"], "diff": ["1", "2"],
              "rollback": ["1"], "approve": ["1"], "export": ["out"]}  # fmt: skip
 OF_A_TENANT = {"quota", "usage", "audit list"}
-OF_A_KB = sorted(set(SCOPES) - {"apply"} - OF_A_TENANT)
+OF_A_KB = sorted(set(SCOPES) - {"apply", "list", "build --force"} - OF_A_TENANT)
 
 
 def yaml_of(kb: str, exclude: str = "/old/**") -> str:
@@ -90,6 +90,8 @@ def test_every_command_takes_its_scope(db: Database) -> None:
         "manage": key_of(db, "read", "build"),
     }
     for command, scope in SCOPES.items():
+        if command == "list":
+            continue  # no command yet
         what = "acme" if command in OF_A_TENANT else "acme/docs"
         told = refused("--key", lacking[scope], *command.split(), what, *ARGUMENTS.get(command, []))
         assert f"this takes the scope {scope!r}" in str(told)
@@ -245,11 +247,11 @@ def test_a_secret_is_set_from_stdin_and_used_by_the_tenants_file(db: Database, t
     assert [row["name"] for row in json.loads(kb("secret", "list", "acme", "--json"))] == ["TOKEN"]
     (tmp_path / "kb.yaml").write_text(yaml_of("acme/docs", "/${TOKEN}/**"))
     kb("--key", key_of(db, "manage"), "apply", "kb.yaml")
-    assert catalog.get_kb(db, KbKey("acme", "docs")).spec.sources[0].exclude == ["/mine/**"]
+    assert catalog.get_kb(db, KbKey("acme", "docs")).read_spec(load_settings()).sources[0].exclude == ["/mine/**"]
     assert json.loads(kb("secret", "rotate", "--json")) == {"rotated": 2, "lost": []}
     kb("secret", "delete", "acme", "TOKEN")
     with pytest.raises(InvalidSpec, match="set TOKEN with: kb secret set acme TOKEN"):
-        _ = catalog.get_kb(db, KbKey("acme", "docs")).spec
+        _ = catalog.get_kb(db, KbKey("acme", "docs")).read_spec(load_settings())
     assert len(kb("secret", "key").strip()) == 44
 
 

@@ -15,7 +15,7 @@ import pytest
 from typer.main import get_command
 
 from kb_pipeline.cli.app import app
-from kb_pipeline.cli.session import SCOPES
+from kb_pipeline.operations.authorization import SCOPES
 from kb_pipeline_tests.cli.two_tenants import OWN, Ran, World, run_kb, two_tenants
 
 pytestmark = pytest.mark.xdist_group("tenant_matrix")  # one worker builds what the module's tests share

@@ -16,12 +16,11 @@ import pytest
 from kb_pipeline.clean import refresh as cleaning
 from kb_pipeline.clean.html.document import read_html
 from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.cli.search import hits_as_json, search_kb
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.runs.failures import list_failures
 from kb_pipeline.control.runs.refreshes import latest_refresh
-from kb_pipeline.embed import open_embedder
+from kb_pipeline.embed.model_cache import ModelCache
 from kb_pipeline.errors import KbError
 from kb_pipeline.fetch.web import source as web
 from kb_pipeline.fetch.web.rules import CrawlRules
@@ -30,9 +29,9 @@ from kb_pipeline.index.documents import list_documents
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Mode
 from kb_pipeline.model import Document, KbKey, RawDocument, Rejected
-from kb_pipeline.operations import refresh
+from kb_pipeline.operations.readers import Readers
 from kb_pipeline.operations.refresh import RefreshRun, open_refresh_run
-from kb_pipeline.operations.search import read_version
+from kb_pipeline.operations.search import search_kb
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.store.kb_store import KbStore
@@ -59,10 +58,15 @@ def quick_refreshes() -> Iterator[None]:
         return dataclasses.replace(crawl_rules(*arguments), retries=0)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(refresh, "open_embedder", cache(open_embedder))
         patched.setattr(cleaning, "clean_documents", clean_here)
         patched.setattr(web, "crawl_rules", ask_once)
         yield
+
+
+@cache
+def models_in(models_dir: Path) -> ModelCache:
+    """Return the cache of all homes of a process: opening a model takes longer than most tests."""
+    return ModelCache(models_dir)
 
 
 def web_source(site: Site, **fields: Any) -> dict[str, Any]:
@@ -110,6 +114,7 @@ class Home:
         database = control_url(folder)
         self.settings = Settings(folder, database, folder / "data", "", ("127.0.0.0/8",), "text")
         self.db = Database(database)
+        self.readers = Readers(self.settings, self.db)
 
     def apply(self, site: Site, key: KbKey = KEY, source: dict[str, Any] | None = None, **sections: Any) -> None:
         self.apply_sources(key, [web_source(site, **(source or {}))], **sections)
@@ -124,7 +129,8 @@ class Home:
     @contextmanager
     def begun(self, key: KbKey = KEY, **options: bool) -> Iterator[RefreshRun]:
         """Begin a run whose candidate is not built yet."""
-        with open_refresh_run(self.settings, self.db, key, f"run-{uuid.uuid4().hex[:12]}", **options) as kb:
+        run_id, models = f"run-{uuid.uuid4().hex[:12]}", models_in(self.models_dir)
+        with open_refresh_run(self.settings, self.db, key, run_id, models=models, **options) as kb:
             for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
                 stage()
             yield kb
@@ -162,12 +168,8 @@ class Home:
 
     def ask(self, query: str, as_of: int | None, mode: Mode, k: int = 10) -> tuple[int, list[dict[str, Any]]]:
         """As `kb search` does: the version's number and the hits."""
-        store = self.store()
-        manifest, hits = read_version(
-            self.db, KEY, str(as_of) if as_of else None,
-            lambda manifest: search_kb(self.settings, VersionReader(store, manifest), query, k=k, mode=mode),
-        )  # fmt: skip
-        return manifest.version, hits_as_json(hits, None)
+        found = search_kb(self.readers, KEY, query, k=k, mode=mode, as_of=str(as_of) if as_of else None)
+        return found.version, [hit.as_json() for hit in found]
 
     def answers(self, as_of: int | None = None, *queries: str) -> str:
         """Return the results of every search mode for the queries, as one text."""

@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from kb_pipeline.cli import doctor
 from kb_pipeline.cli.app import app
 from kb_pipeline.control.db.models import Base
 from kb_pipeline.control.tenancy.secrets import KEY_FILE
 from kb_pipeline.errors import KbError
 from kb_pipeline.model import KbKey
+from kb_pipeline.operations import health
 from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline_tests.databases import ON_POSTGRES, control_url, rows_of
@@ -115,7 +115,7 @@ class Used:
 def used(home: Path, tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Used:
     """By commands that do as they should, and by others that fail in each way that touches a secret."""
     monkeypatch.setenv("UNOPENED", UNOPENED)
-    monkeypatch.setattr(doctor, "_embedding", lambda _: "takes seconds, and no secret")
+    monkeypatch.setattr(health, "check_embedding", lambda _: "takes seconds, and no secret")
     used = Used(home, tmp_path)
     assert used("tenant", "create", "acme")[0] == 0
     for name, value in (("GLOB", GLOB), ("ADDRESS", ADDRESS), ("SITE", site.url)):

@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 
 from kb_pipeline.control.coordination import leases
+from kb_pipeline.control.coordination.leases import HeldLease
+from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Lease
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.operations import refresh, search
 from kb_pipeline.operations.housekeeping import tidy_kb
+from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline_tests.crash.orchard import Orchard, grow, plant
 from kb_pipeline_tests.databases import copy_home
-from kb_pipeline_tests.operations.home import KEY, Home, quick_refreshes
+from kb_pipeline_tests.operations.home import KEY, MODEL, Home, quick_refreshes
 from kb_pipeline_tests.site import Site, serve_site
 from kb_pipeline_tests.warm import Running
 
@@ -138,7 +141,10 @@ def write_number(site: Site, number: int) -> None:
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refresh, "tidy_kb", lambda store, db, lease, keep: tidy_kb(store, db, lease, keep, GRACE))
+    def tidy_soon(store: KbStore, db: Database, lease: HeldLease, keep: int, model: str) -> int:
+        return tidy_kb(store, db, lease, keep, model, GRACE)
+
+    monkeypatch.setattr(refresh, "tidy_kb", tidy_soon)
 
 
 @pytest.mark.usefixtures("short_grace")
@@ -176,7 +182,7 @@ def test_a_reader_whose_version_is_cleaned_away_reads_the_live_one(
     stale = home.live()
     assert home.refresh().ended == ("ready", 2)
     with leases.hold_lease(home.db, KEY, "tidier") as lease:
-        tidy_kb(home.store(), home.db, lease, 1, timedelta(0))
+        tidy_kb(home.store(), home.db, lease, 1, MODEL, timedelta(0))
     seen = [stale, home.live()]
     monkeypatch.setattr(search, "manifest_as_of", lambda *arguments: seen.pop(0))
     assert home.ask("slivovitz", None, "hybrid")[0] == 2
@@ -192,7 +198,7 @@ def test_an_old_version_answers_as_when_it_was_live(grown: Home, tmp_path: Path)
     before = home.answers(None, *queries)
     assert home.refresh().ended == ("ready", 2)
     with leases.hold_lease(home.db, KEY, "tidier") as lease:
-        tidy_kb(home.store(), home.db, lease, 5, timedelta(0))
+        tidy_kb(home.store(), home.db, lease, 5, MODEL, timedelta(0))
     assert home.answers(None, *queries) != before
     command = [sys.executable, "-m", "kb_pipeline_tests.operations.search_loop", str(home.settings.home), "1", *queries]
     asked = subprocess.run(command, capture_output=True, text=True, check=True)

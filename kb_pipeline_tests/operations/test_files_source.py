@@ -157,7 +157,7 @@ def test_what_a_key_applied_reads_only_what_the_operator_opens(library: Library)
     home = library.home
     home.settings = replace(home.settings, file_roots=(library.root.parent,))
     library.apply(actor=THE_KEY)
-    spec = catalog.get_kb(home.db, KEY).spec
+    spec = catalog.get_kb(home.db, KEY).read_spec(home.settings)
     check_spec(spec, "kb.yaml", home.settings, is_operator=False)
     assert home.refresh().ended == ("ready", 1)
     keys = library.keys()
@@ -180,12 +180,14 @@ def test_a_link_that_leads_out_of_what_is_opened_is_no_way_around(library: Libra
     home.settings = replace(home.settings, file_roots=(opened,))
     library.apply(actor=THE_KEY, root=str(opened / "theirs"))
     with pytest.raises(InvalidSpec, match="beneath"):
-        check_spec(catalog.get_kb(home.db, KEY).spec, "kb.yaml", home.settings, is_operator=False)
+        check_spec(catalog.get_kb(home.db, KEY).read_spec(home.settings), "kb.yaml", home.settings, is_operator=False)
     assert home.refresh().status == "failed"
     assert not journal.read_outcomes(home.store().paths.journal("files"), ROWS.schema()).num_rows
 
 
 def test_whoever_applies_is_told_that_the_folder_is_not_here(library: Library) -> None:
     library.apply(root="/srv/there-is-none-such")
-    told = list(source_warnings(catalog.get_kb(library.home.db, KEY).spec, library.home.settings))
+    told = list(
+        source_warnings(catalog.get_kb(library.home.db, KEY).read_spec(library.home.settings), library.home.settings)
+    )
     assert told == ["source files: there is no folder /srv/there-is-none-such on this machine"]

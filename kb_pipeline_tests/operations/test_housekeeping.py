@@ -27,6 +27,8 @@ from kb_pipeline_tests.index.fruit import MODEL
 from kb_pipeline_tests.maintenance.meadow import Meadow, text_of, texts_of
 
 KEY = KbKey("acme", "meadow")
+KB_MODEL = "multilingual-e5-small"
+"""The model of KB files that name none."""
 NOW, GRACE = timedelta(0), timedelta(minutes=10)
 
 
@@ -57,7 +59,7 @@ class PublishedMeadow:
     def tidy(self, keep: int = 2, grace: timedelta = GRACE) -> int:
         lease = leases.acquire_lease(self.db, self.key, "run")
         try:
-            return housekeeping.tidy_kb(self.store, self.db, lease, keep, grace)
+            return housekeeping.tidy_kb(self.store, self.db, lease, keep, KB_MODEL, grace)
         finally:
             leases.release_lease(self.db, lease)
 
@@ -153,7 +155,7 @@ def test_a_writer_that_was_replaced_frees_nothing(kb: PublishedMeadow, caplog: p
     zombie = leases.acquire_lease(kb.db, kb.key, "run")
     leases.release_lease(kb.db, zombie)
     leases.acquire_lease(kb.db, kb.key, "heir")
-    assert housekeeping.tidy_kb(kb.store, kb.db, zombie, 1, NOW) == 0
+    assert housekeeping.tidy_kb(kb.store, kb.db, zombie, 1, KB_MODEL, NOW) == 0
     assert "another run took over" in caplog.text
     assert kb.statuses() == ["published"] * 3
 
@@ -191,7 +193,7 @@ def test_the_cache_loses_what_no_version_kept_uses_and_models_no_kb_uses(kb: Pub
         kb.publish(revision)
     kb.tidy(grace=NOW)
     leases.release_lease(kb.db, leases.acquire_lease(kb.db, kb.key, "run"))
-    current = vectors_name(model_fingerprint(catalog.get_kb(kb.db, kb.key).spec.embedding.model))
+    current = vectors_name(model_fingerprint(KB_MODEL))
     for name in (vectors_name("gone" * 8), current):
         kb.store.vectors.open_or_create(name, vectors_schema(8))
     housekeeping.tidy_vectors(kb.settings, kb.db, [kb.key], "night", NOW, timedelta(hours=1))

@@ -20,7 +20,7 @@ from kb_pipeline.control.tenancy.secrets import variables_of
 from kb_pipeline.control.tenancy.tenants import check_not_retired, ensure_tenant, last_token_of, require_active
 from kb_pipeline.errors import UnknownKb, UnknownTenant
 from kb_pipeline.model import KbKey
-from kb_pipeline.settings import load_settings
+from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec, parse_spec
 from kb_pipeline.spec.variables import variable_names
 
@@ -43,11 +43,10 @@ class KbRecord:
     yaml: str
     _db: Database = field(repr=False, compare=False)
 
-    @property
-    def spec(self) -> KbSpec:
-        """The validated spec, with today's value of each `${NAME}`; raises InvalidSpec or SecretUnreadable."""
+    def read_spec(self, settings: Settings) -> KbSpec:
+        """Return the validated spec, with today's value of each `${NAME}`; raises InvalidSpec or SecretUnreadable."""
         names = variable_names(self.yaml)
-        variables = variables_of(load_settings(), self._db, self.key.tenant, names) if names else {}
+        variables = variables_of(settings, self._db, self.key.tenant, names) if names else {}
         return parse_spec(self.yaml, f"KB {self.key}, revision {self.revision}", variables)
 
 
@@ -68,6 +67,11 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
     """
     check_owner(db, spec.key, reuse=reuse)
     check_allowed(db, spec)
+    return store_spec(db, spec, yaml, actor)
+
+
+def store_spec(db: Database, spec: KbSpec, yaml: str, actor: str) -> Action:
+    """Create or update a KB whose owner and plan have been checked; see `apply_spec`. Raises TenantInactive."""
     last_token = last_token_of(db, str(spec.key))
     now = datetime.now(UTC)
     with db.write(spec.tenant) as session:
@@ -147,6 +151,13 @@ def list_kbs(db: Database, *, only_active: bool = False) -> Iterator[KbRecord]:
         query = query.where(_IS_ACTIVE)
     with db.read_all() as session:
         for row in session.scalars(query):
+            yield _record(db, row)
+
+
+def list_kbs_of(db: Database, tenant: str) -> Iterator[KbRecord]:
+    """Yield the KBs of one tenant, by key."""
+    with db.read(tenant) as session:
+        for row in session.scalars(select(Kb).where(Kb.tenant == tenant).order_by(Kb.kb)):
             yield _record(db, row)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import delete, select
@@ -11,15 +11,20 @@ from sqlalchemy.orm import Session
 from kb_pipeline.control.coordination.leases import HeldLease, verify_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Erasure, Failure, Version
-from kb_pipeline.control.kbs.catalog import get_kb
 from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.store.manifest import Manifest
 
 
-def erased_ids(db: Database, key: KbKey) -> tuple[str, ...]:
-    """Ids of the documents that no refresh may fetch, whichever source of today's KB file would."""
+def erased_ids(db: Database, key: KbKey, sources: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids of the documents that no refresh may fetch, whichever source of today's KB file would.
+
+    Args:
+        db: the control plane.
+        key: the KB.
+        sources: the names of its file's sources.
+    """
     query = select(Erasure).where(Erasure.tenant == key.tenant, Erasure.kb == key.kb, Erasure.lifted_at.is_(None))
     with db.read(key.tenant) as session:
         rows = list(session.scalars(query))
@@ -27,7 +32,7 @@ def erased_ids(db: Database, key: KbKey) -> tuple[str, ...]:
         return ()
     ids, keys = {row.document_id for row in rows}, {row.receipt["key"] for row in rows}
     # An id is of a source and a key: under another name the source must not bring the document back.
-    ids |= {document_id(source.name, doc_key) for source in get_kb(db, key).spec.sources for doc_key in keys}
+    ids |= {document_id(source, doc_key) for source in sources for doc_key in keys}
     return tuple(sorted(ids))
 
 

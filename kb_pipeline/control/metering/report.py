@@ -17,8 +17,8 @@ from kb_pipeline.control.tenancy.tenants import get_tenant
 from kb_pipeline.errors import UsageError
 from kb_pipeline.model import JsonObject, Record, check_slug
 
-By = Literal["day", "kb", "operation", "model"]
-_ALL: tuple[By, ...] = ("kb", "day", "operation", "model")
+Grouping = Literal["day", "kb", "operation", "model"]
+_ALL: tuple[Grouping, ...] = ("kb", "day", "operation", "model")
 _ROWS = 500
 """Sums in memory at a time."""
 
@@ -55,7 +55,7 @@ def list_usage(
     kb: str | None = None,
     since: str | None = None,
     until: str | None = None,
-    by: By | None = None,
+    by: Grouping | None = None,
 ) -> Iterator[UsageRecord]:
     """Yield the sums, in the order of what they are told apart by.
 

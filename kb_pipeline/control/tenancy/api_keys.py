@@ -28,7 +28,7 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import ApiKey
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import require_active
-from kb_pipeline.errors import KeyRefused, NotAllowed, UnknownApiKey, UsageError
+from kb_pipeline.errors import KeyRefused, UnknownApiKey, UsageError
 from kb_pipeline.model import Record
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class KeyRecord(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class KeyHolder:
     """Who showed a valid key: a tenant's program with some rights."""
 
     tenant: str
@@ -81,14 +81,8 @@ class Caller:
 
     @property
     def actor(self) -> str:
-        """For the audit log."""
+        """The name in the audit log."""
         return f"{_KEY_ACTOR}{self.id}"
-
-    def require(self, scope: Scope) -> None:
-        """Raise NotAllowed unless the key has that scope."""
-        if scope not in self.scopes:
-            has = ", ".join(sorted(self.scopes))
-            raise NotAllowed(self.id, f"this takes the scope {scope!r}; the key has {has}")
 
 
 def is_key_actor(actor: str) -> bool:
@@ -149,7 +143,7 @@ def revoke_key(db: Database, tenant: str, key_id: str, actor: str) -> KeyRecord:
         return _record(row)
 
 
-def authenticate(db: Database, key: str) -> Caller:
+def authenticate(db: Database, key: str) -> KeyHolder:
     """Whose key this is and what it may do. The row is read each time: what was revoked is refused at once.
 
     Raises:
@@ -167,7 +161,7 @@ def authenticate(db: Database, key: str) -> Caller:
     _check_in_force(row)
     require_active(db, tenant)
     _note_use(db, row)
-    return Caller(tenant, key_id, frozenset(row.scopes.split(",")))
+    return KeyHolder(tenant, key_id, frozenset(row.scopes.split(",")))
 
 
 def _matches(key: str, secret: str, known: str) -> bool:

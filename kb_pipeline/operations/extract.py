@@ -1,4 +1,4 @@
-"""`kb extract`: the clean stage over files, without a KB."""
+"""Runs the clean stage over files, without a KB."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TYPES = {".html": "text/html", ".htm": "text/html", ".xhtml": "application/xhtm
 
 
 def extract_files(files: Sequence[Path], url: str | None) -> Iterator[dict[str, Any]]:
-    """One result a file, in order: its text, or `error` and why; one bad file does not stop the others."""
+    """Yield one result a file, in order: its text, or `error` and why; one bad file does not stop the others."""
     readable, unreadable = [], {}
     for path in files:
         try:

@@ -1,0 +1,144 @@
+"""`kb apply`, `build`, `status`, `failures`, `retry` and `delete`: a KB from its file to its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kb_pipeline.cli.session import JsonOption, KbArgument, YesOption, confirm, home, open_kb
+
+if TYPE_CHECKING:
+    from kb_pipeline.operations.launch import ProgressListener
+
+EXIT_STATUS = {"ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3, "snoozed": 4}
+
+
+def apply(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="KB files.")],
+    reuse_key: Annotated[bool, typer.Option("--reuse-key", help="Take the key of a deleted tenant or KB.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Create or update KBs from their files; nothing is applied unless every file is valid."""
+    from kb_pipeline.cli.output import out, print_json, warn
+
+    applied = home().apply(*files, reuse_key=reuse_key)
+    for item in applied:
+        for message in item.warnings:
+            warn(f"{item.kb}: {message}")
+    if as_json:
+        print_json([item.as_json() for item in applied])
+        return
+    for item in applied:
+        out.print(f"{item.kb}: {item.action}")
+
+
+def build(
+    kb: KbArgument,
+    force: Annotated[bool, typer.Option(help="Publish even what a check would hold for approval.")] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Only ask for it: the daemon runs it in its tenant's turn.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Refresh a KB through Dagster and publish what passes its checks.
+
+    Exit status 0 done, 1 failed, 3 held by a check, 4 snoozed: a daily quota of the tenant's plan is used up.
+    """
+    from kb_pipeline.cli.output import out, print_json, print_stages, warn
+
+    chosen = open_kb(kb)
+    if queue:
+        asked = chosen.request_refresh(force=force)
+        if as_json:
+            print_json({"kb": kb, "status": "queued"} | asked.as_json())
+        else:
+            out.print(f"{kb}: queued; kb status {kb} shows how it goes")
+        return
+    with _progress() as progress:
+        result = chosen.refresh(progress, force=force)
+    if as_json:
+        print_json(result.as_json())
+    else:
+        print_stages(result.stages)
+        version = f", version {result.version}" if result.version else ""
+        out.print(f"{kb}: {result.status}{version} in {result.seconds:.1f} s")
+    if result.message:
+        (warn if result.succeeded else _complain)(result.message)
+    raise typer.Exit(EXIT_STATUS[result.status])
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"kb: {message}\n")
+
+
+@contextmanager
+def _progress() -> Iterator[ProgressListener]:
+    """Show how far a refresh is: bars on a terminal, else a line when a stage ends."""
+    from kb_pipeline.cli.progress import show_progress
+
+    with show_progress() as show:
+        yield show
+
+
+def status(kb: KbArgument, as_json: JsonOption = False) -> None:
+    """Show the live version, what runs now and how the last refresh ended."""
+    from kb_pipeline.cli.output import out, print_json, print_stages
+
+    described = open_kb(kb).status()
+    if as_json:
+        print_json(described.as_json())
+        return
+    for name in ("kb", "status", "live_version", "documents", "chunks", "model"):
+        out.print(f"{name:<13} {getattr(described, name)}")
+    if running := described.running:
+        out.print(f"{'running':<13} {running.stage} {running.done}/{running.total}, {running.eta_s} s left")
+    for asked in described.requested:
+        out.print(f"{'requested':<13} {asked.requested_at.isoformat()[:19]} by {asked.requested_by}", markup=False)
+    if last := described.last_run:
+        out.print(f"{'last run':<13} {last.run_id} {last.status} {last.message or ''}", markup=False)
+        print_stages(last.stages)
+
+
+def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
+    """List what could not be turned into searchable text, at which stage and why."""
+    from kb_pipeline.cli.output import print_failures, print_json
+
+    rows = open_kb(kb).failures()
+    print_json([row.as_json() for row in rows]) if as_json else print_failures(rows)
+
+
+def retry(
+    kb: KbArgument,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID...]", help="Failures, as `kb failures` lists.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Refresh a KB and say which of its failures (or of the given ones) are left; exit status 1 if any is."""
+    from kb_pipeline.cli.output import out, print_failures, print_json, warn
+
+    chosen = open_kb(kb)
+    with _progress() as progress:
+        result = chosen.retry(*(ids or ()), progress=progress)
+    if result.refresh is not None and not result.refresh.succeeded and result.refresh.message:
+        warn(result.refresh.message)
+    if as_json:
+        print_json([row.as_json() for row in result.left])
+    elif result.left:
+        print_failures(result.left)
+    else:
+        out.print("no failure is left")
+    raise typer.Exit(1 if result.left else 0)
+
+
+def delete(kb: KbArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Remove a KB at once, everything of it; its key is not reused silently. Prints the receipt."""
+    from kb_pipeline.cli.output import print_deletion
+
+    confirm(f"Remove everything of {kb} now, for good?", yes=yes)
+    print_deletion(home().delete_kb(kb), as_json=as_json)

@@ -1,0 +1,558 @@
+"""The Python API: a home, opened for a caller; every shell calls it.
+
+`kb_pipeline.open()` opens the home that the environment names as its operator, `kb_pipeline.open(api_key="kb_...")`
+as the holder of that key, who sees its own tenant's KBs within the key's scopes. An `Installation` is meant to live as
+long as the process: it is safe to use from many threads, and keeps models and tables open, in bounded numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kb_pipeline.administration import ApiKeys, AuditLog, Flags, Plans, Secrets, Tenants
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs import catalog, versions
+from kb_pipeline.control.metering import limits, report
+from kb_pipeline.control.runs import failures, requests, status
+from kb_pipeline.model import KbKey
+from kb_pipeline.operations import authorization
+from kb_pipeline.operations.authorization import Caller, operation
+from kb_pipeline.operations.readers import Readers
+from kb_pipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
+    from kb_pipeline.index.diff import ChunkChange, DocumentChange, VersionDiff
+    from kb_pipeline.index.documents import ListedDocument, StoredDocument
+    from kb_pipeline.index.export import Export
+    from kb_pipeline.index.search import Mode
+    from kb_pipeline.operations.apply import AppliedKb
+    from kb_pipeline.operations.launch import ProgressListener, RefreshResult
+    from kb_pipeline.operations.orchestrator import Orchestrator
+    from kb_pipeline.operations.replay import Replay
+    from kb_pipeline.operations.retry import RetryResult
+    from kb_pipeline.operations.search import SearchResult
+
+AsOf = int | str | datetime | None
+"""Which version to read: a number, the one that was live at a time (ISO text or datetime), or None for the live one."""
+
+
+class Installation:
+    """A home and its control plane, opened for one caller.
+
+    `close()`, or the end of a `with` block, closes what it holds open; KBs that it gave are of no use after that.
+    """
+
+    def __init__(self, settings: Settings, db: Database, caller: Caller, readers: Readers | None = None) -> None:
+        self._settings = replace(settings, actor=caller.actor)
+        self._db = db
+        self._caller = caller
+        self._readers = readers or Readers(settings, db)
+
+    @property
+    def caller(self) -> Caller:
+        """Who it acts for."""
+        return self._caller
+
+    @property
+    def settings(self) -> Settings:
+        """Where things live and what the operator allows."""
+        return self._settings
+
+    def acting_as(self, api_key: str) -> Installation:
+        """Return the same installation for the holder of an API key; it shares all that is open, and is not closed.
+
+        Raises:
+            KeyRefused, TenantInactive: nobody may call with that key.
+        """
+        caller = authorization.identify(self._settings, self._db, api_key)
+        return Installation(self._settings, self._db, caller, self._readers)
+
+    def close(self) -> None:
+        """Close tables, models and database connections; may be called again."""
+        self._readers.close()
+        self._db.dispose()
+
+    def __enter__(self) -> Installation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @operation("list")
+    def kbs(self) -> list[Kb]:
+        """Return the KBs that the caller can see, by key."""
+        if (tenant := self._caller.tenant) is None:
+            return [Kb(self, record.key) for record in catalog.list_kbs(self._db)]
+        return [Kb(self, record.key) for record in catalog.list_kbs_of(self._db, tenant)]
+
+    def kb(self, key: str | KbKey) -> Kb:
+        """Return one KB, `tenant/kb`.
+
+        Raises:
+            InvalidKey: that is not how KBs are named.
+            UnknownKb: there is none such, or it is another tenant's.
+        """
+        named = self._caller.visible_kb(key if isinstance(key, KbKey) else KbKey.parse(key))
+        return Kb(self, catalog.get_kb(self._db, named).key)
+
+    @operation("apply")
+    def apply(self, *files: str | Path, reuse_key: bool = False) -> list[AppliedKb]:
+        """Create or update KBs from their files; nothing is applied unless every file is valid.
+
+        Args:
+            files: paths of KB files.
+            reuse_key: whether the key of a deleted tenant or KB may be taken.
+
+        Raises:
+            InvalidSpec: a file is not valid; the error names the field, what was given and what is allowed.
+            NotAllowed, UnknownModel, QuotaExceeded, KeyRetired, TenantInactive: it may not be applied.
+        """
+        from kb_pipeline.operations.apply import apply_files
+
+        paths = [Path(file) for file in files]
+        return apply_files(
+            self._settings, self._db, self._caller, self._orchestrator, paths, reuse_key=reuse_key
+        )  # fmt: skip
+
+    @operation("apply")
+    def apply_text(self, yaml: str, name: str = "the KB file", *, reuse_key: bool = False) -> AppliedKb:
+        """Create or update a KB from the text of its file; see `apply`.
+
+        Args:
+            yaml: the text.
+            name: what errors call it.
+            reuse_key: whether the key of a deleted tenant or KB may be taken.
+        """
+        from kb_pipeline.operations.apply import KbText, apply_files
+
+        (applied,) = apply_files(
+            self._settings, self._db, self._caller, self._orchestrator, [KbText(yaml, name)], reuse_key=reuse_key
+        )
+        return applied
+
+    @operation("delete")
+    def delete_kb(self, key: str | KbKey) -> dict[str, Any]:
+        """Remove a KB at once, everything of it; returns the receipt, also of one that was removed before.
+
+        Raises:
+            UnknownKb: there never was one.
+        """
+        from kb_pipeline.operations.delete import delete_kb
+
+        named = key if isinstance(key, KbKey) else KbKey.parse(key)
+        with self._orchestrator.open_history() as history:
+            return delete_kb(self._settings, self._db, history, named)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        """The customers of this installation."""
+        return Tenants(self._settings, self._db, self._caller, lambda: self._orchestrator)
+
+    @cached_property
+    def plans(self) -> Plans:
+        """What tenants may use."""
+        return Plans(self._settings, self._db, self._caller)
+
+    @cached_property
+    def keys(self) -> ApiKeys:
+        """With which API keys tenants' programs may act."""
+        return ApiKeys(self._settings, self._db, self._caller)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Values that tenants' KB files name and nobody reads."""
+        return Secrets(self._settings, self._db, self._caller)
+
+    @cached_property
+    def flags(self) -> Flags:
+        """Choices that the operator makes while everything runs."""
+        return Flags(self._settings, self._db, self._caller)
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        """Who changed what."""
+        return AuditLog(self._settings, self._db, self._caller)
+
+    @operation("quota")
+    def quotas(self, tenant: str | None = None) -> list[limits.QuotaRecord]:
+        """Return each limit of a tenant (a key's own): what is used, what is left, when it renews.
+
+        Raises:
+            UnknownTenant: there is none such, or it is not the caller's.
+        """
+        from kb_pipeline.operations.quotas import list_quotas
+
+        return list(list_quotas(self._settings, self._db, self._tenant(tenant)))
+
+    @operation("usage")
+    def usage(
+        self,
+        tenant: str | None = None,
+        *,
+        kb: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        by: report.Grouping | None = None,
+    ) -> Iterator[report.UsageRecord]:
+        """Yield what was used: pages, bytes, tokens, seconds and what they cost.
+
+        Args:
+            tenant: one tenant; without it the caller's own, or all for the operator.
+            kb: only KBs of that name, without the tenant's.
+            since: the first day (UTC), as in 2026-11-25.
+            until: the last day.
+            by: sum up by this alone, instead of by KB, day, operation and model.
+
+        Raises:
+            UnknownTenant: there is none such, or it is not the caller's.
+            UsageError: a day that is none.
+        """
+        of = self._caller.tenant_named(tenant)
+        return report.list_usage(self._db, of, kb=kb, since=since, until=until, by=by)
+
+    @operation("extract")
+    def extract(self, *files: str | Path, url: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what the clean stage makes of each file, or why nothing; one bad file does not stop the others.
+
+        Args:
+            files: HTML, text or Markdown files.
+            url: where the page came from, for its relative links.
+        """
+        from kb_pipeline.operations.extract import extract_files
+
+        return extract_files([Path(file) for file in files], url)
+
+    @operation("backup")
+    def backup(self, directory: str | Path) -> dict[str, Any]:
+        """Copy control plane and data as they are at one moment, while refreshes go on.
+
+        Args:
+            directory: where to; it must not exist yet.
+
+        Raises:
+            UsageError: it exists, or another backup is being made.
+        """
+        from kb_pipeline.operations.backup import make_backup
+
+        return make_backup(self._settings, self._db, Path(directory))
+
+    @cached_property
+    def _orchestrator(self) -> Orchestrator:
+        from kb_pipeline.defs.orchestrator import DagsterOrchestrator
+
+        return DagsterOrchestrator(self._settings)
+
+    def _tenant(self, tenant: str | None) -> str:
+        from kb_pipeline.errors import UsageError
+
+        named = self._caller.tenant_named(tenant)
+        if named is None:
+            raise UsageError("name the tenant")
+        return named
+
+
+class Kb:
+    """One KB of an installation: its live version and earlier ones, and what can be done to it.
+
+    Methods that read take `as_of`, which is a version's number, or a time for the version that was live then.
+    """
+
+    def __init__(self, home: Installation, key: KbKey) -> None:
+        self._home, self.key = home, key
+        self._settings, self._db = home._settings, home._db
+
+    def __repr__(self) -> str:
+        return f"Kb({str(self.key)!r})"
+
+    @property
+    def caller(self) -> Caller:
+        """Who it is opened for."""
+        return self._home.caller
+
+    @operation("status")
+    def status(self) -> status.KbStatus:
+        """Return the live version, what runs now and how the last refresh ended."""
+        return status.describe_kb(self._db, self.key)
+
+    @operation("search")
+    def search(
+        self,
+        query: str,
+        k: int = 5,
+        *,
+        mode: Mode = "hybrid",
+        language: str | None = None,
+        as_of: AsOf = None,
+        provenance: bool = False,
+    ) -> SearchResult:
+        """Return the `k` best chunks, best first.
+
+        Args:
+            query: words or a question, in any language that the KB's model knows.
+            k: 1 to 100.
+            mode: `vector` ranks by meaning, `keyword` by words, `hybrid` fuses both.
+            language: only documents in that language (ISO 639).
+            as_of: which version; the live one by default.
+            provenance: whether to say of each hit where it came from.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is nothing to search yet, or no such version.
+            TenantInactive: the tenant is suspended, or being deleted.
+            UsageError: an empty query, or k, language or as_of out of range.
+            DamagedStore: the version cannot be read.
+        """
+        from kb_pipeline.operations.search import search_kb
+
+        return search_kb(
+            self._readers, self.key, query, k=k, mode=mode, language=language, as_of=_text(as_of),
+            with_provenance=provenance,
+        )  # fmt: skip
+
+    @operation("documents")
+    def documents(self, *, as_of: AsOf = None) -> Iterator[ListedDocument]:
+        """Yield every document of a version, without its text."""
+        from kb_pipeline.index.documents import list_documents
+
+        return list_documents(self._readers.open(self.key, _text(as_of)))
+
+    @operation("page")
+    def document(self, key: str, *, as_of: AsOf = None) -> StoredDocument:
+        """Return one document: its Markdown and where it came from.
+
+        Args:
+            key: its URL, path or row id, or that of a page that redirects to it.
+            as_of: which version.
+
+        Raises:
+            UnknownDocument: the version has none such.
+        """
+        from kb_pipeline.index.documents import read_document
+
+        return read_document(self._readers.open(self.key, _text(as_of)), key)
+
+    @operation("page")
+    def raw_bytes(self, key: str, *, as_of: AsOf = None) -> bytes:
+        """Return the exact bytes that a document was made from.
+
+        Raises:
+            UnknownDocument: the version has none such.
+        """
+        from kb_pipeline.index.documents import read_raw_bytes
+
+        return read_raw_bytes(self._readers.open(self.key, _text(as_of)), key)
+
+    @operation("versions")
+    def versions(self) -> list[versions.VersionRecord]:
+        """Return the versions, newest first."""
+        return list(versions.list_versions(self._db, self.key))
+
+    @operation("diff")
+    def diff(self, earlier: AsOf, later: AsOf) -> VersionDiff:
+        """Return which documents and chunks one version added to, changed in or removed from another."""
+        from kb_pipeline.index.diff import diff_versions
+
+        before, after = (self._readers.open(self.key, _text(each)) for each in (earlier, later))
+        return diff_versions(before, after)
+
+    @operation("diff")
+    def change_feed(self, earlier: AsOf, later: AsOf) -> Iterator[DocumentChange | ChunkChange]:
+        """Yield every change from one version to another, to apply in order."""
+        from kb_pipeline.index.diff import change_feed
+
+        return change_feed(self.diff(earlier, later))
+
+    @operation("export")
+    def export(self, directory: str | Path, *, as_of: AsOf = None) -> Export:
+        """Write a version as Parquet files: documents, chunks with their vectors, and its manifest.
+
+        Args:
+            directory: where to; it must not exist yet.
+            as_of: which version.
+
+        Raises:
+            NotAllowed: the caller may not write there.
+            UsageError: it exists already.
+        """
+        from kb_pipeline.index.export import export_version
+
+        path = self.caller.visible_path(Path(directory), self._settings)
+        return export_version(self._readers.open(self.key, _text(as_of)), path)
+
+    @operation("replay")
+    def replay(self, key: str, *, as_of: AsOf = None) -> Replay:
+        """Make a document's chunks again from its stored bytes by the recorded rules, and compare.
+
+        Raises:
+            UnknownDocument: the version has none such.
+        """
+        from kb_pipeline.operations.replay import replay_document
+
+        return replay_document(self._readers.open(self.key, _text(as_of)), key)
+
+    @operation("failures")
+    def failures(self) -> list[failures.FailureRecord]:
+        """Return what could not be turned into searchable text, at which stage and why."""
+        return list(failures.list_failures(self._db, self.key))
+
+    @operation("retry")
+    def retry(self, *ids: str, progress: ProgressListener | None = None) -> RetryResult:
+        """Refresh the KB, asking again for what failed; returns the refresh and the failures that are left.
+
+        Args:
+            ids: of failures; without any, all of them.
+            progress: called with how far the refresh is.
+
+        Raises:
+            UsageError: an id is no failure's.
+        """
+        from kb_pipeline.operations.retry import retry_failures
+
+        return retry_failures(self._settings, self._db, self.key, ids, progress)
+
+    @operation("build")
+    def refresh(self, progress: ProgressListener | None = None, *, force: bool = False) -> RefreshResult:
+        """Refresh the KB through Dagster, publish what passes its checks, and return how it ended.
+
+        Args:
+            progress: called five times a second with how far it is.
+            force: publish even what a check would hold for approval; takes more rights than a refresh.
+
+        Raises:
+            TenantInactive, LeaseHeld, InvalidSpec: nothing was started.
+        """
+        from kb_pipeline.operations.launch import run_refresh
+
+        self._may_start(force=force)
+        return run_refresh(self._settings, self._db, self.key, progress, force=force)
+
+    @operation("build")
+    def request_refresh(self, *, force: bool = False) -> requests.RequestRecord:
+        """Ask for a refresh, which the daemon starts in its tenant's turn; returns the request.
+
+        Raises:
+            TenantInactive, InvalidSpec: nothing was asked for.
+        """
+        self._may_start(force=force)
+        return requests.request_run(self._db, self.key, ["force"] * force, self._settings.actor)
+
+    @operation("rollback")
+    def rollback(self, version: int) -> dict[str, Any]:
+        """Make an earlier version live again: nothing is fetched, embedded or copied.
+
+        Raises:
+            UnknownVersion: it is not kept any more, or never was published.
+            UsageError: it is live already.
+            LeaseHeld: a run writes the KB and would publish over it.
+        """
+        from kb_pipeline.operations.rollback import rollback_kb
+
+        return rollback_kb(self._settings, self._db, self.key, version)
+
+    @operation("approve")
+    def approve(self, version: int) -> dict[str, Any]:
+        """Publish a version that a check held.
+
+        Raises:
+            UnknownVersion: there is none such.
+            UsageError: it does not wait for approval.
+            LeaseHeld: a run writes the KB.
+            GateFailed: its data is not what it was when it was built.
+        """
+        from kb_pipeline.operations.approve import approve_version
+
+        return approve_version(self._settings, self._db, self.key, version)
+
+    @operation("erase")
+    def erase(self, key: str) -> ErasureReceipt:
+        """Remove a document from every kept version, raw bytes, caches and indexes for good; returns the receipt.
+
+        Raises:
+            UnknownDocument: no kept version has it.
+            LeaseHeld: a run writes the KB.
+        """
+        from kb_pipeline.operations.erase_document import erase_document
+
+        return erase_document(self._settings, self._db, self.key, key)
+
+    @operation("erase")
+    def lift_erasure(self, key: str) -> ErasureReceipt:
+        """Let an erased document be fetched again; returns the receipt.
+
+        Raises:
+            UnknownDocument: it was not erased.
+        """
+        from kb_pipeline.operations.erase_document import lift_erasure
+
+        return lift_erasure(self._settings, self._db, self.key, key)
+
+    @property
+    def _readers(self) -> Readers:
+        return self._home._readers
+
+    def _may_start(self, *, force: bool) -> None:
+        if force:
+            self.caller.require("build --force")  # it lets through what would wait for approval
+        # An unknown KB or a missing variable is said before anything starts.
+        catalog.get_kb(self._db, self.key).read_spec(self._settings)
+
+
+def open_installation(
+    home: str | Path | None = None, *, settings: Settings | None = None, api_key: str | None = None
+) -> Installation:
+    """Open an installation; see `kb_pipeline.open`."""
+    chosen = settings or load_settings(home)
+    db = Database(chosen.database_url)
+    try:
+        return Installation(chosen, db, authorization.identify(chosen, db, api_key))
+    except BaseException:
+        db.dispose()
+        raise
+
+
+def require_operator(operation_name: str, api_key: str | None, settings: Settings | None = None) -> None:
+    """Raise NotAllowed for what no key may do, KeyRefused for a key that is not valid; without a key, do nothing."""
+    if api_key is not None:
+        with open_installation(settings=settings, api_key=api_key) as home:
+            home.caller.require(operation_name)
+
+
+def restore(
+    directory: str | Path,
+    home: str | Path | None = None,
+    *,
+    settings: Settings | None = None,
+    api_key: str | None = None,
+) -> dict[str, Any]:
+    """Put a backup into an empty home, every checksum verified before, every live version searched once.
+
+    Args:
+        directory: the backup.
+        home: where to; without it the home that the settings name.
+        settings: instead of the environment's.
+        api_key: of the caller; restoring is the operator's, so that any key is refused.
+
+    Raises:
+        NotAllowed: a key was given.
+        UsageError: the home is not empty.
+        DamagedBackup: a file is missing or not what was written.
+    """
+    from kb_pipeline.operations.restore import restore_backup
+
+    chosen = settings or load_settings(home)
+    require_operator("restore", api_key, chosen)
+    return restore_backup(chosen, Path(directory))
+
+
+def _text(as_of: AsOf) -> str | None:
+    if isinstance(as_of, datetime):
+        return as_of.isoformat()
+    return None if as_of is None else str(as_of)

@@ -1,0 +1,162 @@
+"""Decides what a caller may do: the operator everything, an API key what its scopes allow on its own tenant's things.
+
+Another tenant's things are answered as if they did not exist. Who shows a key need not be a user of this machine, since
+a service may act for it: so a key reads and writes files only beneath the working folder of the process, outside of
+what is the installation's, and opens no embedding model that the operator did not name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.tenancy.api_keys import KeyHolder, Scope, authenticate
+from kb_pipeline.errors import NotAllowed, UnknownKb, UnknownTenant
+from kb_pipeline.model import KbKey
+from kb_pipeline.settings import Settings
+
+_READING = (
+    "list", "status", "search", "documents", "page", "failures", "versions", "diff", "export", "replay", "quota",
+    "usage",
+)  # fmt: skip
+SCOPES: dict[str, Scope] = {
+    **dict.fromkeys(_READING, "read"),
+    **dict.fromkeys(("build", "retry"), "build"),
+    **dict.fromkeys(("apply", "rollback", "approve", "erase", "audit list", "build --force"), "manage"),
+}
+"""The scope that each operation, named as its command, takes of a key; what is not here is the operator's."""
+
+STDIN = Path("/dev/stdin")
+"""Where a key may hand over a file's content itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for an operation."""
+
+    actor: str
+    """The name in the audit log."""
+    key: KeyHolder | None = None
+    """The holder of the API key that was shown; None for the operator."""
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the caller may do everything."""
+        return self.key is None
+
+    @property
+    def tenant(self) -> str | None:
+        """The only tenant whose things the caller can see; None for the operator, who sees all."""
+        return None if self.key is None else self.key.tenant
+
+    def require(self, operation: str) -> None:
+        """Raise NotAllowed unless the caller may do that operation."""
+        if self.key is None:
+            return
+        if operation not in SCOPES:
+            name = f"kb {operation}"
+            raise NotAllowed(self.key.id, f"{name} is for whoever runs this installation, not for API keys")
+        if (scope := SCOPES[operation]) not in self.key.scopes:
+            has = ", ".join(sorted(self.key.scopes))
+            raise NotAllowed(self.key.id, f"this takes the scope {scope!r}; the key has {has}")
+
+    def require_tenant(self, tenant: str) -> None:
+        """Raise NotAllowed for another tenant than the caller's."""
+        if self.key is not None and tenant != self.key.tenant:
+            raise NotAllowed(self.key.id, f"it is for KBs of tenant {self.key.tenant}")
+
+    def visible_kb(self, key: KbKey) -> KbKey:
+        """Return the key, if the caller can see KBs of its tenant; raise UnknownKb whether or not there is one."""
+        if self.key is not None and key.tenant != self.key.tenant:
+            raise UnknownKb(key)
+        return key
+
+    def tenant_named(self, tenant: str | None) -> str | None:
+        """Return the tenant, or where none is named the caller's own, None for the operator.
+
+        Raises:
+            UnknownTenant: another one than the caller's was named, whether or not there is one.
+        """
+        if self.key is None:
+            return tenant
+        if tenant and tenant != self.key.tenant:
+            raise UnknownTenant(tenant)
+        return self.key.tenant
+
+    def visible_path(self, path: Path, settings: Settings) -> Path:
+        """Return the path, if the caller may name it; raise NotAllowed whether or not there is something."""
+        if self.key is not None and not _lies_beneath_working_folder(path, settings):
+            raise NotAllowed(
+                self.key.id,
+                f"{path}: with a key, files lie beneath the folder that kb is run in, and outside of what is the "
+                "installation's; what is to be read may also come on /dev/stdin",
+            )
+        return path
+
+    def readable_path(self, path: Path, settings: Settings) -> Path:
+        """Return a path to read from, which may also be the caller's own standard input; raise NotAllowed."""
+        return path if path == STDIN else self.visible_path(path, settings)
+
+
+def identify(settings: Settings, db: Database, api_key: str | None) -> Caller:
+    """Say who calls: the operator where no key is given, else the key's holder.
+
+    Raises:
+        KeyRefused, TenantInactive: nobody may call with that key.
+    """
+    if api_key is None:
+        return Caller(settings.actor)
+    holder = authenticate(db, api_key)
+    return Caller(holder.actor, holder)
+
+
+class Called(Protocol):
+    """Whatever acts for a caller."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who it acts for."""
+        ...
+
+
+_Self = TypeVar("_Self", bound=Called)
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_Method = Callable[Concatenate[_Self, _Parameters], _Result]
+
+
+def operation(
+    name: str,
+) -> Callable[[_Method[_Self, _Parameters, _Result]], _Method[_Self, _Parameters, _Result]]:
+    """Let a method run only for callers who may do the named operation; for others it raises NotAllowed."""
+
+    def guard(method: _Method[_Self, _Parameters, _Result]) -> _Method[_Self, _Parameters, _Result]:
+        def guarded(self: _Self, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+            self.caller.require(name)
+            return method(self, *args, **kwargs)
+
+        functools.update_wrapper(guarded, method)
+        vars(guarded)["operation"] = name
+        return guarded
+
+    return guard
+
+
+def readable_paths(caller: Caller, settings: Settings, paths: Sequence[Path]) -> list[Path]:
+    """Return the paths, if the caller may read from each; raise NotAllowed."""
+    return [caller.readable_path(path, settings) for path in paths]
+
+
+def _lies_beneath_working_folder(path: Path, settings: Settings) -> bool:
+    theirs = (settings.home, settings.data_dir, settings.secret_keys_file, settings.database_url_file)
+    try:
+        place = path.resolve()  # where links lead
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL
+        return False
+    if str(path).startswith("~") or not place.is_relative_to(Path.cwd().resolve()):
+        return False
+    return not any(place.is_relative_to(each) for each in theirs if each is not None)

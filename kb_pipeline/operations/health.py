@@ -1,0 +1,102 @@
+"""Examines what an installation depends on, Dagster apart: each check returns a sentence, or raises."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.errors import Unhealthy
+from kb_pipeline.fetch.registry import SOURCE_TYPES
+from kb_pipeline.settings import Settings
+
+_PACKAGES = ("dagster", "scrapy", "trafilatura", "openvino", "lancedb", "pylance", "polars", "sqlalchemy")
+_LEAST_FREE_BYTES = 1 << 30
+_MOST_OFFSET_S = 2.0
+
+
+def check_python(_: Settings) -> str:
+    """Return the version of Python."""
+    return sys.version.split()[0]
+
+
+def check_packages(_: Settings) -> str:
+    """Return the versions of the packages that matter most."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+
+
+def check_home(settings: Settings) -> str:
+    """Try whether the home can be written to."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=settings.home):
+        return f"{settings.home} is writable"
+
+
+def check_disk(settings: Settings) -> str:
+    """Raise Unhealthy where less than a gibibyte is free."""
+    free = {folder: shutil.disk_usage(_existing(folder)).free for folder in (settings.home, settings.data_dir)}
+    for folder, size in free.items():
+        if size < _LEAST_FREE_BYTES:
+            raise Unhealthy(f"only {size >> 20} MiB free under {folder}; a refresh may need more")
+    return ", ".join(f"{size >> 30} GiB free under {folder}" for folder, size in free.items())
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there already."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def open_control_plane(settings: Settings) -> Database:
+    """Open the control plane, which brings its schema up to date; raises SchemaTooNew."""
+    return Database(settings.database_url)
+
+
+def check_control_plane(settings: Settings) -> str:
+    """Ask the control plane how many KBs there are."""
+    from kb_pipeline.control.kbs.catalog import list_kbs
+
+    db = Database(settings.database_url)
+    return f"{db.url.get_backend_name()}, {sum(1 for _ in list_kbs(db))} KBs"
+
+
+def check_clock(settings: Settings) -> str:
+    """Leases and heartbeats are compared across machines; one whose clock is off loses its own or takes others'."""
+    from kb_pipeline.control.runs.heartbeats import database_time
+
+    db = Database(settings.database_url)
+    before = time.time()
+    there = database_time(db)
+    after = time.time()
+    if after < before:
+        raise Unhealthy(f"the time went back by {before - after:.3f} s; let a time service slew the clock, not set it")
+    offset = there - (before + after) / 2
+    if abs(offset) > _MOST_OFFSET_S + (after - before) / 2:
+        raise Unhealthy(f"this machine is {offset:+.1f} s off the database's clock; synchronize both with NTP")
+    return "one machine, one clock" if db.is_sqlite else f"{offset:+.3f} s to the database's"
+
+
+def check_embedding(settings: Settings) -> str:
+    """Embed a question with the default model."""
+    from kb_pipeline.embed import open_embedder
+
+    embedder = open_embedder("multilingual-e5-small", cache_dir=settings.models_dir)
+    vector = embedder.embed_query("is everything well?")
+    return f"{embedder.name} gives {len(vector)} dimensions"
+
+
+def check_network(settings: Settings) -> str:
+    """Say which networks may be fetched from."""
+    opened = ", ".join(settings.allowed_networks)
+    through = f"; everything is fetched through {settings.proxy}" if settings.proxy else ""
+    told = f"private networks opened to fetching: {opened}" if opened else "private networks are closed to fetching"
+    return told + through
+
+
+def source_checks() -> dict[str, Callable[[Settings], str]]:
+    """Return what the types of sources depend on beyond this package, by name."""
+    return {name: check for each in SOURCE_TYPES.values() for name, check in each.DEPENDENCIES.items()}

@@ -1,0 +1,155 @@
+"""Refreshes a KB as an ordinary Dagster run in a process of its own, and waits for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kb_pipeline.control.coordination.leases import current_lease
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.runs.heartbeats import database_time, give_up, take_from_dead
+from kb_pipeline.control.runs.refreshes import RefreshRecord, get_refresh
+from kb_pipeline.control.tenancy.tenants import require_active
+from kb_pipeline.errors import LeaseHeld
+from kb_pipeline.model import JsonObject, KbKey, Record
+from kb_pipeline.processes import SAFE_PYTHON
+from kb_pipeline.settings import Settings, as_environment
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+_CANCEL_WAIT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshResult(Record):
+    """How a refresh ended."""
+
+    kb: KbKey
+    run_id: str
+    status: str
+    """ready, ready_with_warnings, unchanged, held, snoozed or failed."""
+    version: int | None
+    """The version that it published, left live or held."""
+    stages: Mapping[str, JsonObject]
+    """Stage name to the counts of its report, see StageReport.as_json."""
+    message: str | None
+    """What a person should know of it."""
+    seconds: float
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether readers have what the sources say today."""
+        return self.status in ("ready", "ready_with_warnings", "unchanged")
+
+
+ProgressListener = Callable[[RefreshRecord], object]
+"""Is told how far a refresh is."""
+
+
+def run_refresh(
+    settings: Settings,
+    db: Database,
+    key: KbKey,
+    progress: ProgressListener | None = None,
+    *,
+    force: bool = False,
+    retry: bool = False,
+) -> RefreshResult:
+    """Refresh a KB through Dagster and wait for it.
+
+    Args:
+        settings: of the installation.
+        db: its control plane.
+        key: the KB.
+        progress: called five times a second with how far it is.
+        force: publish what a check that is a matter of judgement would hold.
+        retry: ask again for what failed, however often and recently it did.
+
+    Raises:
+        TenantInactive: the tenant is suspended, or being deleted; nothing was started.
+        LeaseHeld: another run writes the KB; nothing was started.
+        KeyboardInterrupt: Ctrl-C; the run was told to end, and what it fetched is kept.
+    """
+    require_active(db, key.tenant)
+    _wait_for_lease(db, key)
+    run_id, started = str(uuid.uuid4()), time.monotonic()
+    options = ["force"] * force + ["retry"] * retry
+    log = settings.logs_dir / f"{run_id}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        child = subprocess.Popen(
+            [*SAFE_PYTHON, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *options],
+            stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | as_environment(settings),
+        )  # fmt: skip
+        try:
+            _watch(child, db, key, run_id, progress)
+        except KeyboardInterrupt:
+            _end_for_dead(db, key, run_id, "cancelled")
+            raise
+    _end_for_dead(db, key, run_id, _last_words(log))
+    seconds = round(time.monotonic() - started, 2)
+    row = get_refresh(db, key, run_id)
+    if row is None:
+        return RefreshResult(key, run_id, "failed", None, {}, _last_words(log), seconds)
+    if row.status != "failed":
+        log.unlink()  # Dagster has the run's events; the file is for a worker that died
+    return RefreshResult(key, run_id, row.status, row.version, row.stages, row.message, seconds)
+
+
+def _end_for_dead(db: Database, key: KbKey, run_id: str, message: str) -> None:
+    """End the refresh of a worker that is dead and did not say how it ended: killed, or interrupted between two steps.
+
+    Who started it knows that it is dead: `kb status` says `failed` and the lease is free without a reaper.
+    """
+    row = get_refresh(db, key, run_id)
+    if row is None or row.status == "running":
+        give_up(db, run_id, None, message)
+
+
+def _last_words(log: Path) -> str:
+    tail = log.read_text(errors="replace").strip().splitlines()[-1:]
+    return f"the run's worker died; its output is in {log}" + (f": {tail[0]}" if tail else "")
+
+
+def _wait_for_lease(db: Database, key: KbKey) -> None:
+    """Take the lease of a run whose process is gone, or wait until it has run out; a renewed one is a living run's."""
+    first = current_lease(db, key)
+    if first is not None:
+        logger.warning("run %s holds the lease; waiting to see whether it is alive", first.owner)
+    while (lease := current_lease(db, key)) is not None:
+        if take_from_dead(db, lease.owner):
+            continue
+        if first is None or lease.expires_at > first.expires_at:
+            raise LeaseHeld(key, lease.owner, lease.expires_at - database_time(db))
+        time.sleep(_POLL_S)
+
+
+def _watch(
+    child: subprocess.Popen[bytes], db: Database, key: KbKey, run_id: str, progress: ProgressListener | None
+) -> None:
+    """Tell of progress until the child ends; Ctrl-C goes to the child too, which drains and ends by itself."""
+    try:
+        while child.poll() is None:
+            _tell(get_refresh(db, key, run_id), progress)
+            time.sleep(_POLL_S)
+        _tell(get_refresh(db, key, run_id), progress)
+    except KeyboardInterrupt:
+        logger.warning("cancelling; what was fetched is kept")
+        try:
+            child.wait(_CANCEL_WAIT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        raise
+
+
+def _tell(row: RefreshRecord | None, progress: ProgressListener | None) -> None:
+    if row is not None and progress is not None:
+        progress(row)

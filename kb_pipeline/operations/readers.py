@@ -1,0 +1,107 @@
+"""Keeps what reading takes open, for as long as an installation: versions and embedding models, in bounded numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, TypeVar
+
+from cachetools import LRUCache, keys
+
+from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs.versions import manifest_as_of
+from kb_pipeline.errors import DamagedStore
+from kb_pipeline.model import EmbeddingModel, KbKey
+from kb_pipeline.settings import Settings
+from kb_pipeline.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kb_pipeline.embed.model_cache import ModelCache
+    from kb_pipeline.index.reader import VersionReader
+
+_MAX_VERSIONS = 64
+"""Of all KBs. An open one takes some file handles and its indexes' metadata."""
+_Result = TypeVar("_Result")
+
+
+class Readers:
+    """Opens versions for several threads. What is published meanwhile is read from the next call on.
+
+    Which version is live, and whether its tenant is active, is asked of the control plane at each call. A version
+    that made room in the cache stays open for whoever still reads it.
+    """
+
+    def __init__(self, settings: Settings, db: Database) -> None:
+        self._settings, self._db = settings, db
+        self._lock = threading.Lock()
+        self._models: ModelCache | None = None
+        self._versions: LRUCache[Hashable, VersionReader] = LRUCache(_MAX_VERSIONS)
+
+    def open(self, key: KbKey, as_of: str | None = None) -> VersionReader:
+        """Return the live version of a KB, or an earlier one, opened.
+
+        Raises:
+            UnknownKb, NoLiveVersion, UnknownVersion, TenantInactive, UsageError: see `manifest_as_of`.
+        """
+        manifest = manifest_as_of(self._db, key, as_of)
+        identity = _identity(manifest)
+        with self._lock:  # making a reader opens nothing yet
+            reader = self._versions.get(identity)
+            if reader is None:
+                reader = self._versions[identity] = self._new_reader(manifest)
+            return reader
+
+    def read(
+        self, key: KbKey, as_of: str | None, ask: Callable[[VersionReader], _Result]
+    ) -> tuple[VersionReader, _Result]:
+        """Return a version, opened, and what `ask` makes of it.
+
+        A reader that is slower than the grace of housekeeping may find its version cleaned away, and one that was
+        opened long ago may hold tables that were made anew since. Both are read once more, from what is there by then.
+
+        Raises:
+            UnknownKb, NoLiveVersion, UnknownVersion, TenantInactive, UsageError: see `manifest_as_of`.
+            DamagedStore: the version cannot be read.
+        """
+        reader = self.open(key, as_of)
+        try:
+            return reader, ask(reader)
+        except DamagedStore:
+            with self._lock:
+                self._versions.pop(_identity(reader.manifest), None)
+            reader = self.open(key, as_of)
+            return reader, ask(reader)
+
+    def embed_query(self, model: EmbeddingModel, text: str) -> NDArray[np.float32]:
+        """Return the vector of a query to a version that the model made; raises UnknownModel."""
+        return self._model_cache().open(model.name).embed_query(text)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self._versions.clear()
+            if self._models is not None:
+                self._models.close()
+
+    def _model_cache(self) -> ModelCache:
+        with self._lock:
+            if self._models is None:
+                from kb_pipeline.embed.model_cache import ModelCache
+
+                self._models = ModelCache(self._settings.models_dir)
+            return self._models
+
+    def _new_reader(self, manifest: Manifest) -> VersionReader:
+        from kb_pipeline.index.reader import VersionReader
+        from kb_pipeline.store.kb_store import KbStore
+        from kb_pipeline.store.paths import KbPaths
+
+        return VersionReader(KbStore(KbPaths(self._settings.data_dir, manifest.kb)), manifest)
+
+
+def _identity(manifest: Manifest) -> Hashable:
+    """The run too: a KB that was deleted and created again may give the same numbers to other data."""
+    return keys.hashkey(manifest.data_identity, manifest.run_id)
