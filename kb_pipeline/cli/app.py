@@ -6,15 +6,18 @@ from typing import Annotated
 
 import typer
 
-from kb_pipeline.cli import installation, kbs, read, versions
 from kb_pipeline.cli.audit import audit_app
 from kb_pipeline.cli.flags import flag_app
+from kb_pipeline.cli.installation import backup, demo, doctor, restore, ui
+from kb_pipeline.cli.kbs import apply, build, delete, failures, retry, status
 from kb_pipeline.cli.keys import key_app
 from kb_pipeline.cli.plans import plan_app
 from kb_pipeline.cli.quota import quota, usage
+from kb_pipeline.cli.read import diff, documents, export, extract, page, replay, search
 from kb_pipeline.cli.secrets import secret_app
 from kb_pipeline.cli.session import begin
 from kb_pipeline.cli.tenants import tenant_app
+from kb_pipeline.cli.versions import approve, erase, rollback, versions
 
 app = typer.Typer(
     name="kb",
@@ -33,15 +36,8 @@ for group, name in (
 ):
     app.add_typer(group, name=name)
 for command in (
-    quota, usage,
-    kbs.apply, kbs.build, kbs.status,
-    read.search, read.documents, read.page,
-    kbs.failures, kbs.retry,
-    versions.versions, versions.rollback, versions.approve,
-    read.diff, read.export, read.replay,
-    versions.erase, kbs.delete,
-    installation.backup, installation.restore, read.extract,
-    installation.demo, installation.ui, installation.doctor,
+    quota, usage, apply, build, status, search, documents, page, failures, retry, versions, rollback, approve, diff,
+    export, replay, erase, delete, backup, restore, extract, demo, ui, doctor,
 ):  # fmt: skip
     app.command()(command)
 
