@@ -243,7 +243,8 @@ def test_tests_mirror_the_tree() -> None:
     for path in tests.rglob("test_*.py"):
         folder, subject = path.parent.relative_to(tests), path.stem.removeprefix("test_")
         if not folder.parts:
-            is_page = subject in pages or (ROOT.parent / f"docs/{subject.removeprefix('docs_')}.md").is_file()
+            page = ROOT.parent / "docs" / subject.removeprefix("docs_")
+            is_page = subject in pages or page.is_dir() or page.with_suffix(".md").is_file()
             is_placed = is_page or (ROOT / f"{subject}.py").is_file()
         else:
             is_placed = folder.parts[0] in {"crash", "deploy"} or (ROOT / folder / "__init__.py").is_file()
