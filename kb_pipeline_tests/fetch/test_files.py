@@ -16,7 +16,8 @@ import polars as pl
 import pytest
 
 from kb_pipeline.fetch import journal
-from kb_pipeline.fetch.files import ROWS, FileRules, FilesFolder, compile_glob
+from kb_pipeline.fetch.file_tree import compile_glob
+from kb_pipeline.fetch.files import ROWS, FileRules, FilesFolder
 from kb_pipeline.fetch.source import FetchJob, Known, Listing, PageAccount, Unlimited
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.model import PagesUsed, document_id

@@ -1,4 +1,4 @@
-"""The pages on sources tell the truth: their examples are valid, each type has a page, its fields are named there."""
+"""Every type of source has a page in the docs, whose example is valid, names its fields and does what the page says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kb_pipeline.settings import load_settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.spec.sources import SOURCE_CLASSES
 
-DOCS = Path(__file__).parent.parent / "docs/sources"
+DOCS = Path(__file__).parents[2] / "docs/sources"
 
 
 def _example(source_type: str) -> str:
