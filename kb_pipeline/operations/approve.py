@@ -26,15 +26,15 @@ def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -
         LeaseHeld: a run writes the KB.
         GateFailed: its data is not what it was when it was built.
     """
-    get_kb(db, key)
+    spec = get_kb(db, key).read_spec(settings)
     status = status_of(db, key, number)
     if status != "held":
         raise UsageError(f"{key}: version {number} is {status}; only held versions wait for approval")
     owner = f"approve-{uuid.uuid4().hex[:12]}"
     with hold_lease(db, key, owner) as lease:
-        flags, _ = begin_refresh(db, key, owner, read_flags(db, key))
+        flags, _ = begin_refresh(db, key, owner, lambda: read_flags(db, key))
         try:
-            RefreshRun(settings, db, lease, owner, flags).publish_held(number)
+            RefreshRun(settings, db, lease, owner, spec, flags).publish_held(number)
         except BaseException as error:
             end_refresh(db, key, owner, "failed", message=str(error))
             raise

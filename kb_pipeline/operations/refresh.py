@@ -94,6 +94,7 @@ class RefreshRun:
         db: Database,
         lease: HeldLease,
         run_id: str,
+        spec: KbSpec,
         flags: Mapping[str, Any],
         *,
         models: ModelCache | None = None,
@@ -104,11 +105,12 @@ class RefreshRun:
         self.force, self._retry = force, retry
         self._models = models or ModelCache(settings.models_dir)
         self.key: KbKey = lease.key
+        self._live_read: Manifest | None = None
         self._repaired: list[str] = []
         self._units: dict[str, str] = {}
         """By stage, the unit of work that it is in the ledger."""
         self._pages = PageLedger(db, lease)
-        self.spec = catalog.get_kb(db, self.key).read_spec(settings)
+        self.spec = spec
         self.store = KbStore(KbPaths(settings.data_dir, self.key), lambda: check_lease(db, lease))
 
     def fetch(self) -> StageReport:
@@ -172,6 +174,7 @@ class RefreshRun:
     def publish(self) -> dict[str, Any]:
         """Make this run's candidate the live version, if it made one; ends the refresh."""
         check_lease(self.db, self.lease)
+        warnings = self.warnings()
         # Not by run: a run re-executed from the failed step publishes what the first one built and checked.
         pending = versions.pending_versions(self.db, self.key)
         number = next((each.number for each in pending if each.status == "candidate"), None)
@@ -181,8 +184,8 @@ class RefreshRun:
             number = live.version if live else None
         else:
             self._move_pointer(number, "candidate")
-            status = "ready_with_warnings" if self.warnings() else "ready"
-        self._end(status, number, "; ".join(self.warnings()) or None)
+            status = "ready_with_warnings" if warnings else "ready"
+        self._end(status, number, "; ".join(warnings) or None)
         return {"status": status, "version": number}
 
     def publish_held(self, number: int) -> None:
@@ -322,6 +325,7 @@ class RefreshRun:
         verify_version(self.store, versions.get_manifest(self.db, self.key, number))
         failpoint("publish.before")
         versions.publish_version(self.db, self.lease, number, expected, actor)
+        self._live_read = None
         failpoint("publish.after")
         tidy_kb(
             self.store, self.db, self.lease, self.spec.retention.versions, self.spec.embedding.model
@@ -399,10 +403,13 @@ class RefreshRun:
         failures.replace_failures(self.db, self.key, stage, items)
 
     def _live(self) -> Manifest | None:
-        try:
-            return versions.live_manifest(self.db, self.key)
-        except NoLiveVersion:
-            return None
+        """Return the live version's manifest, read once: only who holds the lease moves the pointer."""
+        if self._live_read is None:
+            try:
+                self._live_read = versions.live_manifest(self.db, self.key)
+            except NoLiveVersion:
+                return None
+        return self._live_read
 
     def _end(self, status: refreshes.RefreshStatus, version: int | None, message: str | None) -> None:
         refreshes.end_refresh(self.db, self.key, self.run_id, status, version, message)
@@ -462,14 +469,14 @@ def open_refresh_run(
         LeaseHeld: another run writes it.
         QuotaExceeded: its tenant's plan does not let it begin; with `renews_at` it is snoozed until then.
     """
-    catalog.get_kb(db, key)
+    record = catalog.get_kb(db, key)
     require_active(db, key.tenant)
     with hold_lease(db, key, run_id) as lease:
         spec: KbSpec | None = None
         try:
-            flags, begins = refreshes.begin_refresh(db, key, run_id, read_flags(db, key))
-            workspace = RefreshRun(settings, db, lease, run_id, flags, models=models, force=force, retry=retry)
-            spec = workspace.spec
+            flags, begins = refreshes.begin_refresh(db, key, run_id, lambda: read_flags(db, key))
+            spec = record.read_spec(settings)
+            workspace = RefreshRun(settings, db, lease, run_id, spec, flags, models=models, force=force, retry=retry)
             if begins:
                 workspace.check_quotas()
             yield workspace

@@ -17,11 +17,27 @@ from kb_pipeline.control.db.schema_revision import upgrade
 from kb_pipeline.control.db.tenant_session import TenantSession
 from kb_pipeline.errors import InvalidSetting
 
-_BUSY_TIMEOUT_MS = 30_000
+_BUSY_TIMEOUT_S = 30.0
+"""How long a writer on SQLite waits for another one."""
+POOL_SIZE = 5
+"""Connections that a pool keeps open."""
+MAX_OVERFLOW = 15
+"""Connections that a pool opens beyond those while all are in use, and closes when they come back."""
+POOL_TIMEOUT_S = 60.0
+"""How long a thread waits for a connection while all of them are in use; then SQLAlchemy raises TimeoutError."""
+_RECYCLE_S = 1800.0
+"""Age at which a connection to a server is opened anew: firewalls and proxies drop those that are idle for long."""
+_POOL = {"pool_size": POOL_SIZE, "max_overflow": MAX_OVERFLOW, "pool_timeout": POOL_TIMEOUT_S}
 
 
 class Database:
-    """A pool of connections to the control plane, its schema made or brought up to date on first use."""
+    """The control plane, its schema made or brought up to date when it is opened.
+
+    It is safe in many threads: each session takes a connection of a pool for as long as it is open. A pool holds at
+    most POOL_SIZE + MAX_OVERFLOW connections; more threads than that wait for one another. On SQLite there are two
+    pools, one for what must survive a power cut and one for what need not. A session must not be opened within another
+    one where many threads do so: all of them might hold a connection and wait for a second.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = _read_url(url)
@@ -52,8 +68,8 @@ class Database:
     def write_all(self, *, durably: bool = True) -> Iterator[Session]:
         """Open a transaction across tenants.
 
-        What is not written durably may be lost by a power cut, with the transactions before it whole; it saves waiting
-        for the disk.
+        Args:
+            durably: False saves waiting for the disk; a power cut may then lose the transaction, but none before it.
         """
         with Session(self._writing(durably=durably), expire_on_commit=False) as session, session.begin():
             if not (durably or self.is_sqlite):
@@ -72,7 +88,7 @@ class Database:
         return (self.engine if durably else self._hasty).execution_options(immediate=True)
 
     def vacuum(self) -> None:
-        """Leave nothing of deleted rows in the files; where a reader is at it, later writers empty the log."""
+        """Remove what is left of deleted rows from SQLite's files; under a reader, later writers empty the log."""
         if not self.is_sqlite:
             return  # Postgres does so by itself, in its own time
         connection = self.engine.raw_connection()
@@ -85,20 +101,23 @@ class Database:
             connection.close()
 
     def dispose(self) -> None:
-        """Close every connection."""
+        """Close every connection that is not in use; those that are close when they come back."""
         self.engine.dispose()
         self._hasty.dispose()
 
 
 def advisory_lock(session: Session, name: str) -> None:
-    """One transaction at a time gets beyond this with one name; on SQLite the writer is alone anyway."""
+    """Wait until no other transaction holds the lock of that name, and hold it to the end of this one.
+
+    On SQLite there is only one writer at a time anyway.
+    """
     connection = session.connection()
     if connection.dialect.name != "sqlite":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
 
 
 def database_now(session: Session) -> float:
-    """Unix time by the one clock that all writers of the database share."""
+    """Return the Unix time by the one clock that all writers of the database share."""
     connection = session.connection()
     if connection.dialect.name == "sqlite":
         return time.time()
@@ -122,7 +141,8 @@ def open_engine(url: str) -> Engine:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)  # an error must not repeat what rows hold
+    # hide_parameters: an error must not repeat what rows hold.
+    engine = create_engine(url, pool_pre_ping=True, pool_recycle=_RECYCLE_S, hide_parameters=True, **_POOL)
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:  # noqa: ANN401 - the driver's
@@ -135,9 +155,12 @@ def _postgres_engine(url: URL) -> Engine:
 
 def _sqlite_engine(url: URL, synchronous: str) -> Engine:
     database = url.database
-    if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000}, hide_parameters=True)
+    if not database or database == ":memory:":
+        raise InvalidSetting(
+            "KB_DATABASE_URL", "SQLite needs a file, as in sqlite:///PATH: memory belongs to one thread"
+        )
+    Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, hide_parameters=True, **_POOL)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the DBAPI has no type

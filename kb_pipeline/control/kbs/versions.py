@@ -169,8 +169,16 @@ def live_number(db: Database, key: KbKey) -> int:
 
 def live_manifest(db: Database, key: KbKey) -> Manifest:
     """Return the manifest of the live version; raises UnknownKb, NoLiveVersion or InvalidManifest."""
+    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
+    query = select(Kb.kb, Version).outerjoin(Version, is_live)
     with db.read(key.tenant) as session:
-        return _manifest(_get(session, key, _live_number(session, key)))
+        found = session.execute(query.where(Kb.tenant == key.tenant, Kb.kb == key.kb)).first()
+    if found is None:
+        raise UnknownKb(key)
+    row: Version | None = found[1]
+    if row is None:
+        raise NoLiveVersion(key)
+    return _manifest(row)
 
 
 def manifest_as_of(db: Database, key: KbKey, as_of: str | None) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Refresh
-from kb_pipeline.control.flags.registry import FlagValue
+from kb_pipeline.control.flags.registry import KNOWN_FLAGS, FlagValue
 from kb_pipeline.control.metering import ledger
 from kb_pipeline.interrupts import deferred_interrupts
 from kb_pipeline.model import JsonObject, KbKey, Record, StageReport
@@ -76,35 +76,37 @@ class RefreshRecord(Record):
 
 
 def begin_refresh(
-    db: Database, key: KbKey, run_id: str, flags: Mapping[str, FlagValue] | None = None
+    db: Database, key: KbKey, run_id: str, read_flags: Callable[[], Mapping[str, FlagValue]] = dict
 ) -> tuple[dict[str, FlagValue], bool]:
-    """Note that a run works on the KB; a later stage of the same run, or its retry, changes nothing.
+    """Record that a run works on the KB; a later stage of the same run, or its retry, changes nothing.
 
     Args:
         db: the control plane.
         key: the KB.
         run_id: whose first stage it is, or a later one.
-        flags: what they are now.
+        read_flags: returns what the flags are now; called only where the run has not recorded all of them.
 
     Returns:
-        The flags that hold for all of the run, those it began with; and whether it begins, or begins again.
+        The flags that hold for the whole run, which are those it began with; and whether it begins, or begins again.
     """
-    now = dict(flags or {})
     with db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
+        known = dict(row.flags or {}) if row else {}
+        # A release that came amid the run may know more flags than the run began with.
+        flags = known if KNOWN_FLAGS.keys() <= known.keys() else {**read_flags(), **known}
         if row is None:
             session.add(
                 Refresh(
                     tenant=key.tenant, kb=key.kb, run_id=run_id, status="running", stages={}, done=0,
-                    started_at=datetime.now(UTC), flags=now,
+                    started_at=datetime.now(UTC), flags=flags,
                 )
             )  # fmt: skip
-            return now, True
+            return flags, True
         begins = row.status != "running"
         if begins:
             row.status, row.message, row.ended_at = "running", None, None
-        row.flags = {**now, **(row.flags or {})}  # a release that came amid the run may know more of them
-        return dict(row.flags), begins
+        row.flags = flags
+        return flags, begins
 
 
 def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport, unit: str) -> None:

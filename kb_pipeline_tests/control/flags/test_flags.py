@@ -314,8 +314,18 @@ def test_flags_print_as_they_always_did(plane: Database) -> None:
 
 
 def test_a_run_goes_by_the_flags_it_began_with(plane: Database) -> None:
-    first = begin_refresh(plane, DOCS, "run-1", {FOCUS: "recall"})
-    later = begin_refresh(plane, DOCS, "run-1", {FOCUS: "precision", "flag-of-a-newer-release": True})
+    first = begin_refresh(plane, DOCS, "run-1", lambda: {FOCUS: "recall"})
+    later = begin_refresh(plane, DOCS, "run-1", lambda: {FOCUS: "precision", "flag-of-a-newer-release": True})
     assert first == ({FOCUS: "recall"}, True)
     assert later == ({FOCUS: "recall", "flag-of-a-newer-release": True}, False)
-    assert begin_refresh(plane, DOCS, "run-2", {FOCUS: "precision"}) == ({FOCUS: "precision"}, True)
+    assert begin_refresh(plane, DOCS, "run-2", lambda: {FOCUS: "precision"}) == ({FOCUS: "precision"}, True)
+
+
+def test_a_later_step_of_a_run_reads_no_flags(plane: Database) -> None:
+    all_flags: dict[str, bool | str] = {FOCUS: "recall", JOIN: True}
+    begin_refresh(plane, DOCS, "run-1", lambda: all_flags)
+
+    def unread() -> dict[str, bool | str]:
+        raise AssertionError("the run has recorded every flag there is")
+
+    assert begin_refresh(plane, DOCS, "run-1", unread) == (all_flags, False)
