@@ -33,10 +33,10 @@ _POOL = {"pool_size": POOL_SIZE, "max_overflow": MAX_OVERFLOW, "pool_timeout": P
 class Database:
     """The control plane, its schema made or brought up to date when it is opened.
 
-    It is safe in many threads: each session takes a connection of a pool for as long as it is open. A pool holds at
-    most POOL_SIZE + MAX_OVERFLOW connections; more threads than that wait for one another. On SQLite there are two
-    pools, one for what must survive a power cut and one for what need not. A session must not be opened within another
-    one where many threads do so: all of them might hold a connection and wait for a second.
+    It is safe in many threads: each session takes a connection of a pool for as long as it is open, and so does a
+    generator of rows until it is exhausted or closed. A pool has at most POOL_SIZE + MAX_OVERFLOW connections; more
+    threads than that wait for one another. On SQLite there are two pools: one for what must survive a power cut, one
+    for what need not.
     """
 
     def __init__(self, url: str) -> None:
@@ -88,7 +88,7 @@ class Database:
         return (self.engine if durably else self._hasty).execution_options(immediate=True)
 
     def vacuum(self) -> None:
-        """Remove what is left of deleted rows from SQLite's files; under a reader, later writers empty the log."""
+        """Remove what is left of deleted rows from SQLite's files; while somebody reads, a later writer does it."""
         if not self.is_sqlite:
             return  # Postgres does so by itself, in its own time
         connection = self.engine.raw_connection()
@@ -156,9 +156,8 @@ def _postgres_engine(url: URL) -> Engine:
 def _sqlite_engine(url: URL, synchronous: str) -> Engine:
     database = url.database
     if not database or database == ":memory:":
-        raise InvalidSetting(
-            "KB_DATABASE_URL", "SQLite needs a file, as in sqlite:///PATH: memory belongs to one thread"
-        )
+        # What is in memory belongs to one connection, and so to one thread.
+        raise InvalidSetting("KB_DATABASE_URL", "SQLite needs a file, as in sqlite:///PATH")
     Path(database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, hide_parameters=True, **_POOL)
 
