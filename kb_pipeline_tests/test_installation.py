@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -433,3 +435,21 @@ def test_opening_an_installation_needs_no_environment(two_models: Home, monkeypa
             monkeypatch.delenv(name)
     with kb_pipeline.open(settings=two_models.settings) as api:
         assert api.settings.home == two_models.settings.home
+
+
+def test_what_the_documentation_shows_runs(
+    two_models: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one go, as a reader would type it, on a home of the test's own."""
+    shutil.copytree(two_models.settings.home, tmp_path / ".kb", symlinks=True)
+    monkeypatch.chdir(tmp_path)
+    for name in ("KB_HOME", "KB_DATABASE_URL", "KB_STORAGE_URI"):
+        monkeypatch.delenv(name, raising=False)
+    text = (Path(__file__).parents[1] / "docs/python.md").read_text("utf-8").replace("acme/handbook", "acme/docs")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert "Apples" in capsys.readouterr().out
+    assert names["applied"].action == "created"
+    assert names["found"].version == names["status"].live_version
+    assert (tmp_path / "exported/manifest.json").is_file()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore
+from kb_pipeline.index.reader import VECTOR_INDEX_FROM_ROWS
 from kb_pipeline.model import ReportProgress
 from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.stage_tables import CHUNKS, INDEX_PREFIX
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-VECTOR_INDEX_FROM_ROWS = 20_000
-"""Below it an exact scan is as fast as an index: 1.2 ms for 1,000 rows of 384 dimensions."""
 TEXT_COLUMNS = ("context", "words")
 """Columns with a full-text index: what names a chunk, and its words without the targets of its links."""
 _BATCH = 1024

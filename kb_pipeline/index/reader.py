@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
+from kb_pipeline.index.exact_vectors import ExactVectors
 from kb_pipeline.model import KbKey
 from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.table import LanceTable
+
+VECTOR_INDEX_FROM_ROWS = 20_000
+"""Fewer vectors are compared one by one in less time than an index of them takes to be made and kept."""
+_FLOAT32_BYTES = 4
 
 
 class VersionReader:
@@ -23,8 +28,9 @@ class VersionReader:
         self.store, self.manifest = store, manifest
         self._opened: dict[str, LanceTable] = {}
         self._indexed_columns: frozenset[str] | None = None
+        self._exact_vectors: ExactVectors | None = None
         self._is_closed = False
-        self._opening = threading.Lock()
+        self._opening, self._reading = threading.Lock(), threading.Lock()
 
     @property
     def key(self) -> KbKey:
@@ -53,6 +59,21 @@ class VersionReader:
             self._indexed_columns = frozenset(self.table("index").indexes.columns())
         return self._indexed_columns
 
+    @property
+    def exact_vectors(self) -> ExactVectors:
+        """All vectors of the version, read once; for a version without a vector index. Raises DamagedStore."""
+        table = self.table("index")
+        with self._reading:  # threads that need them at once wait for one reading
+            if self._exact_vectors is None:
+                self._exact_vectors = ExactVectors.read(table)
+            return self._exact_vectors
+
+    @property
+    def most_memory_bytes(self) -> int:
+        """The most that an open reader keeps in memory, as far as it grows with the version."""
+        rows = self.manifest.counts.chunks
+        return 0 if rows >= VECTOR_INDEX_FROM_ROWS else rows * self.manifest.model.dimension * _FLOAT32_BYTES
+
     def close(self) -> None:
         """Close the tables; the reader cannot be used afterwards."""
         with self._opening:
@@ -60,6 +81,7 @@ class VersionReader:
             for table in self._opened.values():
                 table.close()
             self._opened.clear()
+            self._exact_vectors = None
 
     def __enter__(self) -> VersionReader:
         return self

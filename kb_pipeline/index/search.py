@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kb_pipeline.errors import UsageError
@@ -75,19 +75,34 @@ def search_version(
     by_meaning = [] if mode == "keyword" else _nearest(version, embed_query(query), depth, where)
     by_words = [] if mode == "vector" else _matching(version, query, depth, where)
     ranked = fuse(by_meaning, by_words) if mode == "hybrid" else [*by_meaning, *by_words]
-    return [replace(hit, score=round(hit.score, 6)) for hit in ranked[:k]]
+    return _hits(version, ranked[:k])
 
 
-def fuse(*rankings: Sequence[Hit]) -> list[Hit]:
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A chunk at its place in a ranking, of which nothing but its names has been read."""
+
+    rank: int
+    score: float
+    chunk_id: str
+    row_id: int
+
+
+def fuse(*rankings: Sequence[Ranked]) -> list[Ranked]:
     """Fuse rankings by reciprocal rank: every one gives a chunk 1 / (60 + its rank); ties by chunk id."""
     scores: dict[str, float] = {}
-    hits: dict[str, Hit] = {}
+    rows: dict[str, int] = {}
     for ranking in rankings:
-        for hit in ranking:
-            scores[hit.chunk_id] = scores.get(hit.chunk_id, 0.0) + 1 / (_RRF_K + hit.rank)
-            hits[hit.chunk_id] = hit
-    order = sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))
-    return [replace(hits[chunk_id], rank=rank, score=scores[chunk_id]) for rank, chunk_id in enumerate(order, start=1)]
+        for each in ranking:
+            scores[each.chunk_id] = scores.get(each.chunk_id, 0.0) + 1 / (_RRF_K + each.rank)
+            rows[each.chunk_id] = each.row_id
+    return _in_order((score, chunk_id, rows[chunk_id]) for chunk_id, score in scores.items())
+
+
+def _in_order(found: Iterable[tuple[float, str, int]]) -> list[Ranked]:
+    """Rank by score; ties by chunk id, since the order of fetching must not decide."""
+    ordered = sorted(found, key=lambda each: (-each[0], each[1]))
+    return [Ranked(rank, *each) for rank, each in enumerate(ordered, start=1)]
 
 
 def _filter(query: str, k: int, language: str | None) -> str | None:
@@ -102,23 +117,31 @@ def _filter(query: str, k: int, language: str | None) -> str | None:
     return sql_in("language", [language])
 
 
-def _nearest(version: VersionReader, vector: NDArray[np.float32], depth: int, where: str | None) -> list[Hit]:
-    rows = version.table("index").indexes.nearest("vector", vector, depth, _COLUMNS, where)
-    return _ranked(rows, [1 - distance for distance in rows["_distance"].to_pylist()])
+def _nearest(version: VersionReader, vector: NDArray[np.float32], depth: int, where: str | None) -> list[Ranked]:
+    table = version.table("index")
+    if "vector" in version.indexed_columns:
+        rows = table.indexes.nearest("vector", vector, depth, ["chunk_id"], where)
+        return _ranked(rows, [1 - distance for distance in rows["_distance"].to_pylist()])
+    among = None if where is None else table.read_columns(["chunk_id"], where, row_ids=True)["_rowid"].to_numpy()
+    return _in_order(version.exact_vectors.nearest(vector, depth, among))
 
 
-def _matching(version: VersionReader, query: str, depth: int, where: str | None) -> list[Hit]:
+def _matching(version: VersionReader, query: str, depth: int, where: str | None) -> list[Ranked]:
     if not version.indexed_columns >= set(_TEXT_BOOSTS):
         return []  # an empty version has no text index
-    rows = version.table("index").indexes.matching(query, _TEXT_BOOSTS, depth, _COLUMNS, where)
+    rows = version.table("index").indexes.matching(query, _TEXT_BOOSTS, depth, ["chunk_id"], where)
     return _ranked(rows, rows["_score"].to_pylist())
 
 
-def _ranked(rows: pa.Table, scores: Sequence[float]) -> list[Hit]:
-    """Order rows by score; ties by chunk id, since the order of fetching must not decide."""
-    found = zip(scores, rows.select(_COLUMNS).to_pylist(), strict=True)
-    ordered = sorted(found, key=lambda pair: (-pair[0], pair[1]["chunk_id"]))
+def _ranked(rows: pa.Table, scores: Iterable[float]) -> list[Ranked]:
+    return _in_order(zip(scores, rows["chunk_id"].to_pylist(), rows["_rowid"].to_pylist(), strict=True))
+
+
+def _hits(version: VersionReader, ranked: Sequence[Ranked]) -> list[Hit]:
+    """Read what the best chunks say; to read it of all candidates would take longer than to find them."""
+    parts = version.table("index").take([each.row_id for each in ranked], _COLUMNS)
+    rows = (row for part in parts for row in part.to_pylist())
     return [
-        Hit(rank=rank, score=score, **{**row, "headings": tuple(row["headings"])})
-        for rank, (score, row) in enumerate(ordered, start=1)
+        Hit(rank=each.rank, score=round(each.score, 6), **{**row, "headings": tuple(row["headings"])})
+        for each, row in zip(ranked, rows, strict=True)
     ]

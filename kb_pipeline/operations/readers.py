@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from kb_pipeline.embed.model_cache import ModelCache
     from kb_pipeline.index.reader import VersionReader
 
-_MAX_VERSIONS = 64
-"""Of all KBs. An open one takes some file handles and its indexes' metadata."""
+_MAX_BYTES = 1 << 30
+"""Of memory for open versions of all KBs: 64 of them, fewer where their vectors are kept too."""
+_VERSION_BYTES = 16 << 20
+"""Reckoned for what an open version takes beside its vectors: file handles and the metadata of its indexes."""
 _Result = TypeVar("_Result")
 
 
@@ -38,7 +40,7 @@ class Readers:
         self._settings, self._db = settings, db
         self._lock = threading.Lock()
         self._models: ModelCache | None = None
-        self._versions: LRUCache[Hashable, VersionReader] = LRUCache(_MAX_VERSIONS)
+        self._versions: LRUCache[Hashable, VersionReader] = LRUCache(_MAX_BYTES, getsizeof=_memory_bytes)
 
     def open(self, key: KbKey, as_of: str | None = None) -> VersionReader:
         """Return the live version of a KB, or an earlier one, opened.
@@ -100,6 +102,10 @@ class Readers:
         from kb_pipeline.store.paths import KbPaths
 
         return VersionReader(KbStore(KbPaths(self._settings.data_dir, manifest.kb)), manifest)
+
+
+def _memory_bytes(reader: VersionReader) -> int:
+    return _VERSION_BYTES + reader.most_memory_bytes
 
 
 def _identity(manifest: Manifest) -> Hashable:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore
-from kb_pipeline.index.build import TEXT_COLUMNS, VECTOR_INDEX_FROM_ROWS, index_name
+from kb_pipeline.index.build import TEXT_COLUMNS, index_name
+from kb_pipeline.index.reader import VECTOR_INDEX_FROM_ROWS
 from kb_pipeline.model import EmbeddingModel
 from kb_pipeline.store.manifest import Counts, Manifest
 from kb_pipeline.store.stage_tables import ROLES, STAGE_TABLES

@@ -76,16 +76,17 @@ class TableIndexes:
     def nearest(
         self, column: str, vector: NDArray[np.float32], limit: int, columns: Sequence[str], where: str | None
     ) -> pa.Table:
-        """Return the `limit` rows nearest to the vector by cosine, with `_distance`; raises DamagedStore."""
+        """Return the `limit` rows nearest by cosine, with `_distance` and `_rowid`; raises DamagedStore."""
         query = self._handle.table.search(vector, vector_column_name=column).distance_type("cosine")
-        query = query.nprobes(20).refine_factor(5).select([*columns, "_distance"]).limit(limit)
+        query = query.nprobes(20).refine_factor(5).limit(limit)
+        query = query.select([*columns, "_distance"]).with_row_id(True)
         with self._handle.reading():
             return (query.where(where, prefilter=True) if where else query).to_arrow()
 
     def matching(
         self, text: str, boosts: Mapping[str, float], limit: int, columns: Sequence[str], where: str | None
     ) -> pa.Table:
-        """Return the `limit` rows that match the words best (BM25 over the boosted columns), with `_score`.
+        """Return the `limit` rows that match the words best, by BM25, with `_score` and `_rowid`.
 
         Raises:
             DamagedStore: the index cannot be read.
@@ -93,6 +94,11 @@ class TableIndexes:
         from lancedb.query import FullTextOperator, MultiMatchQuery
 
         words = MultiMatchQuery(text, list(boosts), boosts=list(boosts.values()), operator=FullTextOperator.OR)
-        query = self._handle.table.search(words, query_type="fts").select([*columns, "_score"]).limit(limit)
+        query = (
+            self._handle.table.search(words, query_type="fts")
+            .select([*columns, "_score"])
+            .with_row_id(True)
+            .limit(limit)
+        )
         with self._handle.reading():
             return (query.where(where, prefilter=True) if where else query).to_arrow()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kb_pipeline.errors import DamagedStore, UsageError
-from kb_pipeline.index.search import Hit, fuse
+from kb_pipeline.index.search import Ranked, fuse
 from kb_pipeline.publish.candidate import pin_candidate
 from kb_pipeline_tests.index.fruit import TEXTS, Fruit
 
@@ -79,12 +79,9 @@ def test_tags_keep_a_version_through_cleanup_and_without_them_it_goes(fruit: Fru
 
 def test_fusing_prefers_what_both_rankings_found() -> None:
     found = fuse(ranking("ab"), ranking("bc"))
-    assert [(hit.rank, hit.chunk_id) for hit in found] == [(1, "b"), (2, "a"), (3, "c")]
-    assert [hit.score for hit in found] == [1 / 61 + 1 / 62, 1 / 61, 1 / 62]
+    assert [(each.rank, each.chunk_id) for each in found] == [(1, "b"), (2, "a"), (3, "c")]
+    assert [each.score for each in found] == [1 / 61 + 1 / 62, 1 / 61, 1 / 62]
 
 
-def ranking(chunk_ids: str) -> list[Hit]:
-    return [
-        Hit(rank, 1.0, "/key", "title", (), "text", "en", "document", chunk_id, 0, 4)
-        for rank, chunk_id in enumerate(chunk_ids, start=1)
-    ]
+def ranking(chunk_ids: str) -> list[Ranked]:
+    return [Ranked(rank, 1.0, chunk_id, ord(chunk_id)) for rank, chunk_id in enumerate(chunk_ids, start=1)]
