@@ -25,8 +25,8 @@ def raw_documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> 
     """
     with workspaces.open(context) as kb:
         report = kb.fetch()
-        metadata = report_metadata(report, kb.sample("pages")) | {"raw_bytes": kb.size_of("raw")}
-        links = {f"source {name}": dg.MetadataValue.url(url) for name, url in kb.links().items()}
+        metadata = report_metadata(report, kb.summary.sample("pages")) | {"raw_bytes": kb.summary.size_of("raw")}
+        links = {f"source {name}": dg.MetadataValue.url(url) for name, url in kb.summary.links().items()}
     return dg.MaterializeResult(metadata=metadata | links)
 
 
@@ -40,7 +40,7 @@ def documents(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.M
     """Readable Markdown of every raw document: title, language, headings, tables, code; or why there is none."""
     with workspaces.open(context) as kb:
         report = kb.clean()
-        return dg.MaterializeResult(metadata=report_metadata(report, kb.sample("documents")))
+        return dg.MaterializeResult(metadata=report_metadata(report, kb.summary.sample("documents")))
 
 
 @dg.asset(**_common, deps=[documents], kinds={"python", "lance"}, code_version=CHUNK_VERSION)
@@ -48,7 +48,7 @@ def chunks(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.Mate
     """Spans of the documents that fit the embedding model's window, each with its place in the document."""
     with workspaces.open(context) as kb:
         report = kb.chunk()
-        return dg.MaterializeResult(metadata=report_metadata(report, kb.sample("chunks")))
+        return dg.MaterializeResult(metadata=report_metadata(report, kb.summary.sample("chunks")))
 
 
 @dg.asset(**_common, deps=[chunks], kinds={"openvino", "lance"}, pool="embed")
@@ -77,7 +77,7 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
             "unchanged_since_live": candidate.unchanged,
             "status": "unchanged" if candidate.unchanged else candidate.status,
             "manifest": dg.MetadataValue.json(candidate.manifest.as_json()),
-            "index_bytes": kb.size_of("lance"),
+            "index_bytes": kb.summary.size_of("lance"),
             **score_metadata(candidate.manifest.scores),
         }
     return dg.MaterializeResult(metadata=metadata, check_results=check_results(candidate.gates, GATES, force=kb.force))
@@ -87,9 +87,9 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
 def published_version(context: dg.AssetExecutionContext, workspaces: Workspaces) -> dg.MaterializeResult:
     """Version that readers see: the pointer moves in one transaction, or stays when nothing changed."""
     with workspaces.open(context) as kb:
-        outcome = kb.publish()
-        counts = kb.live_counts()
+        published = kb.publish()
+        counts = kb.summary.live_counts()
     return dg.MaterializeResult(
-        metadata={"dagster/row_count": counts.get("chunks", 0), **counts, **outcome},
-        data_version=dg.DataVersion(str(outcome["version"])),
+        metadata={"dagster/row_count": counts.get("chunks", 0), **counts, **published.as_json()},
+        data_version=dg.DataVersion(str(published.version)),
     )

@@ -75,10 +75,10 @@ class Workspaces(dg.ConfigurableResource[Any]):
             settings = load_settings()
             with open_refresh_run(
                 settings, open_database(), key, run.run_id, models=_models(settings.models_dir), **options
-            ) as workspace:
-                yield workspace
+            ) as kb:
+                yield kb
                 if not _publishes(run):
-                    workspace.end_part(sorted(asset.to_user_string() for asset in run.asset_selection or ()))
+                    kb.end_partial(sorted(asset.to_user_string() for asset in run.asset_selection or ()))
 
 
 def refuse_if_ended(instance: dg.DagsterInstance, run_id: str) -> None:

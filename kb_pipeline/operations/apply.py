@@ -18,7 +18,7 @@ from kb_pipeline.errors import InvalidSpec, NoLiveVersion, Problem, UnknownModel
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.authorization import Caller
 from kb_pipeline.operations.orchestrator import Orchestrator
-from kb_pipeline.operations.refresh import language_warnings
+from kb_pipeline.operations.run_summary import language_warnings
 from kb_pipeline.operations.source_rules import check_spec, source_warnings
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec, load_spec, read_spec

@@ -13,7 +13,8 @@ from kb_pipeline.control.kbs.versions import status_of
 from kb_pipeline.control.runs.refreshes import begin_refresh, end_refresh
 from kb_pipeline.errors import UsageError
 from kb_pipeline.model import KbKey
-from kb_pipeline.operations.refresh import RefreshRun
+from kb_pipeline.operations.publish import publish_held
+from kb_pipeline.operations.run_context import RunContext
 from kb_pipeline.settings import Settings
 
 
@@ -32,9 +33,9 @@ def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -
         raise UsageError(f"{key}: version {number} is {status}; only held versions wait for approval")
     owner = f"approve-{uuid.uuid4().hex[:12]}"
     with hold_lease(db, key, owner) as lease:
-        flags, _ = begin_refresh(db, key, owner, lambda: read_flags(db, key))
+        begin_refresh(db, key, owner, lambda: read_flags(db, key))
         try:
-            RefreshRun(settings, db, lease, owner, spec, flags).publish_held(number)
+            publish_held(RunContext(settings, db, lease, owner, spec), number)
         except BaseException as error:
             end_refresh(db, key, owner, "failed", message=str(error))
             raise

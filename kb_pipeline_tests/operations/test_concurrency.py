@@ -18,7 +18,7 @@ from kb_pipeline.control.coordination.leases import HeldLease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Lease
 from kb_pipeline.errors import DamagedStore
-from kb_pipeline.operations import refresh, search
+from kb_pipeline.operations import publish, search
 from kb_pipeline.operations.housekeeping import tidy_kb
 from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline_tests.crash.orchard import Orchard, grow, plant
@@ -144,7 +144,7 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     def tidy_soon(store: KbStore, db: Database, lease: HeldLease, keep: int, model: str) -> int:
         return tidy_kb(store, db, lease, keep, model, GRACE)
 
-    monkeypatch.setattr(refresh, "tidy_kb", tidy_soon)
+    monkeypatch.setattr(publish, "tidy_kb", tidy_soon)
 
 
 @pytest.mark.usefixtures("short_grace")

@@ -28,8 +28,8 @@ from kb_pipeline.index.documents import list_documents, read_document, read_raw_
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.erase_document import erase_document, lift_erasure
-from kb_pipeline.operations.refresh import _SAMPLE_COLUMNS
 from kb_pipeline.operations.rollback import rollback_kb
+from kb_pipeline.operations.run_summary import SAMPLE_COLUMNS
 from kb_pipeline.publish.candidate import verify_version
 from kb_pipeline.store.manifest import Counts, read_manifest
 from kb_pipeline_tests import warm
@@ -444,7 +444,7 @@ def test_a_refresh_between_a_kill_and_the_rest_does_not_bring_it_back(home: Home
 
 def test_samples_for_dagster_hold_nothing_that_documents_say(home: Home) -> None:
     said = {"title", "text", "words", "markdown", "headings", "context", "message"}
-    assert not said & {column for columns in _SAMPLE_COLUMNS.values() for column in columns}
+    assert not said & {column for columns in SAMPLE_COLUMNS.values() for column in columns}
 
 
 @pytest.mark.upgrade("dagster")

@@ -137,7 +137,7 @@ def test_a_flag_that_is_turned_amid_a_run_waits_for_the_next_one(home: Home, sit
     set_variant(home.db, "clean-focus", "recall", EVERYBODY, "ann")
     with open_refresh_run(home.settings, home.db, KEY, "one-run") as kb:
         kb.clean()
-        kb.end_part(["documents"])
+        kb.end_partial(["documents"])
     assert home.last().cleaned == 0
     assert TEASER not in article(home)
     home.refresh()
