@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.catalog import get_kb
@@ -18,6 +18,7 @@ from kb_pipeline.settings import Settings
 if TYPE_CHECKING:
     from kb_pipeline.control.flags.overrides import FlagRecord, Scope
     from kb_pipeline.control.flags.provider import FlagChoice
+    from kb_pipeline.operations.deletion_receipt import DeletionReceipt
     from kb_pipeline.operations.orchestrator import Orchestrator
 
 
@@ -83,7 +84,7 @@ class Tenants(_Administration):
         return tenants.schedule_deletion(self._db, tenant, grace, self._caller.actor)
 
     @operation("tenant delete")
-    def delete(self, tenant: str) -> dict[str, Any]:
+    def delete(self, tenant: str) -> DeletionReceipt:
         """Remove a tenant at once, everything of it; returns the receipt, also of one that was removed before.
 
         Raises:

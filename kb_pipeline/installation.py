@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kb_pipeline.administration import ApiKeys, AuditLog, Flags, Plans, Secrets, Tenants
 from kb_pipeline.control.db.engine import Database
@@ -33,10 +33,16 @@ if TYPE_CHECKING:
     from kb_pipeline.index.export import Export
     from kb_pipeline.index.search import Mode
     from kb_pipeline.operations.apply import AppliedKb
+    from kb_pipeline.operations.approve import Approval
+    from kb_pipeline.operations.backup import Backup
+    from kb_pipeline.operations.deletion_receipt import DeletionReceipt
+    from kb_pipeline.operations.extract import ExtractedFile, UnextractedFile
     from kb_pipeline.operations.launch import ProgressListener, RefreshResult
     from kb_pipeline.operations.orchestrator import Orchestrator
     from kb_pipeline.operations.replay import Replay
+    from kb_pipeline.operations.restore import Restoration
     from kb_pipeline.operations.retry import RetryResult
+    from kb_pipeline.operations.rollback import Rollback
     from kb_pipeline.operations.search import SearchResult
 
 AsOf = int | str | datetime | None
@@ -140,7 +146,7 @@ class Installation:
         return applied
 
     @operation("delete")
-    def delete_kb(self, key: str | KbKey) -> dict[str, Any]:
+    def delete_kb(self, key: str | KbKey) -> DeletionReceipt:
         """Remove a KB at once, everything of it; returns the receipt, also of one that was removed before.
 
         Raises:
@@ -220,7 +226,7 @@ class Installation:
         return report.list_usage(self._db, of, kb=kb, since=since, until=until, by=by)
 
     @operation("extract")
-    def extract(self, *files: str | Path, url: str | None = None) -> Iterator[dict[str, Any]]:
+    def extract(self, *files: str | Path, url: str | None = None) -> Iterator[ExtractedFile | UnextractedFile]:
         """Yield what the clean stage makes of each file, or why nothing; one bad file does not stop the others.
 
         Args:
@@ -232,7 +238,7 @@ class Installation:
         return extract_files([Path(file) for file in files], url)
 
     @operation("backup")
-    def backup(self, directory: str | Path) -> dict[str, Any]:
+    def backup(self, directory: str | Path) -> Backup:
         """Copy control plane and data as they are at one moment, while refreshes go on.
 
         Args:
@@ -445,7 +451,7 @@ class Kb:
         return requests.request_run(self._db, self.key, ["force"] * force, self._settings.actor)
 
     @operation("rollback")
-    def rollback(self, version: int) -> dict[str, Any]:
+    def rollback(self, version: int) -> Rollback:
         """Make an earlier version live again: nothing is fetched, embedded or copied.
 
         Raises:
@@ -458,7 +464,7 @@ class Kb:
         return rollback_kb(self._settings, self._db, self.key, version)
 
     @operation("approve")
-    def approve(self, version: int) -> dict[str, Any]:
+    def approve(self, version: int) -> Approval:
         """Publish a version that a check held.
 
         Raises:
@@ -531,7 +537,7 @@ def restore(
     *,
     settings: Settings | None = None,
     api_key: str | None = None,
-) -> dict[str, Any]:
+) -> Restoration:
     """Put a backup into an empty home, every checksum verified before, every live version searched once.
 
     Args:

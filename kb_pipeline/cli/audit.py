@@ -25,7 +25,7 @@ def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
             print_json(entry.as_json())
         return
     for entry in entries:
-        change = f"{_said(entry.before)} -> {_said(entry.after)}" if entry.before else _said(entry.after)
+        change = f"{_as_text(entry.before)} -> {_as_text(entry.after)}" if entry.before else _as_text(entry.after)
         line = f"{entry.number:>6}  {entry.at.isoformat()[:19]}  {entry.actor}  {entry.action}  {entry.subject}  "
         out.print(printable(line + change), markup=False, highlight=False, soft_wrap=True)
 
@@ -34,7 +34,7 @@ def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
 def verify(as_json: JsonOption = False) -> None:
     """Recompute the chain of every tenant's log; exit status 1 if one is broken.
 
-    Note the heads elsewhere: that entries were cut off a log's end shows only there.
+    Keep the heads elsewhere: without them, entries that were cut off the end of a log are not noticed.
     """
     from kb_pipeline.cli.output import print_json, print_table
 
@@ -53,5 +53,5 @@ def _state(broken_at: int | None) -> str:
     return "yes" if broken_at is None else f"NO, at entry {broken_at}"
 
 
-def _said(value: object) -> str:
+def _as_text(value: object) -> str:
     return "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""`kb demo`: a first run end to end, on the bundled sample site or on one's own."""
+"""`kb demo`: a first run end to end, on the bundled sample site or on the caller's own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _demo(settings: Settings, yaml: str, questions: Sequence[tuple[str, str]] | 
         _print_result(kb, result)
         if result.succeeded:
             _ask(kb, questions)
-            _say_how_to_go_on(kb)
+            _print_next_steps(kb)
         return EXIT_STATUS[result.status]
 
 
@@ -66,12 +66,12 @@ def _ask(kb: Kb, questions: Sequence[tuple[str, str]] | None) -> None:
 
 
 def _own_questions(kb: Kb) -> Iterator[tuple[str, str]]:
-    """Of a site we know nothing about we ask for the titles of three of its pages."""
+    """Yield the titles of three pages as questions, for a site of which nothing is known."""
     for document in islice(kb.documents(), _QUESTIONS):
         yield document.title, "the title of a page"
 
 
-def _say_how_to_go_on(kb: Kb) -> None:
+def _print_next_steps(kb: Kb) -> None:
     out.print("[bold]Go on:[/]")
     out.print("  kb ui                              Dagster's web UI on this home, http://127.0.0.1:3000")
     out.print(f"  kb search {kb.key} 'your question'")
@@ -80,7 +80,7 @@ def _say_how_to_go_on(kb: Kb) -> None:
 
 
 def _own_spec(url: str) -> str:
-    """A KB file for one site: demo/<its host>."""
+    """Return a KB file for one site: demo/<its host>."""
     host = urlsplit(url).hostname or "site"
     slug = re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")[:63] or "site"
     import yaml

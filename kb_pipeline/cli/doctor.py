@@ -1,17 +1,28 @@
-"""`kb doctor`: the state of each thing kb_pipeline depends on."""
+"""`kb doctor`: the state of each thing that kb_pipeline depends on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 from kb_pipeline.errors import KbError
+from kb_pipeline.model import Record
 from kb_pipeline.operations import health
 from kb_pipeline.settings import Settings
 
 
-def examine(settings: Settings) -> list[dict[str, Any]]:
-    """One finding a check: `check`, `ok`, `what`; a broken one says what to do."""
+@dataclass(frozen=True, slots=True)
+class Finding(Record):
+    """What one check found."""
+
+    check: str
+    ok: bool
+    what: str
+    """The state, or what is broken and what to do."""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Run every check; returns one finding for each, in a fixed order."""
     checks: dict[str, Callable[[Settings], str]] = {
         "python": health.check_python,
         "packages": health.check_packages,
@@ -31,14 +42,14 @@ def examine(settings: Settings) -> list[dict[str, Any]]:
     return [run_check(name, check, settings) for name, check in checks.items()]
 
 
-def run_check(name: str, check: Callable[[Settings], str], settings: Settings) -> dict[str, Any]:
-    """What one check finds; whatever it raises is the finding."""
+def run_check(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+    """Run one check; an error that it raises is its finding."""
     try:
-        return {"check": name, "ok": True, "what": check(settings)}
+        return Finding(name, True, check(settings))
     except KbError as error:
-        return {"check": name, "ok": False, "what": str(error)}
+        return Finding(name, False, str(error))
     except Exception as error:  # noqa: BLE001 - whatever is broken is the finding
-        return {"check": name, "ok": False, "what": f"{type(error).__name__}: {error}"}
+        return Finding(name, False, f"{type(error).__name__}: {error}")
 
 
 def _dagster(settings: Settings) -> str:

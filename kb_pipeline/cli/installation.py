@@ -60,7 +60,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     findings = examine(session().settings)
     if as_json:
-        print_json(findings)
+        print_json([finding.as_json() for finding in findings])
     else:
-        print_table(["check", "ok", "what"], ([f["check"], "yes" if f["ok"] else "NO", f["what"]] for f in findings))
-    raise typer.Exit(0 if all(f["ok"] for f in findings) else 1)
+        print_table(["check", "ok", "what"], ([each.check, "yes" if each.ok else "NO", each.what] for each in findings))
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)

@@ -1,4 +1,4 @@
-"""`kb apply`, `build`, `status`, `failures`, `retry` and `delete`: a KB from its file to its end."""
+"""`kb apply`, `build`, `status`, `failures`, `retry` and `delete`: a KB from its file to its deletion."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def build(
         version = f", version {result.version}" if result.version else ""
         out.print(f"{kb}: {result.status}{version} in {result.seconds:.1f} s")
     if result.message:
-        (warn if result.succeeded else _complain)(result.message)
+        (warn if result.succeeded else _print_error)(result.message)
     raise typer.Exit(EXIT_STATUS[result.status])
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     sys.stderr.write(f"kb: {message}\n")
 
 
@@ -138,7 +138,7 @@ def retry(
 
 def delete(kb: KbArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Remove a KB at once, everything of it; its key is not reused silently. Prints the receipt."""
-    from kb_pipeline.cli.output import print_deletion
+    from kb_pipeline.cli.show import print_deletion
 
     confirm(f"Remove everything of {kb} now, for good?", yes=yes)
     print_deletion(home().delete_kb(kb), as_json=as_json)

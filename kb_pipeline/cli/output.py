@@ -1,4 +1,4 @@
-"""How the command line prints: tables for people, JSON for programs, progress and logs on stderr."""
+"""Prints tables for people, JSON for programs, warnings and logs on stderr."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ err = Console(stderr=True, highlight=False)
 
 
 def print_json(value: object) -> None:
-    """One JSON value on one line."""
+    """Print a JSON value on one line."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """A table for people."""
+    """Print a table for people."""
     table = Table(*columns, title=title, title_justify="left", header_style="bold")
     for row in rows:
         table.add_row(*("" if cell is None else escape(printable(str(cell))) for cell in row))
@@ -36,7 +36,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
 
 def print_failures(rows: Iterable[FailureRecord]) -> None:
-    """Failures for people, those of one reason together; what each says is shown once where all say the same."""
+    """Print failures for people, grouped by reason; a message that a whole group shares is shown once."""
     ordered = sorted(rows, key=lambda row: (row.stage, row.reason, row.key))
     for (stage, reason), group in groupby(ordered, key=lambda row: (row.stage, row.reason)):
         failed = list(group)
@@ -51,17 +51,17 @@ def print_failures(rows: Iterable[FailureRecord]) -> None:
 
 
 def printable(text: str) -> str:
-    """Without control characters: a page's title must not drive the terminal."""
+    """Replace control characters, so that a page's title cannot drive the terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def warn(message: str) -> None:
-    """A warning, on stderr."""
+    """Print a warning on stderr."""
     err.print(f"[yellow]warning:[/] {escape(message)}")
 
 
 def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
-    """The stage table of a refresh."""
+    """Print the counts of each stage of a refresh, and the reasons for which items were left out."""
     columns = ["in", "out", "unchanged", "rejected", "failed", "deleted", "seconds"]
     rows = [[name, *(f"{report.get(c, 0):g}" for c in columns)] for name, report in stages.items()]
     print_table(["stage", *columns], rows)
@@ -71,26 +71,11 @@ def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
             out.print(f"  {name}: " + ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
 
 
-def print_deletion(receipt: Mapping[str, Any], *, as_json: bool) -> None:
-    """Every place that something was removed from, and what was looked through again."""
-    if as_json:
-        print_json(receipt)
-        return
-    out.print(
-        f"{receipt['key']}: {receipt['status']} at {receipt.get('removed_at', receipt.get('begun_at'))}", markup=False
-    )
-    places = receipt.get("places", [])
-    print_table(["place", "removed", "bytes"], ([p["place"], p["removed"], p.get("bytes", "")] for p in places))
-    print_table(["looked through again", "found"], ([c["store"], c["found"]] for c in receipt.get("checks", [])))
-    for line in receipt.get("not_reached", []):
-        out.print(f"not reached: {line}", markup=False)
-
-
 class JsonLines(logging.Formatter):
-    """One JSON object a log line."""
+    """Formats each log record as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time, level, logger, message."""
+        """Return an object of time, level, logger and message."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat()
         fields = {
             "time": when,
@@ -102,7 +87,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure_logging(log_format: str) -> None:
-    """Send our own log to stderr in the wanted format."""
+    """Send the log of this package to stderr, as `text` or `json` lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(levelname)s %(message)s"))
     logger = logging.getLogger("kb_pipeline")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kb_pipeline.cli.output import err
 from kb_pipeline.control.runs.refreshes import RefreshRecord
 from kb_pipeline.operations.launch import ProgressListener
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 
 @contextmanager
 def show_progress() -> Iterator[ProgressListener]:
-    """Return what a refresh tells how far it is: bars on a terminal, else a line when a stage ends."""
+    """Return a listener that shows how far a refresh is: bars on a terminal, else a line when a stage ends."""
     if not err.is_terminal:
         yield _Lines()
         return
@@ -32,7 +32,7 @@ def show_progress() -> Iterator[ProgressListener]:
 
 
 class _Lines:
-    """One line when a stage ends."""
+    """Prints one line when a stage ends."""
 
     def __init__(self) -> None:
         self._shown: set[str] = set()
@@ -45,11 +45,11 @@ class _Lines:
 
 
 class _Bars:
-    """One bar a stage: done/total, rate, time left."""
+    """Shows one bar for each stage: done/total, rate, time left."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._bars: dict[str, Any] = {}
+        self._bars: dict[str, TaskID] = {}
 
     def __call__(self, refresh: RefreshRecord) -> None:
         for stage, report in refresh.stages.items():

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, home, text
+from kb_pipeline.cli.session import JsonOption, home, require_utf8
 
 _WIDTHS = {"pages": 10, "bytes": 14, "tokens": 12, "seconds": 10, "cost": 12}
-"""Of the figures."""
+"""Columns of figures, in characters."""
 
 
 def quota(
@@ -29,13 +29,14 @@ def quota(
         print_json([row.as_json() for row in rows])
         return
     columns = ["limit", "used", "allowed", "left", "renews_at"]
-    print_table(columns, ([_told(name, getattr(row, name)) for name in columns] for row in rows))
+    print_table(columns, ([_printed_value(name, getattr(row, name)) for name in columns] for row in rows))
 
 
 def usage(
     tenant: Annotated[str | None, typer.Argument(metavar="[TENANT]", help="One tenant; without, all of them.")] = None,
     kb: Annotated[
-        str | None, typer.Option(metavar="K", help="Only KBs of that name, without the tenant's.", callback=text)
+        str | None,
+        typer.Option(metavar="K", help="Only KBs of that name, without the tenant's.", callback=require_utf8),
     ] = None,
     since: Annotated[str | None, typer.Option("--from", metavar="DAY", help="The first day (UTC): 2026-11-25.")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="DAY", help="The last day.")] = None,
@@ -63,7 +64,7 @@ def usage(
 
 
 def _print_lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A line as each row comes: there may be a year of them."""
+    """Print each row as soon as it is read: there may be a year of them."""
     from kb_pipeline.cli.output import printable
 
     for row in chain([dict(zip(columns, columns, strict=True))], rows):
@@ -77,7 +78,7 @@ def _write_csv(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
     writer.writerows(rows)
 
 
-def _told(name: str, value: object) -> object:
+def _printed_value(name: str, value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     if value is None:

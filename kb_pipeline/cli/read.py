@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from kb_pipeline.cli.session import AsOf, JsonOption, KbArgument, KeyArgument, home, open_kb, text
+from kb_pipeline.cli.session import AsOf, JsonOption, KbArgument, KeyArgument, home, open_kb, require_utf8
 
 
 def search(
     kb: KbArgument,
-    query: Annotated[str, typer.Argument(help="Words or a question.", callback=text)],
+    query: Annotated[str, typer.Argument(help="Words or a question.", callback=require_utf8)],
     k: Annotated[int, typer.Option("-k", help="How many hits, 1 to 100.")] = 5,
     mode: Annotated[Literal["hybrid", "vector", "keyword"], typer.Option(help="How to rank.")] = "hybrid",
     language: Annotated[str | None, typer.Option(help="Only documents in that language (ISO 639).")] = None,
@@ -86,7 +86,8 @@ def diff(
         for change in chosen.change_feed(v1, v2):
             print_json(change.as_json())
         return
-    (print_json if as_json else print_diff)(chosen.diff(v1, v2).as_json())
+    difference = chosen.diff(v1, v2)
+    print_json(difference.as_json()) if as_json else print_diff(difference)
 
 
 def export(
@@ -104,8 +105,8 @@ def export(
         return
     for file in exported.files:
         out.print(f"{file.name:<18} {file.bytes:>12,} bytes  sha256 {file.sha256}")
-    told = f"version {exported.version}, {exported.documents} documents, {exported.chunks} chunks"
-    out.print(f"{kb}: {told} in {exported.directory}", markup=False)
+    counts = f"{exported.documents} documents, {exported.chunks} chunks"
+    out.print(f"{kb}: version {exported.version}, {counts} in {exported.directory}", markup=False)
 
 
 def replay(kb: KbArgument, key: KeyArgument, as_of: AsOf = None, as_json: JsonOption = False) -> None:
@@ -114,7 +115,7 @@ def replay(kb: KbArgument, key: KeyArgument, as_of: AsOf = None, as_json: JsonOp
     from kb_pipeline.cli.show import print_replay
 
     result = open_kb(kb).replay(key, as_of=as_of)
-    (print_json if as_json else print_replay)(result.as_json())
+    print_json(result.as_json()) if as_json else print_replay(result)
     raise typer.Exit(0 if result.matches else 1)
 
 
@@ -125,9 +126,10 @@ def extract(
 ) -> None:
     """Run the clean stage alone over files: JSON lines with title, language, text and Markdown."""
     from kb_pipeline.cli.output import print_json
+    from kb_pipeline.operations.extract import UnextractedFile
 
     failed = False
     for result in home().extract(*files, url=url):
-        failed |= "error" in result
-        print_json(result)
+        failed |= isinstance(result, UnextractedFile)
+        print_json(result.as_json())
     raise typer.Exit(1 if failed else 0)

@@ -79,7 +79,7 @@ def key(as_json: JsonOption = False) -> None:
 
 
 def _read_value(name: str) -> str:
-    """Without the newline that `echo` adds."""
+    """Return the value without the newline that `echo` adds."""
     if sys.stdin.isatty():
         return str(typer.prompt(name, hide_input=True))
     return sys.stdin.read().removesuffix("\n").removesuffix("\r")

@@ -1,4 +1,4 @@
-"""What every command starts with: the installation, opened for whoever calls, and the arguments that many share."""
+"""What every command starts with: the installation, opened for the caller, and the arguments that many share."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Session:
 
     @cached_property
     def home(self) -> Installation:
-        """The installation, as the caller may use it.
+        """The installation, opened for the caller.
 
         Raises:
-            KeyRefused, TenantInactive: nobody may call with the key that was given.
+            KeyRefused, TenantInactive: the API key is not valid, or its tenant is not active.
         """
         import kb_pipeline
 
@@ -35,7 +35,7 @@ class Session:
 
     @cached_property
     def settings(self) -> Settings:
-        """What the environment says; logging is set up by it."""
+        """The settings from the environment; reading them configures logging."""
         from kb_pipeline.cli.output import configure_logging
         from kb_pipeline.settings import load_settings
 
@@ -44,7 +44,7 @@ class Session:
         return settings
 
     def require_operator(self, operation: str) -> None:
-        """Refuse an API key what is the operator's and needs no installation; raises NotAllowed or KeyRefused."""
+        """Raise NotAllowed or KeyRefused if the command was given an API key; needs no installation without one."""
         from kb_pipeline.installation import require_operator
 
         if self._api_key is not None:
@@ -65,7 +65,7 @@ def session() -> Session:
 
 
 def home() -> Installation:
-    """Return the installation, as the caller may use it."""
+    """Return the installation, opened for the caller."""
     return session().home
 
 
@@ -74,8 +74,8 @@ def open_kb(key: str) -> Kb:
     return home().kb(key)
 
 
-def text(given: str | None) -> str | None:
-    """Return an argument that is text; raises UsageError for other bytes: nothing is stored under such a name."""
+def require_utf8(given: str | None) -> str | None:
+    """Return an argument that is UTF-8 text; raises UsageError for other bytes, which no stored name can be."""
     from kb_pipeline.errors import UsageError
 
     try:
@@ -93,14 +93,14 @@ def kb_key(given: str) -> str:
 
 
 KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.", callback=kb_key)]
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.", callback=text)]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.", callback=require_utf8)]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout.")]
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on only if told to; raises UsageError where nobody can be asked."""
+    """Ask whether to go on, and end the command if not; raises UsageError if there is no terminal to ask on."""
     from kb_pipeline.errors import UsageError
 
     if yes:

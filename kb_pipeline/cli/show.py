@@ -1,10 +1,10 @@
-"""How the command line shows hits, documents' differences, receipts and backups to people."""
+"""Prints hits, differences of versions, receipts and backups for people."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -13,13 +13,21 @@ from kb_pipeline.cli.output import out, print_json, print_table, printable
 from kb_pipeline.index.documents import HitProvenance
 from kb_pipeline.index.search import Hit
 
+if TYPE_CHECKING:
+    from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
+    from kb_pipeline.index.diff import VersionDiff
+    from kb_pipeline.operations.backup import Backup
+    from kb_pipeline.operations.deletion_receipt import DeletionReceipt
+    from kb_pipeline.operations.replay import Replay
+    from kb_pipeline.operations.restore import Restoration
+
 _SNIPPET_CHARS = 240
 _KEYS = 20
-"""Keys of a difference that are shown, of each kind."""
+"""How many keys of each kind of difference are shown."""
 
 
 def print_hits(hits: Sequence[Hit], provenances: Sequence[HitProvenance] | None = None) -> None:
-    """Title, heading path, snippet and URL of each hit, and where it came from if that is given."""
+    """Print title, heading path, snippet and URL of each hit, and where it came from if `provenances` say so."""
     if not hits:
         out.print("no hits")
     for number, hit in enumerate(hits):
@@ -30,11 +38,11 @@ def print_hits(hits: Sequence[Hit], provenances: Sequence[HitProvenance] | None 
         out.print(textwrap.indent(escape(snippet), "   "))
         out.print(f"   [cyan]{escape(printable(hit.key))}[/]")
         if provenances is not None:
-            out.print(f"   {printable(_in_a_line(provenances[number]))}", markup=False, style="dim")
+            out.print(f"   {printable(_provenance_line(provenances[number]))}", markup=False, style="dim")
         out.print()
 
 
-def _in_a_line(hit: HitProvenance) -> str:
+def _provenance_line(hit: HitProvenance) -> str:
     document = hit.document
     code = " ".join(f"{stage} {number}" for stage, number in document.code.items())
     validator = document.etag or document.last_modified or "no validator"
@@ -45,63 +53,78 @@ def _in_a_line(hit: HitProvenance) -> str:
     )
 
 
-def print_diff(diff: Mapping[str, Any]) -> None:
-    """Counts, then the first keys of each kind."""
+def print_diff(diff: VersionDiff) -> None:
+    """Print counts, then the first keys of each kind."""
     columns = ["added", "changed", "removed", "unchanged"]
-    rows = [[noun, *(diff[noun].get(column) for column in columns)] for noun in ("documents", "chunks")]
-    print_table(["", *columns], rows, title=f"{diff['kb']}: version {diff['from']} to {diff['to']}")
+    fields = diff.as_json()
+    rows = [[noun, *(fields[noun].get(column) for column in columns)] for noun in ("documents", "chunks")]
+    print_table(["", *columns], rows, title=f"{fields['kb']}: version {fields['from']} to {fields['to']}")
     for change, mark in (("added", "+"), ("changed", "~"), ("removed", "-")):
-        keys = diff[change]
+        keys = fields[change]
         for key in keys[:_KEYS]:
             out.print(f"{mark} {escape(printable(key))}")
         if len(keys) > _KEYS:
             out.print(f"{mark} and {len(keys) - _KEYS} more {change}; --json lists all")
 
 
-def print_erasure(receipt: Mapping[str, Any]) -> None:
-    """Every place that was looked into, and what was removed there."""
-    out.print(f"{receipt['kb']}: {receipt['key']}: {receipt['status']} at {receipt['erased_at']}", markup=False)
-    print_table(
-        ["place", "removed", "what"], ([p["place"], p["removed"], p["what"]] for p in receipt.get("places", []))
-    )
-    print_table(["looked through again", "found"], ([c["store"], c["found"]] for c in receipt.get("checks", [])))
-    _print_list("The same bytes or text are also stored under:", receipt["same_content_at"])
-    _print_list("It stood for these in the index; the next refresh makes them found again:", receipt["stood_for"])
-    _print_list("Not reached:", receipt["not_reached"])
+def print_erasure(receipt: ErasureReceipt) -> None:
+    """Print the places that were looked into, and what was removed there."""
+    moment = receipt.erased_at.isoformat()
+    out.print(f"{receipt.kb}: {receipt.key}: {receipt.status} at {moment}", markup=False)
+    print_table(["place", "removed", "what"], ([place.place, place.removed, place.what] for place in receipt.places))
+    print_table(["looked through again", "found"], ([each.store, each.found] for each in receipt.checks))
+    _print_list("The same bytes or text are also stored under:", receipt.same_content_at)
+    _print_list("It stood for these in the index; the next refresh makes them found again:", receipt.stood_for)
+    _print_list("Not reached:", receipt.not_reached)
 
 
-def _print_list(heading: str, lines: list[str]) -> None:
+def _print_list(heading: str, lines: Sequence[str]) -> None:
     if lines:
         out.print(heading, *lines, sep="\n  ", markup=False)
 
 
-def print_replay(result: Mapping[str, Any]) -> None:
-    """What was compared, the verdict, and every difference."""
-    chunks = result["chunks"]
-    out.print(f"bytes     {_verdict(result['bytes_match'])} {result['raw_sha256']}")
-    out.print(f"document  {_verdict(result['document_matches'])} {result['document_id']}")
-    if result["duplicate_of"]:
-        out.print(f"chunks    none: the same text is indexed as {result['duplicate_of']}")
+def print_deletion(receipt: DeletionReceipt, *, as_json: bool) -> None:
+    """Print the places that were emptied, and the stores that were looked through once more."""
+    if as_json:
+        print_json(receipt.as_json())
+        return
+    moment = receipt.removed_at or receipt.begun_at
+    out.print(f"{receipt.key}: {receipt.status} at {moment.isoformat() if moment else None}", markup=False)
+    places = receipt.places or ()
+    print_table(["place", "removed", "bytes"], ([place.place, place.removed, place.bytes] for place in places))
+    print_table(["looked through again", "found"], ([each.store, each.found] for each in receipt.checks or ()))
+    for line in receipt.not_reached or ():
+        out.print(f"not reached: {line}", markup=False)
+
+
+def print_replay(result: Replay) -> None:
+    """Print what was compared, the verdict, and every difference."""
+    chunks = result.chunks
+    out.print(f"bytes     {_verdict(result.bytes_match)} {result.raw_sha256}")
+    out.print(f"document  {_verdict(result.document_matches)} {result.document_id}")
+    if result.duplicate_of:
+        out.print(f"chunks    none: the same text is indexed as {result.duplicate_of}")
     else:
-        out.print(f"chunks    {chunks['matching']} match, {chunks['stored']} stored, {chunks['derived']} came out")
-    for reason in result["differs"]:
+        out.print(f"chunks    {chunks.matching} match, {chunks.stored} stored, {chunks.derived} came out")
+    for reason in result.differs:
         out.print(f"- {printable(reason)}", markup=False)
-    out.print(f"version {result['version']}: {'matches' if result['matches'] else 'DOES NOT MATCH'}")
+    out.print(f"version {result.version}: {'matches' if result.matches else 'DOES NOT MATCH'}")
 
 
 def _verdict(matches: bool) -> str:
     return "match " if matches else "DIFFER"
 
 
-def print_backup(outcome: Mapping[str, Any], *, as_json: bool) -> None:
-    """What was copied, and what is not part of it."""
+def print_backup(outcome: Backup | Restoration, *, as_json: bool) -> None:
+    """Print what was copied, and what is not part of a backup."""
+    fields = outcome.as_json()
     if as_json:
-        print_json(outcome)
+        print_json(fields)
         return
-    for name, value in outcome.items():
+    for name, value in fields.items():
         if not isinstance(value, list):
             out.print(f"{name:<14} {value:,}" if isinstance(value, int) else f"{name:<14} {value}", markup=False)
-    for version in outcome.get("live_versions", []):
+    for version in fields.get("live_versions", []):
         out.print(f"searched: {version}", markup=False)
-    for line in outcome["left_out"]:
+    for line in outcome.left_out:
         out.print(f"not part of it: {line}", markup=False)

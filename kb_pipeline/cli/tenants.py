@@ -86,7 +86,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Refuse a tenant's runs and searches at once; after the grace, remove everything of it and keep a receipt."""
-    from kb_pipeline.cli.output import print_deletion
+    from kb_pipeline.cli.show import print_deletion
 
     if not now:
         _print(home().tenants.schedule_deletion(tenant, _parse_grace(grace)), as_json=as_json)

@@ -25,7 +25,7 @@ from kb_pipeline.settings import Settings
 _HOST = "127.0.0.1"
 _LOCATION = "kb_pipeline.definitions"
 _SHORT_LIFE_S = 60.0
-"""What ends by itself sooner than this will not do better at the next start."""
+"""A process that ends by itself sooner than this is not started again: it would end again."""
 _PAUSE_S = 1.0
 _END_WAIT_S = 30.0
 
@@ -75,7 +75,7 @@ def _check_port(port: int) -> None:
 
 
 class Service:
-    """A process that is to run always."""
+    """A process that is started again whenever it ends."""
 
     def __init__(self, name: str, module: Sequence[str], environment: Mapping[str, str]) -> None:
         self._name, self._environment = name, environment
@@ -100,7 +100,7 @@ class Service:
 
 
 def end(services: Iterable[Service]) -> None:
-    """Ask all to end, then make them; the workers of runs go on and end by themselves."""
+    """Terminate all processes, then kill those that are left; the workers of runs go on to their end."""
     processes = [service.process for service in services]
     for process in processes:
         process.terminate()

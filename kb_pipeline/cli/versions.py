@@ -38,9 +38,9 @@ def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = Fal
 
     result = open_kb(kb).rollback(version)
     if as_json:
-        print_json(result)
+        print_json(result.as_json())
     else:
-        out.print(f"{kb}: version {version} is live, version {result['from']} was rolled back")
+        out.print(f"{kb}: version {version} is live, version {result.rolled_back} was rolled back")
 
 
 def approve(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
@@ -49,7 +49,7 @@ def approve(kb: KbArgument, version: VersionArgument, as_json: JsonOption = Fals
 
     result = open_kb(kb).approve(version)
     if as_json:
-        print_json(result)
+        print_json(result.as_json())
     else:
         out.print(f"{kb}: version {version} is live")
 
@@ -66,4 +66,4 @@ def erase(
 
     chosen = open_kb(kb)
     receipt = chosen.lift_erasure(key) if lift else chosen.erase(key)
-    (print_json if as_json else print_erasure)(receipt.as_json())
+    print_json(receipt.as_json()) if as_json else print_erasure(receipt)

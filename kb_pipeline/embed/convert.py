@@ -17,7 +17,7 @@ _MODEL = "model.xml"
 
 
 def converted_model(card: ModelCard, fingerprint: str, cache_dir: Path) -> Path:
-    """The model's graph in `cache_dir`, converted first if it is not there.
+    """Return the model's graph in `cache_dir`, converted first if it is not there.
 
     Several processes may do so at once: each builds its own copy unseen, the first to finish is kept.
     """

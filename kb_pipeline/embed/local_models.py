@@ -27,7 +27,7 @@ class LocalEmbedder:
         return self._embed(self._card.passage_prefix, texts)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a text that looks for others; raises InvalidVector."""
+        """Return the vector of a query; raises InvalidVector."""
         vector: NDArray[np.float32] = self._embed(self._card.query_prefix, [text])[0]
         return vector
 

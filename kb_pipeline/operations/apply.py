@@ -113,7 +113,10 @@ def _check(settings: Settings, db: Database, caller: Caller, file: _KbFile, *, r
 
 
 def _check_model(db: Database, caller: Caller, spec: KbSpec) -> None:
-    """A model that is not bundled is a folder of this machine, and to open one may run what lies in it."""
+    """Raise UnknownModel for a model that the caller may not name.
+
+    One that is not bundled is a folder of this machine, and opening it may run code that lies there.
+    """
     model = spec.embedding.model
     named = limits_of_anybody(db, spec.tenant).models or ()
     if not (caller.is_operator or is_bundled(model) or model in named):
@@ -136,7 +139,7 @@ def _warnings(settings: Settings, db: Database, spec: KbSpec) -> Iterator[str]:
 
 
 def _found_languages(db: Database, key: KbKey) -> list[str]:
-    """The languages of the live version's documents."""
+    """Return the languages of the live version's documents."""
     try:
         return list(live_manifest(db, key).content.languages)
     except NoLiveVersion:

@@ -1,9 +1,10 @@
-"""Lets a version through that a check held, because a person says so."""
+"""Publishes a version that a check held, after a person has approved it."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 from kb_pipeline.control.coordination.leases import hold_lease, release_lease
 from kb_pipeline.control.db.engine import Database
@@ -12,18 +13,27 @@ from kb_pipeline.control.kbs.catalog import get_kb
 from kb_pipeline.control.kbs.versions import status_of
 from kb_pipeline.control.runs.refreshes import begin_refresh, end_refresh
 from kb_pipeline.errors import UsageError
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, Record
 from kb_pipeline.operations.publish import publish_held
 from kb_pipeline.operations.run_context import RunContext
 from kb_pipeline.settings import Settings
 
 
-def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -> dict[str, Any]:
-    """Publish a version that a check held; what is no matter of judgement is verified again.
+@dataclass(frozen=True, slots=True)
+class Approval(Record):
+    """An approved version, which is live now."""
+
+    kb: KbKey
+    version: int
+    status: Literal["published"] = "published"
+
+
+def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -> Approval:
+    """Publish a version that a check held; its integrity is verified again.
 
     Raises:
-        UnknownKb, UnknownVersion: there is none such.
-        UsageError: it does not wait for approval.
+        UnknownKb, UnknownVersion: there is no such KB or version.
+        UsageError: the version does not wait for approval.
         LeaseHeld: a run writes the KB.
         GateFailed: its data is not what it was when it was built.
     """
@@ -40,4 +50,4 @@ def approve_version(settings: Settings, db: Database, key: KbKey, number: int) -
             end_refresh(db, key, owner, "failed", message=str(error))
             raise
         release_lease(db, lease)
-    return {"kb": str(key), "version": number, "status": "published"}
+    return Approval(key, number)

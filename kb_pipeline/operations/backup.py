@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -28,7 +27,8 @@ from kb_pipeline.control.db.schema_revision import HEAD
 from kb_pipeline.control.kbs.versions import SEARCHABLE
 from kb_pipeline.errors import DamagedStore, KbError, UsageError
 from kb_pipeline.failpoints import failpoint
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, Record
+from kb_pipeline.operations.backup_manifest import FILES, FORMAT, BackedUpFile, BackupManifest, FileList
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.durable_files import fsync_path, fsync_tree
 from kb_pipeline.store.kb_store import KbStore
@@ -38,9 +38,6 @@ from kb_pipeline.store.paths import KbPaths, staging_folder
 from kb_pipeline.store.stage_tables import VECTORS_PREFIX
 from kb_pipeline.version import __version__
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-FILES = "files.jsonl"
 LEFT_OUT = (
     "secret keys and the environment: keep them elsewhere, a backup that holds its own keys protects nothing",
     "Dagster's history of runs and events: it begins anew",
@@ -52,6 +49,23 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class Backup(Record):
+    """A backup that was made."""
+
+    directory: Path
+    made_at: datetime
+    """The moment as of which it is."""
+    versions: int
+    """How many versions it holds."""
+    files: int
+    bytes: int
+    rows: int
+    """Of the control plane."""
+    left_out: tuple[str, ...]
+    """What is not part of it, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pinned:
     """A version that the snapshot names, with its data."""
 
@@ -59,14 +73,11 @@ class Pinned:
     manifest: Manifest
 
 
-def make_backup(settings: Settings, db: Database, directory: Path) -> dict[str, Any]:
-    """Write a backup that appears under its name whole and on disk, or not at all.
-
-    Returns:
-        What `kb backup` prints.
+def make_backup(settings: Settings, db: Database, directory: Path) -> Backup:
+    """Write a backup, which appears under its name when all of it is on disk, or not at all.
 
     Raises:
-        UsageError: the directory is there already, or another backup of this home is being made.
+        UsageError: the directory exists, or another backup of this home is being made.
         DamagedStore: a version that is kept cannot be read.
     """
     directory = directory.expanduser().resolve()
@@ -76,7 +87,7 @@ def make_backup(settings: Settings, db: Database, directory: Path) -> dict[str, 
         beside = directory.with_name(f".{directory.name}.part")
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
-            made = _make(settings, db, beside)
+            manifest = _make(settings, db, beside)
             fsync_tree(beside)
             failpoint("backup.written")
             beside.rename(directory)
@@ -86,7 +97,15 @@ def make_backup(settings: Settings, db: Database, directory: Path) -> dict[str, 
         finally:
             shutil.rmtree(beside, ignore_errors=True)
             shutil.rmtree(staging_folder(settings.data_dir), ignore_errors=True)
-    return {"directory": str(directory), **made, "left_out": list(LEFT_OUT)}
+    return Backup(
+        directory=directory,
+        made_at=manifest.made_at,
+        versions=len(manifest.versions),
+        files=manifest.files.count,
+        bytes=manifest.files.bytes,
+        rows=sum(manifest.rows.values()),
+        left_out=LEFT_OUT,
+    )
 
 
 def remove_abandoned(settings: Settings) -> None:
@@ -112,7 +131,7 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)  # closing would not do while a child is being forked: it has it open too
 
 
-def _make(settings: Settings, db: Database, folder: Path) -> dict[str, Any]:
+def _make(settings: Settings, db: Database, folder: Path) -> BackupManifest:
     tables, pinned, made_at = _snapshot(settings, db, folder)
     failpoint("backup.linked")
     staging = staging_folder(settings.data_dir)
@@ -122,27 +141,27 @@ def _make(settings: Settings, db: Database, folder: Path) -> dict[str, Any]:
             target = folder / place
             target.parent.mkdir(parents=True, exist_ok=True)
             size, digest = copy_hashed(path, None if target == path else target)
-            listing.write(json.dumps({"path": place, "bytes": size, "sha256": digest}) + "\n")
+            listing.write(json.dumps(BackedUpFile(place, size, digest).as_json()) + "\n")
             count, stored = count + 1, stored + size
             failpoint("backup.file")
-    manifest = {
-        "format": FORMAT,
-        "made_at": made_at,
-        "release": __version__,
-        "schema_revision": HEAD,
-        "rows": tables,
-        "versions": sorted(f"{pin.key} {pin.manifest.version}" for pin in pinned),
-        "files": {"count": count, "bytes": stored, "sha256": copy_hashed(folder / FILES, None)[1]},
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    return {"made_at": made_at, "versions": len(pinned), "files": count, "bytes": stored, "rows": sum(tables.values())}
+    manifest = BackupManifest(
+        format=FORMAT,
+        made_at=made_at,
+        release=__version__,
+        schema_revision=HEAD,
+        rows=tables,
+        versions=tuple(sorted(f"{pin.key} {pin.manifest.version}" for pin in pinned)),
+        files=FileList(count, stored, copy_hashed(folder / FILES, None)[1]),
+    )
+    manifest.write(folder)
+    return manifest
 
 
-def _snapshot(settings: Settings, db: Database, folder: Path) -> tuple[dict[str, int], list[Pinned], str]:
+def _snapshot(settings: Settings, db: Database, folder: Path) -> tuple[dict[str, int], list[Pinned], datetime]:
     """Dump the control plane and link all files that it names; try again if one of them was erased meanwhile."""
     for attempt in range(1, _TRIES + 1):
         shutil.rmtree(folder, ignore_errors=True)
-        made_at = datetime.now(UTC).isoformat()
+        made_at = datetime.now(UTC)
         with db.snapshot() as connection:
             tables = dump_tables(connection, folder / "control")
             pinned = list(_pinned(connection))

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from kb_pipeline.clean.plain_text import plain_text
 from kb_pipeline.clean.rules import CleaningRules
 from kb_pipeline.clean.worker_pool import clean_documents
-from kb_pipeline.model import RawDocument, Rejected
+from kb_pipeline.model import Document, RawDocument, Record, Rejected
 
 _TYPES = {".html": "text/html", ".htm": "text/html", ".xhtml": "application/xhtml+xml", ".md": "text/markdown",
           ".txt": "text/plain"}  # fmt: skip
 
 
-def extract_files(files: Sequence[Path], url: str | None) -> Iterator[dict[str, Any]]:
-    """Yield one result a file, in order: its text, or `error` and why; one bad file does not stop the others."""
+@dataclass(frozen=True, slots=True)
+class ExtractedFile(Record):
+    """What the clean stage made of a file."""
+
+    file: Path
+    title: str
+    language: str
+    """ISO 639-1 code, or `und`."""
+    text: str
+    """The Markdown without its marks."""
+    markdown: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnextractedFile(Record):
+    """A file that gave no document, and why."""
+
+    file: Path
+    error: str
+    """`unreadable`, or the reason for which the clean stage rejects it."""
+    message: str
+
+
+def extract_files(files: Sequence[Path], url: str | None) -> Iterator[ExtractedFile | UnextractedFile]:
+    """Yield one result for each file, in order; one bad file does not stop the others."""
     readable, unreadable = [], {}
     for path in files:
         try:
@@ -28,19 +51,15 @@ def extract_files(files: Sequence[Path], url: str | None) -> Iterator[dict[str, 
     cleaned = clean_documents(readable, CleaningRules())
     for path in files:
         if path in unreadable:
-            yield {"file": str(path), "error": "unreadable", "message": unreadable[path]}
-            continue
-        result = next(cleaned)
-        if isinstance(result, Rejected):
-            yield {"file": str(path), "error": result.reason, "message": result.message}
+            yield UnextractedFile(path, "unreadable", unreadable[path])
         else:
-            yield {
-                "file": str(path),
-                "title": result.title,
-                "language": result.language,
-                "text": plain_text(result.markdown),
-                "markdown": result.markdown,
-            }
+            yield _result(path, next(cleaned))
+
+
+def _result(path: Path, cleaned: Document | Rejected) -> ExtractedFile | UnextractedFile:
+    if isinstance(cleaned, Rejected):
+        return UnextractedFile(path, cleaned.reason, cleaned.message)
+    return ExtractedFile(path, cleaned.title, cleaned.language, plain_text(cleaned.markdown), cleaned.markdown)
 
 
 def _raw(path: Path, url: str | None) -> RawDocument:

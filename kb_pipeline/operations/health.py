@@ -1,4 +1,4 @@
-"""Examines what an installation depends on, Dagster apart: each check returns a sentence, or raises."""
+"""Checks what an installation depends on, without Dagster: each check returns a sentence, or raises."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_packages(_: Settings) -> str:
 
 
 def check_home(settings: Settings) -> str:
-    """Try whether the home can be written to."""
+    """Write to the home; raises OSError if that is not possible."""
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=settings.home):
         return f"{settings.home} is writable"
@@ -47,7 +47,7 @@ def check_disk(settings: Settings) -> str:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there already."""
+    """Return the folder, or the nearest above it that exists."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
@@ -65,7 +65,13 @@ def check_control_plane(settings: Settings) -> str:
 
 
 def check_clock(settings: Settings) -> str:
-    """Leases and heartbeats are compared across machines; one whose clock is off loses its own or takes others'."""
+    """Compare this machine's clock with the database's.
+
+    Leases and heartbeats are compared across machines; one whose clock is off loses its own or takes others'.
+
+    Raises:
+        Unhealthy: the clock is off, or went back.
+    """
     from kb_pipeline.control.runs.heartbeats import database_time
 
     db = Database(settings.database_url)
@@ -93,10 +99,10 @@ def check_network(settings: Settings) -> str:
     """Say which networks may be fetched from."""
     opened = ", ".join(settings.allowed_networks)
     through = f"; everything is fetched through {settings.proxy}" if settings.proxy else ""
-    told = f"private networks opened to fetching: {opened}" if opened else "private networks are closed to fetching"
-    return told + through
+    networks = f"private networks opened to fetching: {opened}" if opened else "private networks are closed to fetching"
+    return networks + through
 
 
 def source_checks() -> dict[str, Callable[[Settings], str]]:
-    """Return what the types of sources depend on beyond this package, by name."""
+    """Return, by name, a check of each thing beyond this package that a type of source depends on."""
     return {name: check for each in SOURCE_TYPES.values() for name, check in each.DEPENDENCIES.items()}

@@ -1,4 +1,4 @@
-"""Frees what superseded versions and crashed runs leave behind, after the last reader may have gone."""
+"""Frees the data of superseded versions and crashed runs, once no reader can need it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from kb_pipeline.store.paths import KbPaths
 from kb_pipeline.store.stage_tables import INDEX_PREFIX, VECTORS_PREFIX
 
 READER_GRACE = timedelta(minutes=10)
-"""So long a reader may go on with a version that is not kept any more."""
+"""Grace period for readers of a pruned version."""
 _CACHE_GRACE = timedelta(days=1)
-"""So long a build may read the state of the cache that it opened: no tag says that it does. Costs what a day's
-refreshes of all the tenant's KBs rewrite of it."""
+"""Grace period for builds, which read the state of the vector cache that they opened and put no tag on it. It costs the
+disk space of what a day's refreshes of all the tenant's KBs rewrite of the cache."""
 _PENDING = ("candidate", "held")
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def tidy_all(
     grace: timedelta = READER_GRACE,
     cache_grace: timedelta = _CACHE_GRACE,
 ) -> dict[str, int]:
-    """Tidy every KB that nobody writes, then the tenants' caches; returns the bytes freed of each."""
+    """Free space of every KB that no run writes, then of the tenants' caches; returns the bytes freed by KB."""
     freed: dict[str, int] = {}
     tenants: dict[str, list[KbKey]] = {}
     for kb in list_kbs(db):
@@ -53,16 +53,16 @@ def tidy_all(
                 store, spec = _store(settings, db, lease), kb.read_spec(settings)
                 freed[str(kb.key)] = tidy_kb(store, db, lease, spec.retention.versions, spec.embedding.model, grace)
         except LeaseHeld:
-            continue  # being written: its own run tidies it
+            continue  # the run that writes it frees what it can when it publishes
         except (InvalidSpec, SecretUnreadable) as error:
             logger.warning("%s", error)  # a variable that one tenant lacks must not stop what is done for all
     for keys in tenants.values():
         try:
             tidy_vectors(settings, db, keys, run_id, grace, cache_grace)
         except LeaseHeld:
-            continue  # the next night will do
+            continue  # a KB of the tenant is being written; the next night tries again
         except (InvalidSpec, SecretUnreadable):
-            continue  # said above
+            continue  # logged above
     delete_idle_hosts(db)
     forget_old_requests(db)
     return freed
@@ -75,7 +75,7 @@ def tidy_kb(
 
     The index table of `model`, the KB file's embedding model, stays though no version names it yet.
 
-    What goes wrong is logged and left to the next time: a refresh that has published must not fail of it.
+    Errors are logged, and the next call tries again: a refresh that has published must not fail because of them.
     """
     freed = 0
     kept: list[Manifest] = []
@@ -138,10 +138,10 @@ def manifests_in_use(db: Database, store: KbStore, key: KbKey, grace: timedelta)
 def tidy_vectors(
     settings: Settings, db: Database, keys: list[KbKey], run_id: str, grace: timedelta, cache_grace: timedelta
 ) -> int:
-    """Remove from a tenant's cache what none of its KBs needs; returns how many vectors.
+    """Remove the vectors that no KB of a tenant needs from its cache; returns how many.
 
     Holds the leases of all of them meanwhile. A run that found a text in the cache relies on its staying there until
-    the index is built, and one that is between the two may not have written the chunks yet that tell us so.
+    the index is built, and may not have written the chunks yet by which the text is known to be needed.
 
     Raises:
         LeaseHeld: one of them is being written.
@@ -189,5 +189,5 @@ def _check_all(db: Database, leases: list[HeldLease]) -> None:
 
 
 def _age(manifest: Manifest) -> timedelta:
-    """Return the time since it was pruned; a version pruned by an earlier release was so long ago."""
+    """Return the time since it was pruned; the longest for one of a release that did not record when."""
     return datetime.now(UTC) - manifest.pruned_at if manifest.pruned_at else timedelta.max

@@ -1,4 +1,4 @@
-"""Says what operations ask of the orchestrator: to know the KBs, and to forget what was deleted."""
+"""The interface of the orchestrator to operations: add KBs, and remove the records of deleted ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kb_pipeline.operations.delete import RunHistory
 
 
 class Orchestrator(Protocol):
-    """Dagster, as far as operations need it."""
+    """The part of Dagster that operations need."""
 
     def add_partitions(self, keys: Sequence[KbKey]) -> None:
-        """Make the KBs known, so that they can be launched and seen at once."""
+        """Add the KBs, so that they can be launched and are shown at once."""
         ...
 
     def open_history(self) -> AbstractContextManager[RunHistory]:
-        """Open what is kept of runs, to remove a deleted KB's from it."""
+        """Open the records of runs, to remove those of a deleted KB."""
         ...

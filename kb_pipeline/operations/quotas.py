@@ -1,4 +1,4 @@
-"""Tells what a tenant has left of each limit of its plan, disk included."""
+"""Lists what a tenant has left of each limit of its plan, disk space included."""
 
 from __future__ import annotations
 

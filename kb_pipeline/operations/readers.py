@@ -1,4 +1,4 @@
-"""Keeps what reading takes open, for as long as an installation: versions and embedding models, in bounded numbers."""
+"""Keeps versions and embedding models open for as long as an installation, in bounded numbers."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from kb_pipeline.index.reader import VersionReader
 
 _MAX_BYTES = 1 << 30
-"""Of memory for open versions of all KBs: 64 of them, fewer where their vectors are kept too."""
+"""How much memory open versions of all KBs may take: 64 of them fit, fewer where their vectors are kept too."""
 _VERSION_BYTES = 16 << 20
-"""Reckoned for what an open version takes beside its vectors: file handles and the metadata of its indexes."""
+"""Estimate of what an open version takes beside its vectors: file handles and the metadata of its indexes."""
 _Result = TypeVar("_Result")
 
 
 class Readers:
-    """Opens versions for several threads. What is published meanwhile is read from the next call on.
+    """Opens versions for several threads. A version that is published is read from the next call on.
 
-    Which version is live, and whether its tenant is active, is asked of the control plane at each call. A version
-    that made room in the cache stays open for whoever still reads it.
+    Each call asks the control plane which version is live, and whether its tenant is active. A version that is dropped
+    from the cache stays open for threads that still read it.
     """
 
     def __init__(self, settings: Settings, db: Database) -> None:
@@ -59,10 +59,11 @@ class Readers:
     def read(
         self, key: KbKey, as_of: str | None, ask: Callable[[VersionReader], _Result]
     ) -> tuple[VersionReader, _Result]:
-        """Return a version, opened, and what `ask` makes of it.
+        """Return a version, opened, and the result of `ask` on it.
 
         A reader that is slower than the grace of housekeeping may find its version cleaned away, and one that was
-        opened long ago may hold tables that were made anew since. Both are read once more, from what is there by then.
+        opened long ago may hold tables that were made anew since. `ask` is then called once more, with the
+        version opened anew.
 
         Raises:
             UnknownKb, NoLiveVersion, UnknownVersion, TenantInactive, UsageError: see `manifest_as_of`.
@@ -82,7 +83,7 @@ class Readers:
         return self._model_cache().open(model.name).embed_query(text)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close models and drop versions."""
         with self._lock:
             self._versions.clear()
             if self._models is not None:
@@ -109,5 +110,8 @@ def _memory_bytes(reader: VersionReader) -> int:
 
 
 def _identity(manifest: Manifest) -> Hashable:
-    """The run too: a KB that was deleted and created again may give the same numbers to other data."""
+    """Return the key under which an open version is kept.
+
+    It holds the run too: a KB that was deleted and created again may give the same numbers to other data.
+    """
     return keys.hashkey(manifest.data_identity, manifest.run_id)

@@ -1,4 +1,4 @@
-"""Counts what killed runs have used: what they fetched is in their journals, what they embedded in the vector cache."""
+"""Counts what killed runs have used: pages by their journals, tokens by the vector cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recover_pages(ledger: PageLedger, store: KbStore) -> None:
 
 
 def recover_tokens(db: Database, lease: HeldLease, store: KbStore) -> None:
-    """Settle each batch that a killed run left pending: it counts if its vectors are stored, else it was never done.
+    """Decide each batch that a killed run left pending: it is counted if its vectors are stored, else dropped.
 
     Raises:
         DamagedStore: the cache cannot be read.

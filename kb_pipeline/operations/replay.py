@@ -22,7 +22,7 @@ from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.table import sql_in
 
 _COMPARED = ("title", "language", "markdown")
-"""What makes the hash of a document."""
+"""The fields that are hashed to identify a document."""
 _CHUNK = ("chunk_id", "start", "end", "text")
 Chunk = tuple[str, int, int, str]
 _CODE = {"clean": CLEAN_VERSION, "chunk": CHUNK_VERSION}
@@ -38,7 +38,7 @@ class RecordedRules:
 
 @dataclass(frozen=True, slots=True)
 class ChunkComparison(Record):
-    """How many chunks a version holds of a document, how many came out again, and how many are the same."""
+    """How many chunks a version holds of a document, how many were derived again, and how many are equal."""
 
     stored: int
     derived: int
@@ -47,7 +47,7 @@ class ChunkComparison(Record):
 
 @dataclass(frozen=True, slots=True)
 class Replay(Record):
-    """What came of making a document again, as `kb replay` prints it."""
+    """The comparison of a document with what its bytes give by the recorded rules."""
 
     kb: str
     version: int
@@ -90,7 +90,7 @@ def replay_document(version: VersionReader, key: str) -> Replay:
     stored, raw = read_document(version, key), read_raw_document(version, key)
     derived = _clean(raw, rules.clean)
     chunks = _stored_chunks(version, stored.document_id)
-    # The duplicate of another has no chunks: that one's stand for it.
+    # A duplicate has no chunks of its own: those of the other document stand for it.
     derived_chunks = set() if stored.duplicate_of else _derived_chunks(stored, derived, rules.chunk)
     bytes_differ = list(_bytes_differ(stored, raw))
     document_differs = list(_document_differs(stored, derived))
@@ -115,7 +115,7 @@ def _knobs(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _clean(raw: RawDocument, rules: CleaningRules) -> Document | Rejected:
-    # In a worker, as a refresh does: nothing vouches for these bytes.
+    # In a worker process, as in a refresh: the bytes are not trusted.
     (result,) = clean_documents([raw], rules)
     return result
 
@@ -158,10 +158,9 @@ def _document_differs(stored: StoredDocument, derived: Document | Rejected) -> I
     for name in _COMPARED:
         was, now = getattr(stored, name), getattr(derived, name)
         if was != now:
-            told = (
-                f"{len(was)} characters and is {len(now)} others" if name == "markdown" else f"{was!r} and is {now!r}"
-            )
-            yield f"the {name} was {told} now"
+            is_long = name == "markdown"
+            change = f"{len(was)} characters and is {len(now)} others" if is_long else f"{was!r} and is {now!r}"
+            yield f"the {name} was {change} now"
 
 
 def _chunks_differ(stored: set[Chunk], derived: set[Chunk]) -> Iterator[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, select, text
 from sqlalchemy.engine import make_url
@@ -18,8 +18,9 @@ from kb_pipeline.errors import DamagedBackup, DamagedStore, UsageError
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import search_version
-from kb_pipeline.model import KbKey
-from kb_pipeline.operations.backup import FILES, FORMAT, LEFT_OUT, MANIFEST, copy_hashed
+from kb_pipeline.model import KbKey, Record
+from kb_pipeline.operations.backup import LEFT_OUT, copy_hashed
+from kb_pipeline.operations.backup_manifest import FILES, BackupManifest, read_file_list, read_manifest
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.durable_files import fsync_path, fsync_tree, write_durably
 from kb_pipeline.store.kb_store import KbStore
@@ -27,17 +28,30 @@ from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.paths import KbPaths
 
 _MARKER = ".restoring"
-"""In a home into which a restore has begun: what is there is its own, and the next restore begins anew."""
+"""A file in a home into which a restore has begun: the next restore removes what that one left and begins anew."""
 _HARMLESS = frozenset({_MARKER, "models", "backup.lock"})
 _NEVER_EMPTY = frozenset({FlagChanges.__tablename__})
-"""Has its row from the migration that makes it."""
+"""Tables whose rows the migration that makes them inserts."""
 
 
-def restore_backup(settings: Settings, directory: Path) -> dict[str, Any]:
-    """Make the home what the backup holds; killed on the way, the same call begins anew.
+@dataclass(frozen=True, slots=True)
+class Restoration(Record):
+    """A home that was restored from a backup."""
 
-    Returns:
-        What `kb restore` prints.
+    home: Path
+    made_at: datetime
+    """The moment as of which the backup is."""
+    rows: int
+    """Of the control plane."""
+    files: int
+    live_versions: tuple[str, ...]
+    """`tenant/kb number` of each live version; each was searched once."""
+    left_out: tuple[str, ...]
+    """What is not part of a backup, a sentence each."""
+
+
+def restore_backup(settings: Settings, directory: Path) -> Restoration:
+    """Make the home what the backup holds; if the call is killed, the same call begins anew.
 
     Raises:
         UsageError: the home is not empty, or there is no backup.
@@ -45,22 +59,22 @@ def restore_backup(settings: Settings, directory: Path) -> dict[str, Any]:
         SchemaTooNew: a newer release made the backup.
     """
     directory = directory.expanduser().resolve()
-    manifest = _manifest(directory)
+    manifest = read_manifest(directory)
     if not _is_done(settings, manifest):
         _put_in_place(settings, directory, manifest)
     shutil.rmtree(_staging(settings), ignore_errors=True)
     (settings.home / _MARKER).unlink()
-    return {
-        "home": str(settings.home),
-        "made_at": manifest["made_at"],
-        "rows": sum(manifest["rows"].values()),
-        "files": manifest["files"]["count"],
-        "live_versions": [f"{live.kb} {live.version}" for live in _live_versions(directory)],
-        "left_out": list(LEFT_OUT),
-    }
+    return Restoration(
+        home=settings.home,
+        made_at=manifest.made_at,
+        rows=sum(manifest.rows.values()),
+        files=manifest.files.count,
+        live_versions=tuple(f"{live.kb} {live.version}" for live in _live_versions(directory)),
+        left_out=LEFT_OUT,
+    )
 
 
-def _put_in_place(settings: Settings, directory: Path, manifest: dict[str, Any]) -> None:
+def _put_in_place(settings: Settings, directory: Path, manifest: BackupManifest) -> None:
     engine = open_engine(settings.database_url)
     staged = _staging(settings)
     try:
@@ -75,7 +89,7 @@ def _put_in_place(settings: Settings, directory: Path, manifest: dict[str, Any])
         failpoint("restore.data")
         for live in _live_versions(directory):
             _search_once(settings, live)
-        load_tables(engine, directory / "control", manifest["schema_revision"], _settle)
+        load_tables(engine, directory / "control", manifest.schema_revision, _end_runs)
         failpoint("restore.tables")
     finally:
         engine.dispose()
@@ -87,26 +101,16 @@ def _staging(settings: Settings) -> Path:
     return settings.data_dir.with_name(f"{_MARKER}-{settings.data_dir.name}")
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
-    path = directory / MANIFEST
-    if not path.is_file():
-        raise UsageError(f"{directory} is no backup: it has no {MANIFEST}")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        is_known = manifest["format"] == FORMAT
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedBackup(path, f"cannot be read: {error}") from None
-    if not is_known:
-        raise UsageError(f"{path}: format {manifest['format']} is newer than this release; restore it with its own")
-    return manifest
+def _is_done(settings: Settings, manifest: BackupManifest) -> bool:
+    """Return whether the home was restored from this backup before; else check that it is empty, and mark it.
 
+    The control plane is filled last, in one transaction: a home that is marked and has rows was restored before. What
+    an interrupted restore left is removed.
 
-def _is_done(settings: Settings, manifest: dict[str, Any]) -> bool:
-    """Make sure that nothing is there but what an earlier restore left, and mark what comes as ours.
-
-    The control plane is filled last, in one transaction: a home that is marked and has rows was restored before.
+    Raises:
+        UsageError: the home holds something else.
     """
-    marker, backup = settings.home / _MARKER, str(manifest["files"]["sha256"]).encode()
+    marker, backup = settings.home / _MARKER, manifest.files.sha256.encode()
     engine = open_engine(settings.database_url)
     table = _first_full_table(engine)
     engine.dispose()
@@ -117,7 +121,7 @@ def _is_done(settings: Settings, manifest: dict[str, Any]) -> bool:
         raise UsageError(f"the control plane is not empty: it has rows in {table}; nothing was changed, {remedy}")
     if marker.exists():
         shutil.rmtree(settings.data_dir, ignore_errors=True)
-        _forget_tables(settings)
+        _remove_sqlite_files(settings)
     else:
         _refuse_files(settings)
     write_durably(marker, backup)
@@ -125,8 +129,8 @@ def _is_done(settings: Settings, manifest: dict[str, Any]) -> bool:
     return False
 
 
-def _forget_tables(settings: Settings) -> None:
-    """Also a schema that is newer than the backup's; on Postgres the migrations find their way from there."""
+def _remove_sqlite_files(settings: Settings) -> None:
+    """Remove SQLite's files, whose schema may be newer than the backup's; Postgres is migrated from where it is."""
     url = make_url(settings.database_url)
     if url.get_backend_name() == "sqlite" and url.database:
         for end in ("", "-wal", "-shm"):
@@ -136,7 +140,7 @@ def _forget_tables(settings: Settings) -> None:
 def _refuse_files(settings: Settings) -> None:
     for folder in (settings.home, settings.data_dir):
         found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        # An empty control plane and an empty folder for data are nothing yet.
+        # An empty control plane and an empty folder for data do not count.
         extra = [name for name in found if name not in _HARMLESS and not name.startswith("control.db")]
         extra = [name for name in extra if any((folder / name).rglob("*")) or (folder / name).is_file()]
         if extra:
@@ -152,32 +156,24 @@ def _first_full_table(engine: Engine) -> str | None:
     return None
 
 
-def _copy_verified(directory: Path, staged: Path, manifest: dict[str, Any]) -> None:
-    """Copy the data beside its place, and look at every file of the backup; raises DamagedBackup."""
+def _copy_verified(directory: Path, staged: Path, manifest: BackupManifest) -> None:
+    """Copy the data beside its place, and verify every file of the backup; raises DamagedBackup."""
     shutil.rmtree(staged, ignore_errors=True)
     listing = directory / FILES
-    if not listing.is_file() or copy_hashed(listing, None)[1] != manifest["files"]["sha256"]:
+    if not listing.is_file() or copy_hashed(listing, None)[1] != manifest.files.sha256:
         raise DamagedBackup(listing, "is not what was written")
-    for entry in _entries(listing):
-        source = directory / entry["path"]
-        target = staged / entry["path"] if entry["path"].startswith("data/") else None
+    for entry in read_file_list(directory):
+        source = directory / entry.path
+        target = staged / entry.path if entry.path.startswith("data/") else None
         if target:
             target.parent.mkdir(parents=True, exist_ok=True)
         try:
             found = copy_hashed(source, target)
         except FileNotFoundError:
             raise DamagedBackup(source, "is missing") from None
-        if found != (entry["bytes"], entry["sha256"]):
+        if found != (entry.bytes, entry.sha256):
             raise DamagedBackup(source, "is not what was written: its SHA-256 differs")
         failpoint("restore.file")
-
-
-def _entries(listing: Path) -> Iterator[dict[str, Any]]:
-    for entry in read_rows(listing):
-        path = PurePosixPath(entry["path"])
-        if path.is_absolute() or ".." in path.parts or path.parts[0] not in ("data", "control"):
-            raise DamagedBackup(listing, f"names {entry['path']!r}")
-        yield entry
 
 
 def _live_versions(directory: Path) -> Iterator[Manifest]:
@@ -192,20 +188,20 @@ def _live_versions(directory: Path) -> Iterator[Manifest]:
 
 
 def _search_once(settings: Settings, manifest: Manifest) -> None:
-    """Open every table of a live version and ask it for one of its own chunks; raises DamagedStore."""
-    told = f"{manifest.kb}, version {manifest.version}"
+    """Open every table of a live version and search for one of its own chunks; raises DamagedStore."""
+    name = f"{manifest.kb}, version {manifest.version}"
     with VersionReader(KbStore(KbPaths(settings.data_dir, manifest.kb)), manifest) as version:
         for role, pin in manifest.tables.items():
             if not version.table(role).is_whole():
-                raise DamagedStore(f"{told}, table {pin.name}", "it is not whole")
+                raise DamagedStore(f"{name}, table {pin.name}", "it is not whole")
         some = version.table("index").head(["words", "vector"], 1).to_pylist()
-        # With its own vector: no model has to be there.
+        # With the chunk's own vector, so that no model is needed.
         if some and not search_version(version, some[0]["words"][:200], lambda _: some[0]["vector"], k=5):
-            raise DamagedStore(told, "a search finds nothing")
+            raise DamagedStore(name, "a search finds nothing")
 
 
-def _settle(connection: Connection) -> None:
-    """Nobody writes here yet: what ran when the backup was made did not come to its end."""
+def _end_runs(connection: Connection) -> None:
+    """End leases, host clients and refreshes that ran when the backup was made: no process of this home runs yet."""
     connection.execute(text("UPDATE leases SET expires_at = 0"))
     connection.execute(text("DELETE FROM host_guests"))
     connection.execute(text("UPDATE host_clocks SET holder = '', held_until = 0"))

@@ -1,4 +1,4 @@
-"""Refreshes a KB for the sake of its failures."""
+"""Refreshes a KB to try its failures again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kb_pipeline.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class RetryResult:
-    """What trying failures again has given."""
+    """The result of trying failures again."""
 
     refresh: RefreshResult | None
-    """The refresh that tried them; None where nothing had failed."""
+    """The refresh that tried them; None if there were no failures."""
     left: list[FailureRecord]
-    """Those that are left, of the given ones or of all."""
+    """The failures that are left, of the given ones or of all."""
 
 
 def retry_failures(
@@ -32,11 +32,11 @@ def retry_failures(
         settings: of the installation.
         db: its control plane.
         key: the KB, which exists.
-        ids: the failures that are asked after; without any, all.
-        progress: called with how far the refresh is.
+        ids: the failures to report on; all if empty.
+        progress: called with the state of the refresh, again and again.
 
     Raises:
-        UsageError: an id is no failure's.
+        UsageError: an id is not that of a failure.
         KbError: the refresh itself failed.
     """
     known = {row.id for row in list_failures(db, key)}

@@ -29,7 +29,9 @@ class RunContext:
     """
 
     def __init__(self, settings: Settings, db: Database, lease: HeldLease, run_id: str, spec: KbSpec) -> None:
-        self.settings, self.db, self.lease, self.run_id, self.spec = settings, db, lease, run_id, spec
+        self.settings, self.db = settings, db
+        self.lease, self.run_id = lease, run_id
+        self.spec = spec
         self.store = KbStore(KbPaths(settings.data_dir, lease.key), lambda: check_lease(db, lease))
         self._live: Manifest | None = None
 

@@ -1,4 +1,4 @@
-"""What a KB file and the operator's settings ask of the sources."""
+"""Opens and checks the sources that a KB file names, by the operator's settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_sources(spec: KbSpec, settings: Settings, erased: Sequence[str] = (), *
         spec: the KB.
         settings: the operator's.
         erased: ids of documents that must not be fetched.
-        is_operator: whether whoever applied the file runs the installation: a tenant's API key may name less.
+        is_operator: whether the operator applied the file: a tenant's API key may name less.
     """
     return [
         SOURCE_TYPES[source.type].open_source(source, settings, erased, is_operator=is_operator)
@@ -32,11 +32,11 @@ def open_sources(spec: KbSpec, settings: Settings, erased: Sequence[str] = (), *
 
 
 def check_spec(spec: KbSpec, file: str, settings: Settings, *, is_operator: bool) -> None:
-    """Check what needs more than the file: the model, and what its type knows of each source.
+    """Check what cannot be seen from the file alone: the model, and each source by the rules of its type.
 
     Raises:
         UnknownModel: there is no such model.
-        InvalidSpec: a source cannot be fetched so, or names what whoever applies the file may not name.
+        InvalidSpec: a source cannot be fetched as described, or names what the caller may not name.
     """
     describe_model(spec.embedding.model)
     problems = [
@@ -49,7 +49,7 @@ def check_spec(spec: KbSpec, file: str, settings: Settings, *, is_operator: bool
 
 
 def source_warnings(spec: KbSpec, settings: Settings) -> Iterator[str]:
-    """Yield what whoever applies the file should know of its sources, each sentence once."""
+    """Yield warnings about the sources, each sentence once."""
     yield from dict.fromkeys(
         warning
         for source in spec.sources
@@ -63,7 +63,7 @@ def origins(spec: KbSpec) -> dict[str, str]:
 
 
 def recheck_rules(schedule: Schedule | None, *, retry: bool) -> RevisitPolicy:
-    """When pages that are known are asked for again; with `retry`, what failed is asked for now."""
+    """Return the policy by which known pages are requested again; with `retry`, failed pages are requested now."""
     if schedule is None or not schedule.adaptive:
         return RevisitPolicy(retry)
     now = datetime.now(UTC)

@@ -77,11 +77,11 @@ def test_a_clock_off_the_databases_by_more_than_two_seconds_is_a_fault(
     home: Path, monkeypatch: pytest.MonkeyPatch, offset: float, is_well: bool
 ) -> None:
     monkeypatch.setattr("kb_pipeline.control.runs.heartbeats.database_time", lambda _: time.time() + offset)
-    assert doctor.run_check("clock", health.check_clock, load_settings())["ok"] is is_well
+    assert doctor.run_check("clock", health.check_clock, load_settings()).ok is is_well
 
 
 def test_time_that_goes_back_is_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "time", SimpleNamespace(time=iter([2.0, 1.0]).__next__))
     finding = doctor.run_check("clock", health.check_clock, load_settings())
-    assert not finding["ok"]
-    assert "went back by 1.000 s" in finding["what"]
+    assert not finding.ok
+    assert "went back by 1.000 s" in finding.what

@@ -104,21 +104,21 @@ def places_with(settings: Settings, word: str) -> set[str]:
 def test_nothing_of_a_deleted_tenant_is_left_and_everything_of_the_other_one(
     instance: dg.DagsterInstance, settings: Settings
 ) -> None:
-    history, leaving, other = DagsterHistory(instance), DeletionTarget("acme"), DeletionTarget("bacme")
+    history, target, other = DagsterHistory(instance), DeletionTarget("acme"), DeletionTarget("bacme")
     theirs = history.count(other)
-    assert history.count(leaving) | {"Dagster events of its partitions": 0} == {
+    assert history.count(target) | {"Dagster events of its partitions": 0} == {
         "Dagster runs": 2, "Dagster events of its partitions": 0, "Dagster partitions": 2, "Dagster ticks": 2,
         "Dagster backfills": 2, "Dagster sensors whose last run was of it": 0,
     }  # fmt: skip
-    history.remove(leaving)
-    assert set(history.count(leaving).values()) == {0}
+    history.remove(target)
+    assert set(history.count(target).values()) == {0}
     assert history.count(other) == theirs
     assert places_with(settings, "bacme/docs")
     for name in places_with(settings, "acme/docs"):
         body = _text_of(settings, name)
         assert body.count("acme/docs") == body.count("bacme/docs"), name
     assert instance.get_latest_materialization_event(dg.AssetKey("pages")) is not None
-    history.remove(leaving)  # again, as after a kill
+    history.remove(target)  # again, as after a kill
 
 
 def test_events_that_a_late_process_wrote_of_a_run_that_is_gone_go_too(

@@ -75,7 +75,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, shared
 def backed_up(published: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("backups") / "one"
     made = make_backup(published.settings, published.db, directory)
-    assert (made["versions"], made["left_out"][0][:11]) == (3, "secret keys")
+    assert (made.versions, made.left_out[0][:11]) == (3, "secret keys")
     return directory
 
 
@@ -156,7 +156,7 @@ def test_a_backup_of_sqlite_is_restored_onto_postgres(
     settings = replace(
         published.settings, home=tmp_path / "copy", data_dir=tmp_path / "elsewhere", database_url=fresh_postgres
     )
-    assert restore_backup(settings, backed_up)["live_versions"] == ["acme/docs 2", "globex/wiki 1"]
+    assert restore_backup(settings, backed_up).live_versions == ("acme/docs 2", "globex/wiki 1")
     db = Database(fresh_postgres)
     assert live_manifest(db, KEY) == published.live()
     assert [chain.broken_at for chain in audit.verify(db)] == [None, None]
@@ -170,7 +170,7 @@ def test_a_control_plane_that_some_command_has_made_is_empty_still(
 ) -> None:
     url = db.url.render_as_string(hide_password=False)
     settings = replace(published.settings, home=tmp_path / "copy", data_dir=tmp_path / "elsewhere", database_url=url)
-    assert restore_backup(settings, backed_up)["live_versions"] == ["acme/docs 2", "globex/wiki 1"]
+    assert restore_backup(settings, backed_up).live_versions == ("acme/docs 2", "globex/wiki 1")
 
 
 def test_what_ran_when_the_backup_was_made_is_not_running_in_what_is_restored(
@@ -309,7 +309,7 @@ def test_a_backup_that_is_killed_leaves_none_and_the_next_one_is_whole(
         killed(published.settings.home, "backup", tmp_path / "backup", step)
         assert not (tmp_path / "backup").exists()
     made = make_backup(published.settings, published.db, tmp_path / "backup")
-    assert made["versions"] == 3
+    assert made.versions == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup"]
     assert sorted(path.name for path in published.settings.data_dir.iterdir()) == ["acme", "globex"]
     copy = restored(tmp_path / "backup", tmp_path / "copy", models_dir)

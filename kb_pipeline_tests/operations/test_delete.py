@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -37,6 +36,7 @@ from kb_pipeline.errors import (
 from kb_pipeline.model import KbKey, PagesUsed
 from kb_pipeline.operations import delete as operations_delete
 from kb_pipeline.operations.delete import DeletionTarget, delete_kb, delete_tenant, remove_due
+from kb_pipeline.operations.deletion_receipt import DeletionReceipt
 from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import parse_spec
@@ -52,16 +52,16 @@ CANARY = "zanzibarite"
 class NoHistory:
     """Of a home on which Dagster never ran."""
 
-    def stop(self, leaving: DeletionTarget, wait_s: float) -> None:
+    def stop(self, target: DeletionTarget, wait_s: float) -> None:
         pass
 
-    def run_ids(self, leaving: DeletionTarget) -> list[str]:
+    def run_ids(self, target: DeletionTarget) -> list[str]:
         return []
 
-    def count(self, leaving: DeletionTarget) -> dict[str, int]:
+    def count(self, target: DeletionTarget) -> dict[str, int]:
         return {}
 
-    def remove(self, leaving: DeletionTarget) -> None:
+    def remove(self, target: DeletionTarget) -> None:
         pass
 
 
@@ -109,9 +109,9 @@ def test_everything_of_a_tenant_goes_and_everything_of_others_stays(db: Database
     theirs = rows_of(db, "globex")
     make_due(db)
     receipt = delete_tenant(settings, db, NoHistory(), "acme")
-    assert receipt["status"] == "removed"
-    assert {check["found"] for check in receipt["checks"]} == {0}
-    places = {place["place"]: place["removed"] for place in receipt["places"]}
+    assert receipt.status == "removed"
+    assert {check.found for check in receipt.checks or ()} == {0}
+    places = {place.place: place.removed for place in receipt.places or ()}
     assert places["data/acme"] == 6
     assert {f"table {model.__tablename__}" for model in MODELS} <= set(places)
     assert set(rows_of(db, "acme").values()) == {0}
@@ -147,20 +147,20 @@ def test_the_night_removes_what_is_due_and_what_a_late_writer_left(db: Database,
     apply(db, DOCS)
     apply(db, THEIRS)
     make_due(db)
-    assert [receipt["key"] for receipt in remove_due(settings, db, NoHistory())] == ["acme"]
+    assert [receipt.key for receipt in remove_due(settings, db, NoHistory())] == ["acme"]
     assert remove_due(settings, db, NoHistory()) == []
     late = settings.data_dir / "acme/docs/lance/chunks.lance/data"
     late.parent.mkdir(parents=True)
     late.write_text(CANARY)
     (receipt,) = remove_due(settings, db, NoHistory())
-    assert (receipt["key"], receipt["earlier"][0]["key"]) == ("acme", "acme")
+    assert (receipt.key, receipt.earlier[0].key) == ("acme", "acme")
     assert not (settings.data_dir / "acme").exists()
 
 
 def test_one_kb_goes_and_the_tenants_others_stay(db: Database, settings: Settings) -> None:
     fill(db)
     receipt = delete_kb(settings, db, NoHistory(), DOCS)
-    assert receipt["status"] == "removed"
+    assert receipt.status == "removed"
     assert delete_kb(settings, db, NoHistory(), DOCS) == receipt
     assert [path.name for path in (settings.data_dir / "acme").iterdir()] == ["wiki"]
     assert [record.key for record in catalog.list_kbs(db)][:2] == [WIKI, KbKey("acme", "x")]
@@ -241,7 +241,7 @@ def test_what_is_half_removed_is_neither_resumed_nor_made_anew(
     db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(NoHistory):
-        def remove(self, leaving: DeletionTarget) -> None:
+        def remove(self, target: DeletionTarget) -> None:
             raise OSError("disk on fire")
 
     apply(db, DOCS)
@@ -262,7 +262,7 @@ def test_what_is_half_removed_is_neither_resumed_nor_made_anew(
             refused()
     with pytest.raises(UnknownKb), open_refresh_run(settings, db, THEIRS, "run"):
         pass
-    assert [receipt["key"] for receipt in remove_due(settings, db, NoHistory())] == ["acme", "globex/docs"]
+    assert [receipt.key for receipt in remove_due(settings, db, NoHistory())] == ["acme", "globex/docs"]
 
 
 _REMOVE = """
@@ -292,8 +292,8 @@ def test_a_removal_that_is_killed_goes_on_with_the_next_call(db: Database, setti
         for lease in session.scalars(select(Lease).where(Lease.tenant == "acme")):
             lease.expires_at = 0.0
     receipt = delete_tenant(settings, db, NoHistory(), "acme")
-    assert receipt["status"] == "removed"
-    assert {place["place"]: place["removed"] for place in receipt["places"]}["data/acme"] == 6
+    assert receipt.status == "removed"
+    assert {place.place: place.removed for place in receipt.places or ()}["data/acme"] == 6
     assert set(rows_of(db, "acme").values()) == {0}
     assert [path.name for path in settings.data_dir.iterdir()] == ["globex"]
 
@@ -335,7 +335,7 @@ def test_the_cache_loses_what_only_the_deleted_kb_had(two: Home) -> None:
     assert texts_cached(two, DOCS) > kept
     assert words_in(two.settings.home, CANARY)
     receipt = delete_kb(two.settings, two.db, NoHistory(), DOCS)
-    assert {check["found"] for check in receipt["checks"]} == {0}
+    assert {check.found for check in receipt.checks or ()} == {0}
     assert words_in(two.settings.home, CANARY) == []
     assert texts_cached(two, WIKI) == kept, "the other KB has the same texts as the other tenant's"
     for key in (WIKI, THEIRS):
@@ -347,7 +347,7 @@ def test_a_tenant_is_deleted_while_it_and_another_one_refresh(
 ) -> None:
     monkeypatch.setattr(operations_delete, "WAIT_S", 0.2)
     site.put("/plums", "Plums", "Plums are distilled into a clear brandy that is called slivovitz.")
-    receipts: list[dict[str, Any]] = []
+    receipts: list[DeletionReceipt] = []
 
     def delete() -> None:
         make_due(two.db)
@@ -365,7 +365,7 @@ def test_a_tenant_is_deleted_while_it_and_another_one_refresh(
             refresh_and_be_deleted()
         theirs.build_candidate()
         theirs.publish()
-    assert receipts[0]["status"] == "removed"
+    assert receipts[0].status == "removed"
     assert two.last(THEIRS).status == "ready"
     assert words_in(two.settings.home, CANARY) == []
     with two.db.read_all() as session:
