@@ -23,6 +23,7 @@ from kb_pipeline_tests.databases import (
     serve_postgres,
 )
 from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.published import first_build, published  # noqa: F401 - fixtures for all rooms
 from kb_pipeline_tests.site import Site, plant_orchard, serve_site
 
 

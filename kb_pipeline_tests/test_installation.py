@@ -37,6 +37,7 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.operations.authorization import SCOPES
 from kb_pipeline.settings import Settings, as_environment, load_settings
 from kb_pipeline_tests.operations.home import Home, quick_refreshes
+from kb_pipeline_tests.published import Published
 from kb_pipeline_tests.site import Site, plant_orchard, serve_site
 
 DOCS, WIKI = KbKey("acme", "docs"), KbKey("acme", "wiki")
@@ -222,7 +223,7 @@ def test_a_child_process_reads_the_settings_that_its_parent_was_given(
     assert given.database_url not in as_environment(in_file).values()
 
 
-def test_a_refresh_through_dagster_tells_how_far_it_is(published: Any) -> None:
+def test_a_refresh_through_dagster_tells_how_far_it_is(published: Published) -> None:
     published.site.put("/quinces", "Quinces", "Quinces ripen late and keep until spring.")
     published.site.put("/", "Orchard", "The handbook, with quinces now.", ("/apples", "/quinces"))
     with kb_pipeline.open() as api:

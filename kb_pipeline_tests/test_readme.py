@@ -17,6 +17,7 @@ from kb_pipeline.defs.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.settings import COMMAND_VARIABLES, VARIABLES
 from kb_pipeline.spec.kb_file import load_spec, parse_spec
 from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.published import Published
 from kb_pipeline_tests.site import serve_site
 
 ROOT = Path(__file__).parent.parent
@@ -34,7 +35,8 @@ def test_it_is_short() -> None:
 
 def test_the_map_of_the_rooms_is_what_their_docstrings_say() -> None:
     rooms = dict(re.findall(r"^\| `kb_pipeline/(\w+)` \| (.+) \|$", README, re.MULTILINE))
-    assert set(rooms) == {"fetch", "clean", "chunk", "embed", "index", "control", "defs", "cli"}
+    packages = {path.parent.name for path in (ROOT / "kb_pipeline").glob("*/__init__.py")}
+    assert set(rooms) == packages - {"demo_site"}
     for room, sentence in rooms.items():
         assert (importlib.import_module(f"kb_pipeline.{room}").__doc__ or "").strip() == sentence
 
@@ -61,6 +63,15 @@ def test_the_kb_file_and_the_examples_are_valid(monkeypatch: pytest.MonkeyPatch)
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         if isinstance(yaml.safe_load(path.read_text()), dict):
             load_spec(path)
+
+
+def test_the_python_lines_run_on_a_home(published: Published, capsys: pytest.CaptureFixture[str]) -> None:
+    (lines,) = blocks("python")
+    asked = lines.replace("acme/handbook", "acme/docs").replace("kb.refresh()", "status = kb.refresh().status")
+    names: dict[str, object] = {}
+    exec(asked, names)
+    assert "Orchard" in capsys.readouterr().out
+    assert names["status"] == "unchanged"
 
 
 def test_make_has_every_target_that_is_named() -> None:

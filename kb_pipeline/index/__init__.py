@@ -1,1 +1,1 @@
-"""Builds a candidate version, proves it, and searches what is published."""
+"""Makes a version searchable and reads it: search, documents, differences, exports."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.databases import ON_POSTGRES, control_url
+from kb_pipeline_tests.published import Published
 
 
 def test_a_restored_home_answers_and_is_refreshed(published: Published, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.published import Published
 
 
 def statuses(kb: Kb) -> dict[int, str]:

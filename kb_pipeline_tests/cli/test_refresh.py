@@ -16,9 +16,9 @@ import pytest
 from kb_pipeline.control.coordination.leases import current_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.model import KbKey
-from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.databases import ON_POSTGRES, control_url
 from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.published import Published
 from kb_pipeline_tests.site import Site
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.databases import ON_POSTGRES, control_url, rows_of
 from kb_pipeline_tests.kb import Done, Kb
+from kb_pipeline_tests.published import Published
 from kb_pipeline_tests.site import Site, serve_site
 
 CANARY = "zanzibarite"

@@ -9,8 +9,8 @@ import pytest
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import AuditEntry
 from kb_pipeline.settings import load_settings
-from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.published import Published
 from kb_pipeline_tests.site import Site
 
 

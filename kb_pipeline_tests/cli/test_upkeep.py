@@ -16,9 +16,9 @@ from kb_pipeline.control.db.models import Lease
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.housekeeping import tidy_all
 from kb_pipeline.settings import load_settings
-from kb_pipeline_tests.cli.conftest import Published
 from kb_pipeline_tests.databases import control_url, rows_of
 from kb_pipeline_tests.kb import Kb
+from kb_pipeline_tests.published import Published
 from kb_pipeline_tests.site import Site
 
 KEY = KbKey("acme", "docs")

@@ -1,4 +1,4 @@
-"""What tests of the command line begin with: a KB that is published already, since a first build takes ten seconds."""
+"""A KB that is published already, for tests to begin with: a first build takes ten seconds."""
 
 from __future__ import annotations
 
