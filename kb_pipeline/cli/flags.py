@@ -87,11 +87,11 @@ def _print_state(state: FlagRecord) -> None:
     from kb_pipeline.cli.output import out
 
     out.print(f"{state.flag}: {state.about}", markup=False, style="bold")
-    said = {
+    fields = {
         "variants": ", ".join(state.variants),
         "default": state.default,
         "rollout": ", ".join(f"{variant}={percent:g}%" for variant, percent in state.rollout.items()),
         "overrides": ", ".join(f"{scope}={variant}" for scope, variant in state.overrides.items()),
     }
-    for name, value in said.items():
+    for name, value in fields.items():
         out.print(f"{name:<10} {value}".rstrip(), markup=False)

@@ -1,4 +1,4 @@
-"""`kb secret`: values that a tenant's KB files name and nobody reads."""
+"""`kb secret`: values that a tenant's KB files name and that are never shown."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def serve(settings: Settings, port: int) -> None:
     _check_port(port)
     for signum in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: what was started in the background ignores it
         signal.signal(signum, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="kb-ui-") as folder:  # nobody else may talk to the code server
+    with tempfile.TemporaryDirectory(prefix="kb-ui-") as folder:  # other users must not reach the code server
         door, workspace = Path(folder) / "code-server", Path(folder) / "workspace.yaml"
         where = {"grpc_server": {"socket": str(door), "location_name": _LOCATION}}
         workspace.write_text(json.dumps({"load_from": [where]}))  # JSON is YAML
@@ -48,7 +48,7 @@ def serve(settings: Settings, port: int) -> None:
         web = ["dagster_webserver", "--host", _HOST, "--port", str(port), "--workspace", str(workspace)]
         services = [Service("code server", server, environment)]
         try:
-            while not door.exists():  # whoever asks too early asks again only after a minute
+            while not door.exists():  # the daemon, if it asks too early, tries again only after a minute
                 services[0].revive()
                 time.sleep(_PAUSE_S / 4)
             services.append(Service("web UI", web, environment))

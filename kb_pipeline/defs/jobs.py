@@ -26,7 +26,7 @@ def tidy_kbs(context: dg.OpExecutionContext) -> None:
     from kb_pipeline.settings import load_settings
 
     freed = tidy_all(load_settings(), open_database(), context.run.run_id)
-    context.add_output_metadata({"freed_bytes": sum(freed.values()), "by_kb": dg.MetadataValue.json(freed)})
+    context.add_output_metadata({"freed_bytes": freed.total, "by_kb": dg.MetadataValue.json(freed.as_json())})
 
 
 @dg.op(

@@ -31,16 +31,16 @@ class AppliedKb:
     kb: KbKey
     action: Action
     warnings: tuple[str, ...] = ()
-    """What its owner should know, though the file is valid."""
+    """What its owner should know though the file is valid, a sentence each."""
 
     def as_json(self) -> dict[str, str]:
-        """Return it as `kb apply --json` prints it."""
+        """Return the result as `kb apply --json` prints it, without warnings."""
         return {"kb": str(self.kb), "action": self.action}
 
 
 @dataclass(frozen=True, slots=True)
 class KbText:
-    """The text of a KB file that is in no file."""
+    """The text of a KB file that does not come from a path."""
 
     yaml: str
     name: str = "the KB file"
@@ -49,7 +49,7 @@ class KbText:
 
 @dataclass(frozen=True, slots=True)
 class _KbFile:
-    """A KB file that was read and is valid."""
+    """A KB file whose text is valid."""
 
     name: str
     spec: KbSpec
@@ -72,12 +72,12 @@ def apply_files(
         settings: of the installation.
         db: its control plane.
         caller: who applies them.
-        orchestrator: is told of the KBs, so that Dagster knows them at once, also where no sensor runs.
+        orchestrator: gets a partition for each KB at once, also if no sensor runs.
         files: the KB files, by path or as text.
         reuse_key: whether the key of a deleted tenant or KB may be taken.
 
     Raises:
-        NotAllowed: a file lies where, or is for a tenant whom, the caller may not name.
+        NotAllowed: the caller may not name the path of a file, or the tenant in it.
         InvalidSpec, UnknownModel, QuotaExceeded, KeyRetired, TenantInactive: nothing was applied.
     """
     loaded = [_load(settings, db, caller, path) for path in files]

@@ -1,8 +1,8 @@
-"""Decides what a caller may do: the operator everything, an API key what its scopes allow on its own tenant's things.
+"""Decides what a caller may do: the operator everything, an API key what its scopes allow on its own tenant's KBs.
 
-Another tenant's things are answered as if they did not exist. Who shows a key need not be a user of this machine, since
-a service may act for it: so a key reads and writes files only beneath the working folder of the process, outside of
-what is the installation's, and opens no embedding model that the operator did not name.
+KBs of another tenant are treated as if they did not exist. The holder of a key need not be a user of this machine,
+since a service may act for it: so a key reads and writes files only beneath the working folder of the process, outside
+of the installation's own, and opens no embedding model that the operator did not name.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ SCOPES: dict[str, Scope] = {
     **dict.fromkeys(("build", "retry"), "build"),
     **dict.fromkeys(("apply", "rollback", "approve", "erase", "audit list", "build --force"), "manage"),
 }
-"""The scope that each operation, named as its command, takes of a key; what is not here is the operator's."""
+"""The scope that a key needs for each operation, which is named as its command; all others are the operator's."""
 
 STDIN = Path("/dev/stdin")
-"""Where a key may hand over a file's content itself."""
+"""The path by which the holder of a key hands over a file's content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks for an operation."""
+    """The operator or the holder of an API key, for whom an operation is done."""
 
     actor: str
     """The name in the audit log."""
     key: KeyHolder | None = None
-    """The holder of the API key that was shown; None for the operator."""
+    """The holder of the API key; None for the operator."""
 
     @property
     def is_operator(self) -> bool:
-        """Whether the caller may do everything."""
+        """Whether the caller runs the installation and may do everything."""
         return self.key is None
 
     @property
     def tenant(self) -> str | None:
-        """The only tenant whose things the caller can see; None for the operator, who sees all."""
+        """The only tenant whose KBs the caller can see; None for the operator, who sees all."""
         return None if self.key is None else self.key.tenant
 
     def require(self, operation: str) -> None:
-        """Raise NotAllowed unless the caller may do that operation."""
+        """Raise NotAllowed unless the caller may do the operation."""
         if self.key is None:
             return
         if operation not in SCOPES:
@@ -70,16 +70,16 @@ class Caller:
             raise NotAllowed(self.key.id, f"it is for KBs of tenant {self.key.tenant}")
 
     def visible_kb(self, key: KbKey) -> KbKey:
-        """Return the key, if the caller can see KBs of its tenant; raise UnknownKb whether or not there is one."""
+        """Return the key if the caller can see its tenant's KBs; raise UnknownKb if not, also if it exists."""
         if self.key is not None and key.tenant != self.key.tenant:
             raise UnknownKb(key)
         return key
 
     def tenant_named(self, tenant: str | None) -> str | None:
-        """Return the tenant, or where none is named the caller's own, None for the operator.
+        """Return the tenant; without one the caller's own, which for the operator is None.
 
         Raises:
-            UnknownTenant: another one than the caller's was named, whether or not there is one.
+            UnknownTenant: it is not the caller's, whether or not it exists.
         """
         if self.key is None:
             return tenant
@@ -88,7 +88,7 @@ class Caller:
         return self.key.tenant
 
     def visible_path(self, path: Path, settings: Settings) -> Path:
-        """Return the path, if the caller may name it; raise NotAllowed whether or not there is something."""
+        """Return the path if the caller may name it; raise NotAllowed if not, whether or not it exists."""
         if self.key is not None and not _lies_beneath_working_folder(path, settings):
             raise NotAllowed(
                 self.key.id,
@@ -98,15 +98,15 @@ class Caller:
         return path
 
     def readable_path(self, path: Path, settings: Settings) -> Path:
-        """Return a path to read from, which may also be the caller's own standard input; raise NotAllowed."""
+        """Return the path if the caller may read from it, as from standard input; raise NotAllowed if not."""
         return path if path == STDIN else self.visible_path(path, settings)
 
 
 def identify(settings: Settings, db: Database, api_key: str | None) -> Caller:
-    """Say who calls: the operator where no key is given, else the key's holder.
+    """Return the caller: the operator if no key is given, else the key's holder.
 
     Raises:
-        KeyRefused, TenantInactive: nobody may call with that key.
+        KeyRefused, TenantInactive: the key is not valid, or its tenant is not active.
     """
     if api_key is None:
         return Caller(settings.actor)
@@ -115,11 +115,11 @@ def identify(settings: Settings, db: Database, api_key: str | None) -> Caller:
 
 
 class Called(Protocol):
-    """Whatever acts for a caller."""
+    """An object whose methods act for a caller."""
 
     @property
     def caller(self) -> Caller:
-        """Who it acts for."""
+        """The caller for whom it acts."""
         ...
 
 
@@ -132,7 +132,7 @@ _Method = Callable[Concatenate[_Self, _Parameters], _Result]
 def operation(
     name: str,
 ) -> Callable[[_Method[_Self, _Parameters, _Result]], _Method[_Self, _Parameters, _Result]]:
-    """Let a method run only for callers who may do the named operation; for others it raises NotAllowed."""
+    """Mark a method as the named operation: it raises NotAllowed for callers who may not do that."""
 
     def guard(method: _Method[_Self, _Parameters, _Result]) -> _Method[_Self, _Parameters, _Result]:
         def guarded(self: _Self, /, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
@@ -147,16 +147,16 @@ def operation(
 
 
 def readable_paths(caller: Caller, settings: Settings, paths: Sequence[Path]) -> list[Path]:
-    """Return the paths, if the caller may read from each; raise NotAllowed."""
+    """Return the paths if the caller may read from each; raise NotAllowed if not."""
     return [caller.readable_path(path, settings) for path in paths]
 
 
 def _lies_beneath_working_folder(path: Path, settings: Settings) -> bool:
-    theirs = (settings.home, settings.data_dir, settings.secret_keys_file, settings.database_url_file)
+    of_installation = (settings.home, settings.data_dir, settings.secret_keys_file, settings.database_url_file)
     try:
         place = path.resolve()  # where links lead
     except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL
         return False
     if str(path).startswith("~") or not place.is_relative_to(Path.cwd().resolve()):
         return False
-    return not any(place.is_relative_to(each) for each in theirs if each is not None)
+    return not any(place.is_relative_to(each) for each in of_installation if each is not None)

@@ -1,4 +1,4 @@
-"""Erases one document of a KB from everything this home stores of it, and proves it with a receipt."""
+"""Erases one document of a KB from everything that this home stores, and proves it with a receipt."""
 
 from __future__ import annotations
 
@@ -48,22 +48,23 @@ _NOT_REACHED = (
 def erase_document(settings: Settings, db: Database, key: KbKey, doc_key: str) -> ErasureReceipt:
     """Remove a document from the live and every kept version, raw bytes, caches and indexes, for good.
 
-    It is not fetched again. Killed on the way, the same call goes on; done twice, it gives the kept receipt.
+    It is not fetched again. If the call is killed, the same call goes on; once it is done, the same call returns the
+    receipt again.
 
     Returns:
         The receipt: every place that held something of it, what was removed there, and that nothing is left.
 
     Raises:
-        UnknownKb, UnknownDocument: there is none such, and none was erased.
+        UnknownKb, UnknownDocument: there is no such KB or document, and no receipt of one.
         LeaseHeld: a run writes the KB.
-        DamagedStore: something of it was found after the removal.
+        DamagedStore: something of it was found after the erasure.
     """
     get_kb(db, key)
     if (kept := _kept_receipt(settings, db, key, doc_key)) is not None:
         return kept
     with hold_lease(db, key, _owner()) as lease:
-        # Another call may have come to its end meanwhile.
-        receipt = _kept_receipt(settings, db, key, doc_key) or _Erasing(settings, db, lease, doc_key).run()
+        # Another call may have erased it meanwhile.
+        receipt = _kept_receipt(settings, db, key, doc_key) or _Erasure(settings, db, lease, doc_key).run()
         release_lease(db, lease)
     return receipt
 
@@ -72,7 +73,7 @@ def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> 
     """Let the next refresh fetch the document again; its receipt stays.
 
     Raises:
-        UnknownKb, UnknownDocument: there is none such, or it was not erased.
+        UnknownKb, UnknownDocument: there is no such KB, or the document was not erased.
         LeaseHeld: a run writes the KB.
     """
     get_kb(db, key)
@@ -89,7 +90,7 @@ def lift_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> 
 
 
 def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) -> ErasureReceipt | None:
-    """Return the receipt of a document of which nothing has come back; None when there is something to erase."""
+    """Return the receipt of an erased document; None if there is something to erase, also once more."""
     found = erasures.find_receipt(db, key, doc_key)
     ids = _ids_of(settings, db, KbStore(KbPaths(settings.data_dir, key)), key, doc_key)
     if found is None and not ids:
@@ -100,7 +101,7 @@ def _kept_receipt(settings: Settings, db: Database, key: KbKey, doc_key: str) ->
     return receipt if receipt.is_finished and not is_lifted else None
 
 
-class _Erasing:
+class _Erasure:
     """One erasure, place by place."""
 
     def __init__(self, settings: Settings, db: Database, lease: HeldLease, doc_key: str) -> None:
@@ -114,23 +115,23 @@ class _Erasing:
         self._ids = sorted({*_ids_of(settings, db, self._store, lease.key, doc_key), *earlier_ids})
 
     def run(self) -> ErasureReceipt:
-        """Do all of it; the receipt says `unfinished` until everything has been looked through once more."""
-        # What goes now is the proof of what killed runs have fetched and embedded.
+        """Erase everything; the receipt says `unfinished` until everything has been looked through once more."""
+        # First, because it counts what killed runs have used by the journals and vectors that are erased below.
         recover_usage(self._db, self._lease, self._store)
         kept = versions.kept_manifests(self._db, self._key)
         resumed = self._is_resumed(kept)
         receipt = self._receipt(kept)
-        # First of all: whatever becomes of the rest, no refresh brings the document back.
+        # Before anything is erased: from now on no refresh fetches the document, even if the rest fails.
         erasures.block_documents(self._db, self._lease, self._ids, receipt, self._settings.actor)
         failpoint("erase.blocked")
-        self._give_up_pending()
+        self._drop_pending()
         failpoint("erase.pending")
         kept = self._purge_tables(kept, resumed=resumed)
         failpoint("erase.tables")
         self._drop_leftovers()
-        self._blank_raw()
+        self._redact_raw()
         failpoint("erase.raw")
-        self._forget_vectors(kept)
+        self._delete_vectors(kept)
         failpoint("erase.vectors")
         checks = tuple(self._checks(kept))
         if left := [check.as_json() for check in checks if check.found]:
@@ -141,7 +142,7 @@ class _Erasing:
         return receipt
 
     def _is_resumed(self, kept: Sequence[Manifest]) -> bool:
-        """Whether this goes on where a killed one was; not when a refresh has published from the heads since."""
+        """Return whether this call continues a killed one, and no refresh has published from the heads since."""
         before = self._before
         return (
             before is not None
@@ -173,14 +174,14 @@ class _Erasing:
             status="unfinished",
         )
 
-    def _give_up_pending(self) -> None:
-        """Give up pending versions, which the next refresh builds again, and delete pruned ones without grace."""
-        given_up = versions.pending_versions(self._db, self._key)
-        for pending in given_up:
+    def _drop_pending(self) -> None:
+        """Supersede pending versions, which the next refresh builds again, and delete pruned ones without grace."""
+        superseded = versions.pending_versions(self._db, self._key)
+        for pending in superseded:
             versions.record_verdict(self._db, self._lease, pending.number, "superseded")
         kept = {manifest.version for manifest in versions.kept_manifests(self._db, self._key)}
         clean_tables(self._store, kept, timedelta(0))
-        numbers = tuple(sorted(pending.number for pending in given_up))
+        numbers = tuple(sorted(pending.number for pending in superseded))
         what = "versions, made again by the next refresh"
         self._places.append(ErasedPlace("versions not published", len(numbers), what, versions=numbers))
 
@@ -211,17 +212,17 @@ class _Erasing:
         for place, files in remove_leftovers(self._store.paths).items():
             self._places.append(ErasedPlace(place, len(files), "files", files=tuple(files)))
 
-    def _blank_raw(self) -> None:
+    def _redact_raw(self) -> None:
         raw = self._store.paths.raw
         segments = segments_with_key(raw, self._doc_key)
         rows = sum(redact_rows(raw / name, positions) for name, positions in segments.items())
         self._places.append(ErasedPlace("raw segments", rows, "bodies", segments=tuple(sorted(segments))))
 
-    def _forget_vectors(self, kept: Sequence[Manifest]) -> None:
-        """Other documents and other KBs of the tenant may have the same text: its vector is then theirs.
+    def _delete_vectors(self, kept: Sequence[Manifest]) -> None:
+        """Delete every vector whose text no document of the tenant has any more.
 
-        Every vector goes whose text nobody has any more: which ones were the document's nobody can say once its
-        chunks are gone, as they are when a killed erasure goes on.
+        Not only the document's: its texts are not known once its chunks are purged, as they are when a killed erasure
+        goes on. A text that other documents or KBs of the tenant have too keeps its vector.
         """
         for name, unused in self._unused_vectors(kept).items():
             removed = self._store.vectors.open(name).purge_rows("text_hash", unused)

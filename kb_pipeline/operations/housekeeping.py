@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from kb_pipeline.control.coordination.host_limits import delete_idle_hosts
@@ -18,7 +19,7 @@ from kb_pipeline.embed.refresh import vectors_name
 from kb_pipeline.errors import InvalidSpec, LeaseHeld, LeaseLost, SecretUnreadable
 from kb_pipeline.index.build import index_name
 from kb_pipeline.maintenance import compact_raw, garbage_collection
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import JsonObject, KbKey, Record
 from kb_pipeline.operations.recover_usage import recover_tokens
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.kb_store import KbStore
@@ -36,22 +37,39 @@ _PENDING = ("candidate", "held")
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class FreedSpace(Record):
+    """The bytes that housekeeping has freed."""
+
+    by_kb: Mapping[KbKey, int]
+    """Of tables and raw segments; KBs that were being written are left out."""
+
+    @property
+    def total(self) -> int:
+        """Of all KBs together."""
+        return sum(self.by_kb.values())
+
+    def as_json(self) -> JsonObject:
+        """Return the bytes by `tenant/kb`."""
+        return {str(key): freed for key, freed in self.by_kb.items()}
+
+
 def tidy_all(
     settings: Settings,
     db: Database,
     run_id: str,
     grace: timedelta = READER_GRACE,
     cache_grace: timedelta = _CACHE_GRACE,
-) -> dict[str, int]:
-    """Free space of every KB that no run writes, then of the tenants' caches; returns the bytes freed by KB."""
-    freed: dict[str, int] = {}
+) -> FreedSpace:
+    """Free space of every KB that no run writes, then of the tenants' caches."""
+    freed: dict[KbKey, int] = {}
     tenants: dict[str, list[KbKey]] = {}
     for kb in list_kbs(db):
         tenants.setdefault(kb.key.tenant, []).append(kb.key)
         try:
             with _lease(db, kb.key, run_id) as lease:
                 store, spec = _store(settings, db, lease), kb.read_spec(settings)
-                freed[str(kb.key)] = tidy_kb(store, db, lease, spec.retention.versions, spec.embedding.model, grace)
+                freed[kb.key] = tidy_kb(store, db, lease, spec.retention.versions, spec.embedding.model, grace)
         except LeaseHeld:
             continue  # the run that writes it frees what it can when it publishes
         except (InvalidSpec, SecretUnreadable) as error:
@@ -65,7 +83,7 @@ def tidy_all(
             continue  # logged above
     delete_idle_hosts(db)
     forget_old_requests(db)
-    return freed
+    return FreedSpace(freed)
 
 
 def tidy_kb(

@@ -40,17 +40,17 @@ class RefreshResult(Record):
     stages: Mapping[str, JsonObject]
     """Stage name to the counts of its report, see StageReport.as_json."""
     message: str | None
-    """What a person should know of it."""
+    """The warnings, or why it did not publish."""
     seconds: float
 
     @property
     def succeeded(self) -> bool:
-        """Whether readers have what the sources say today."""
+        """Whether the live version is what the sources gave in this refresh."""
         return self.status in ("ready", "ready_with_warnings", "unchanged")
 
 
 ProgressListener = Callable[[RefreshRecord], object]
-"""Is told how far a refresh is."""
+"""Called with the state of a refresh while it runs."""
 
 
 def run_refresh(
@@ -68,14 +68,14 @@ def run_refresh(
         settings: of the installation.
         db: its control plane.
         key: the KB.
-        progress: called five times a second with how far it is.
-        force: publish what a check that is a matter of judgement would hold.
-        retry: ask again for what failed, however often and recently it did.
+        progress: called five times a second with the state of the refresh.
+        force: publish also if a check that is a matter of judgement fails.
+        retry: request pages that failed again, however often and recently they did.
 
     Raises:
         TenantInactive: the tenant is suspended, or being deleted; nothing was started.
         LeaseHeld: another run writes the KB; nothing was started.
-        KeyboardInterrupt: Ctrl-C; the run was told to end, and what it fetched is kept.
+        KeyboardInterrupt: Ctrl-C; the run ends, and what it fetched is kept.
     """
     require_active(db, key.tenant)
     _wait_for_lease(db, key)
@@ -91,35 +91,36 @@ def run_refresh(
         try:
             _watch(child, db, key, run_id, progress)
         except KeyboardInterrupt:
-            _end_for_dead(db, key, run_id, "cancelled")
+            _end_dead_run(db, key, run_id, "cancelled")
             raise
-    _end_for_dead(db, key, run_id, _last_words(log))
+    _end_dead_run(db, key, run_id, _last_output(log))
     seconds = round(time.monotonic() - started, 2)
     row = get_refresh(db, key, run_id)
     if row is None:
-        return RefreshResult(key, run_id, "failed", None, {}, _last_words(log), seconds)
+        return RefreshResult(key, run_id, "failed", None, {}, _last_output(log), seconds)
     if row.status != "failed":
         log.unlink()  # Dagster has the run's events; the file is for a worker that died
     return RefreshResult(key, run_id, row.status, row.version, row.stages, row.message, seconds)
 
 
-def _end_for_dead(db: Database, key: KbKey, run_id: str, message: str) -> None:
-    """End the refresh of a worker that is dead and did not say how it ended: killed, or interrupted between two steps.
+def _end_dead_run(db: Database, key: KbKey, run_id: str, message: str) -> None:
+    """End the refresh of a worker that died without recording how: killed, or interrupted between two steps.
 
-    Who started it knows that it is dead: `kb status` says `failed` and the lease is free without a reaper.
+    This process started it and knows that it is dead, so that `kb status` says `failed` and the lease is free without
+    a reaper.
     """
     row = get_refresh(db, key, run_id)
     if row is None or row.status == "running":
         give_up(db, run_id, None, message)
 
 
-def _last_words(log: Path) -> str:
+def _last_output(log: Path) -> str:
     tail = log.read_text(errors="replace").strip().splitlines()[-1:]
     return f"the run's worker died; its output is in {log}" + (f": {tail[0]}" if tail else "")
 
 
 def _wait_for_lease(db: Database, key: KbKey) -> None:
-    """Take the lease of a run whose process is gone, or wait until it has run out; a renewed one is a living run's."""
+    """Take over the lease of a dead run, or wait until it expires; raise LeaseHeld when a living run renews it."""
     first = current_lease(db, key)
     if first is not None:
         logger.warning("run %s holds the lease; waiting to see whether it is alive", first.owner)
@@ -134,12 +135,12 @@ def _wait_for_lease(db: Database, key: KbKey) -> None:
 def _watch(
     child: subprocess.Popen[bytes], db: Database, key: KbKey, run_id: str, progress: ProgressListener | None
 ) -> None:
-    """Tell of progress until the child ends; Ctrl-C goes to the child too, which drains and ends by itself."""
+    """Report progress until the child ends; Ctrl-C reaches the child too, which finishes its requests and ends."""
     try:
         while child.poll() is None:
-            _tell(get_refresh(db, key, run_id), progress)
+            _report(get_refresh(db, key, run_id), progress)
             time.sleep(_POLL_S)
-        _tell(get_refresh(db, key, run_id), progress)
+        _report(get_refresh(db, key, run_id), progress)
     except KeyboardInterrupt:
         logger.warning("cancelling; what was fetched is kept")
         try:
@@ -150,6 +151,6 @@ def _watch(
         raise
 
 
-def _tell(row: RefreshRecord | None, progress: ProgressListener | None) -> None:
+def _report(row: RefreshRecord | None, progress: ProgressListener | None) -> None:
     if row is not None and progress is not None:
         progress(row)

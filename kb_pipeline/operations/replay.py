@@ -17,7 +17,7 @@ from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.errors import UsageError
 from kb_pipeline.index.documents import StoredDocument, read_document, read_raw_document
 from kb_pipeline.index.reader import VersionReader
-from kb_pipeline.model import Document, RawDocument, Record, Rejected
+from kb_pipeline.model import Document, JsonObject, RawDocument, Record, Rejected
 from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.table import sql_in
 
@@ -110,7 +110,7 @@ def replay_document(version: VersionReader, key: str) -> Replay:
     )
 
 
-def _knobs(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def _knobs(recorded: Mapping[str, object]) -> JsonObject:
     return {name: value for name, value in recorded.items() if name != "version"}
 
 

@@ -87,7 +87,7 @@ def test_versions_beyond_their_retention_are_pruned_and_the_live_one_stays(publi
         assert kb.build().json["version"] == number
     assert [row["status"] for row in kb("versions", "acme/docs", "--json").json] == ["published", "published", "pruned"]
     freed = tidy_all(load_settings(), control(), "housekeeping-run")
-    assert set(freed) == {"acme/docs"}
+    assert set(freed.as_json()) == {"acme/docs"}
     hits = kb("search", "acme/docs", "2023", "--mode", "keyword", "--json").json["hits"]
     assert [hit["key"] for hit in hits] == [f"{site.url}/plums"]
     old = kb("search", "acme/docs", "2022", "--mode", "keyword", "--as-of", "2", "--json").json["hits"]

@@ -168,8 +168,8 @@ def test_the_night_tidies_every_kb_that_nobody_writes_and_gives_the_leases_back(
         leases.release_lease(each.db, leases.acquire_lease(each.db, each.key, "run"))
     with leases.hold_lease(busy.db, busy.key, "their-run"):
         freed = housekeeping.tidy_all(kb.settings, kb.db, "night", NOW, NOW)
-    assert set(freed) == {"acme/meadow"}
-    assert freed["acme/meadow"] > 0
+    assert set(freed.as_json()) == {"acme/meadow"}
+    assert freed.total == freed.by_kb[kb.key] > 0
     assert "pruned" in kb.statuses()
     assert "pruned" not in busy.statuses()
     leases.acquire_lease(kb.db, kb.key, "next")
@@ -184,7 +184,7 @@ def test_a_kb_that_lacks_a_variable_does_not_stop_the_night(
     for revision in range(1, 8):
         kb.publish(revision)
     leases.release_lease(kb.db, leases.acquire_lease(kb.db, kb.key, "run"))
-    assert set(housekeeping.tidy_all(kb.settings, kb.db, "night", NOW, NOW)) == {"acme/meadow"}
+    assert set(housekeeping.tidy_all(kb.settings, kb.db, "night", NOW, NOW).as_json()) == {"acme/meadow"}
     assert "kb secret set globex GONE" in caplog.text
 
 
