@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, inspect, select, text
 from sqlalchemy.engine import make_url
 
@@ -196,8 +198,12 @@ def _search_once(settings: Settings, manifest: Manifest) -> None:
                 raise DamagedStore(f"{name}, table {pin.name}", "it is not whole")
         some = version.table("index").head(["words", "vector"], 1).to_pylist()
         # With the chunk's own vector, so that no model is needed.
-        if some and not search_version(version, some[0]["words"][:200], lambda _: some[0]["vector"], k=5):
+        if some and not _finds(version, some[0]["words"][:200], np.asarray(some[0]["vector"], dtype=np.float32)):
             raise DamagedStore(name, "a search finds nothing")
+
+
+def _finds(version: VersionReader, words: str, vector: NDArray[np.float32]) -> bool:
+    return bool(search_version(version, words, lambda _: vector, k=5))
 
 
 def _end_runs(connection: Connection) -> None:

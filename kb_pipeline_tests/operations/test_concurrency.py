@@ -18,7 +18,7 @@ from kb_pipeline.control.coordination.leases import HeldLease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Lease
 from kb_pipeline.errors import DamagedStore
-from kb_pipeline.operations import publish, search
+from kb_pipeline.operations import publish, readers
 from kb_pipeline.operations.housekeeping import tidy_kb
 from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline_tests.crash.orchard import Orchard, grow, plant
@@ -184,7 +184,7 @@ def test_a_reader_whose_version_is_cleaned_away_reads_the_live_one(
     with leases.hold_lease(home.db, KEY, "tidier") as lease:
         tidy_kb(home.store(), home.db, lease, 1, MODEL, timedelta(0))
     seen = [stale, home.live()]
-    monkeypatch.setattr(search, "manifest_as_of", lambda *arguments: seen.pop(0))
+    monkeypatch.setattr(readers, "manifest_as_of", lambda *arguments: seen.pop(0))
     assert home.ask("slivovitz", None, "hybrid")[0] == 2
     assert seen == []
     seen = [stale, stale]  # no other version is live: that is damage and is said
