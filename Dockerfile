@@ -3,15 +3,18 @@
 
 FROM python:3.11-slim-trixie AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# --build-arg EXTRAS=torch adds every embedding model but the default one, and more than a gigabyte.
+ARG EXTRAS=
 # Without pip of its own: what is copied below holds nothing to install or build with.
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /src
 # On PyPI torch for Linux brings CUDA, gigabytes that nothing here uses. Without its dependencies, which come pinned below.
-RUN pip --python /opt/venv/bin/python install --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==2.13.0"
+RUN test "$EXTRAS" != torch \
+ || pip --python /opt/venv/bin/python install --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==2.13.0"
 # The dependencies are a layer apart from the code, which changes more often.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY kb_pipeline/__init__.py kb_pipeline/version.py kb_pipeline/
-RUN pip --python /opt/venv/bin/python install -c constraints.txt ".[docker,kubernetes,js]"
+RUN pip --python /opt/venv/bin/python install -c constraints.txt ".[docker,kubernetes,js${EXTRAS:+,$EXTRAS}]"
 COPY kb_pipeline kb_pipeline
 RUN pip --python /opt/venv/bin/python install --no-deps --force-reinstall .
 

@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LIGHT := $(VENV)/.light
 READY := $(VENV)/.ready
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 URL ?=
 REAL_SITE ?= /usr/share/doc/postgresql-doc-15/html
 # Three on two cores: many tests wait for servers, clocks and disks.
@@ -15,14 +17,20 @@ ROOMS ?= kb_pipeline_tests
 
 setup: $(READY)
 
-# torch first and pinned: so pip takes the CPU build where one lies at hand, and nothing asks for another.
-$(READY): pyproject.toml constraints.txt
+# What `kb` itself takes: no torch, nothing of a contributor's.
+$(LIGHT): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docker]"
+	$(PIP) -e .
 	touch $@
 
-demo: setup
+# On top of it, everything. torch first and pinned: so pip takes the CPU build where one lies at hand, and nothing asks
+# for another.
+$(READY): $(LIGHT)
+	$(PIP) "torch==2.13.0"
+	$(PIP) -e ".[dev]"
+	touch $@
+
+demo: $(LIGHT)
 	$(BIN)/kb demo $(if $(URL),--url "$(URL)")
 
 test: setup
@@ -37,7 +45,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-ui: setup
+ui: $(LIGHT)
 	$(BIN)/kb ui
 
 bench: setup

@@ -14,6 +14,8 @@ KbError
 │   ├── UnknownApiKey         the tenant has no API key of that id
 │   ├── UnknownSecret         the tenant has no secret of that name
 │   ├── UnknownModel          no embedder of that name
+│   │   └── ModelNeedsExtra   its packages come with an extra that is not installed
+│   ├── DeviceUnavailable     a model cannot run on the device asked for
 │   ├── UnknownDocument       no document of that key
 │   ├── UnknownVersion        the KB has no version of that number
 │   ├── UnknownFlag           no flag of that name
@@ -172,9 +174,26 @@ class UnknownSecret(UsageError):
 class UnknownModel(UsageError):
     """No embedder of that name can be opened."""
 
-    def __init__(self, model: str, remedy: str) -> None:
-        super().__init__(f"embedding model {model!r} is unknown; {remedy}")
+    def __init__(self, model: str, remedy: str, problem: str = "is unknown") -> None:
+        super().__init__(f"embedding model {model!r} {problem}; {remedy}")
         self.model = model
+
+
+class ModelNeedsExtra(UnknownModel):
+    """What a model needs comes with the extra `torch`, which is not installed here."""
+
+    def __init__(self, model: str, packages: Sequence[str]) -> None:
+        lacking = f"needs {' and '.join(packages)}, not installed here"
+        super().__init__(model, "get it with: pip install 'kb-pipeline[torch]'", lacking)
+        self.packages = tuple(packages)
+
+
+class DeviceUnavailable(UsageError):
+    """A model cannot run on the device that `embedding.device` asks for."""
+
+    def __init__(self, model: str, device: str, why: str) -> None:
+        super().__init__(f"embedding model {model!r} cannot run on {device}: {why}; set embedding.device: auto or cpu")
+        self.model, self.device = model, device
 
 
 class UnknownDocument(UsageError):

@@ -85,6 +85,7 @@ OWNERS = {
     "lance": {"store/table", "store/table_handle", "store/table_maintenance"},
     "openvino": {"embed/openvino"},
     "sentence_transformers": {"embed/local_models"},
+    "torch": {"embed/local_models"},
     "sqlalchemy": {"control", "operations"},
     "alembic": {"control/db"},
     "openfeature": {"control/flags/provider"},

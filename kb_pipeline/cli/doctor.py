@@ -36,6 +36,7 @@ def examine(settings: Settings) -> list[Finding]:
         "code server": _code_server,
         "runs": _runs,
         "embedding": health.check_embedding,
+        "other models": health.check_other_models,
         "network": health.check_network,
         **health.source_checks(),
     }

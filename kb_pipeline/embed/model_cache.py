@@ -26,14 +26,14 @@ class ModelCache:
         self._models: LRUCache[object, Embedder] = LRUCache(max_models)
         self._open = cached(self._models, condition=threading.Condition())(self._load)
 
-    def open(self, model: str, precision: str = "auto") -> Embedder:
+    def open(self, model: str, precision: str = "auto", device: str = "auto") -> Embedder:
         """Return the model, opened; see `open_embedder` for arguments and errors."""
-        return self._open(model, precision, model_fingerprint(model))
+        return self._open(model, precision, device, model_fingerprint(model))
 
     def close(self) -> None:
         """Let go of every model."""
         self._open.cache_clear()
 
-    def _load(self, model: str, precision: str, fingerprint: str) -> Embedder:
+    def _load(self, model: str, precision: str, device: str, fingerprint: str) -> Embedder:
         del fingerprint  # only part of the key: other files are another model
-        return open_embedder(model, precision, self._models_dir)
+        return open_embedder(model, precision, self._models_dir, device)

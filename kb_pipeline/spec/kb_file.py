@@ -37,6 +37,8 @@ class Embedding(Strict):
 
     model: Annotated[str, Field(min_length=1, max_length=500)] = "multilingual-e5-small"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a sentence-transformers model runs; bundled ones run on the CPU."""
 
 
 class Schedule(Strict):

@@ -170,11 +170,11 @@ def test_the_image_has_what_the_roles_name() -> None:
         named = re.findall(r"/opt/dagster/([\w.]+)", json.dumps(SERVICES[role]))
         assert set(named) <= files
     assert all((ROOT / name).is_file() and not (ROOT / name).is_symlink() for name in brought[1].split())
-    extras = re.search(r'"\.\[([\w,]+)\]"', DOCKERFILE)
+    extras = re.search(r'"\.\[([\w,]+)\$\{EXTRAS:\+,\$EXTRAS\}\]"', DOCKERFILE)
     assert extras
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(extras[1].split(",")) == set(project["optional-dependencies"]) - {"dev"}
-    [torch] = [name for name in project["dependencies"] if name.startswith("torch")]
+    assert set(extras[1].split(",")) == set(project["optional-dependencies"]) - {"dev", "torch"}
+    [torch] = [name for name in project["optional-dependencies"]["torch"] if name.startswith("torch")]
     assert f'--index-url https://download.pytorch.org/whl/cpu "{torch}"' in DOCKERFILE
 
 
