@@ -81,8 +81,13 @@ OWNERS = {
     "playwright": {"fetch/web/crawl/browser"},
     "selectolax": {"fetch/web/parse/html_links"},
     "trafilatura": {"clean/html/document"},
-    "lancedb": {"store/lance_import", "store/table_indexes"},
-    "lance": {"store/table", "store/table_handle", "store/table_maintenance"},
+    "lance": {
+        "store/lance_database",
+        "store/table",
+        "store/table_handle",
+        "store/table_indexes",
+        "store/table_maintenance",
+    },
     "openvino": {"embed/openvino"},
     "sentence_transformers": {"embed/local_models"},
     "torch": {"embed/local_models"},
@@ -201,14 +206,14 @@ def test_only_the_operators_programs_look_across_tenants() -> None:
 
 
 def test_definitions_load_none_of_the_heavy_libraries() -> None:
-    heavy = ["torch", "openvino", "scrapy", "lancedb", "trafilatura", "transformers", "sentence_transformers"]
+    heavy = ["torch", "openvino", "scrapy", "lance", "trafilatura", "transformers", "sentence_transformers"]
     code = f"import sys, kb_pipeline.definitions; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_reading_a_status_loads_none_of_the_heavy_libraries(tmp_path: Path) -> None:
-    heavy = ["pyarrow", "polars", "numpy", "lancedb", "dagster", "scrapy", "twisted", "openvino", "trafilatura"]
+    heavy = ["pyarrow", "polars", "numpy", "lance", "dagster", "scrapy", "twisted", "openvino", "trafilatura"]
     code = (
         "import sys\nfrom kb_pipeline.cli.app import app\n"
         "try:\n    app(['status', 'acme/docs', '--json'])\nexcept SystemExit as end:\n    assert not end.code\n"

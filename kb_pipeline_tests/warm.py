@@ -1,7 +1,7 @@
 """Processes of ours from a warm start: forked from one that has imported much, and otherwise as anybody starts them.
 
 Most of what a short command takes is imports, and hundreds of them would take minutes. What starts threads when it is
-imported (Polars, PyArrow, LanceDB, OpenVINO) is left to each process.
+imported (Polars, PyArrow, Lance, OpenVINO) is left to each process.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from kb_pipeline.errors import Unhealthy
 from kb_pipeline.fetch.registry import SOURCE_TYPES
 from kb_pipeline.settings import Settings
 
-_PACKAGES = ("dagster", "scrapy", "trafilatura", "openvino", "lancedb", "pylance", "polars", "sqlalchemy")
+_PACKAGES = ("dagster", "scrapy", "trafilatura", "openvino", "pylance", "polars", "sqlalchemy")
 _LEAST_FREE_BYTES = 1 << 30
 _MOST_OFFSET_S = 2.0
 

@@ -18,7 +18,7 @@ class KbStore:
         self._vectors: LanceDatabase | None = None
 
     def has_table(self, name: str) -> bool:
-        """Whether the KB has that table; answered without loading LanceDB."""
+        """Whether the KB has that table; answered without loading Lance."""
         return (self.paths.lance / f"{name}.lance").exists()
 
     @property

@@ -1,4 +1,4 @@
-"""A LanceDB database: a folder of tables, opened, made, repaired and dropped."""
+"""A folder of Lance tables, opened, made, repaired and dropped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.store.durable_files import move_to_quarantine
-from kb_pipeline.store.lance_import import import_lancedb
 from kb_pipeline.store.stage_tables import INDEX_PREFIX, role_of
 from kb_pipeline.store.table import LanceTable
 from kb_pipeline.store.table_handle import TableHandle, anyone_may_write
@@ -27,18 +26,22 @@ class LanceDatabase:
     """The tables of one KB, or of one tenant's embedding cache."""
 
     def __init__(self, path: Path, may_write: Callable[[], None] = anyone_may_write) -> None:
+        import lance
+
         self.path, self._may_write = path, may_write
-        self._db = import_lancedb().connect(str(path))
+        # Tables that are opened again find in it what they had read of their indexes.
+        self._session = lance.Session()  # type: ignore[attr-defined]
 
     def open(self, name: str, version: int | None = None) -> LanceTable:
         """Open an existing table, at its head or pinned to a version; raises DamagedStore."""
+        import lance
+
+        path = self.path / f"{name}.lance"
         try:
-            table = self._db.open_table(name)
-            if version is not None:
-                table.checkout(version)
+            table = lance.dataset(str(path), version=version, session=self._session)
         except (OSError, ValueError, RuntimeError) as error:
             raise DamagedStore(f"table {name} in {self.path}", str(error)) from error
-        return LanceTable(TableHandle(table, self.path / f"{name}.lance", self._may_write))
+        return LanceTable(TableHandle(table, path, self._may_write, is_pinned=version is not None))
 
     def open_or_create(self, name: str, schema: pa.Schema) -> LanceTable:
         """Open the head of a table, made empty if it does not exist; raises DamagedStore.
@@ -47,11 +50,25 @@ class LanceDatabase:
         """
         if not (self.path / f"{name}.lance").exists():
             self._may_write()
-            self._db.create_table(name, schema=schema, exist_ok=True, storage_options=_creation_options(name))
+            self._create(name, schema)
         table = self.open(name)
         if lacking := [field for field in schema if field.name not in table.schema.names]:
             table.add_columns(lacking)
         return table
+
+    def _create(self, name: str, schema: pa.Schema) -> None:
+        import lance
+
+        path, has_indexes = self.path / f"{name}.lance", name.startswith(INDEX_PREFIX)
+        # An index then names rows by ids that stay when their files are rewritten, so it needs no rewriting itself.
+        # Only tables that are searched have indexes; in the others rows are updated in place, which such ids make
+        # dearer.
+        try:
+            lance.write_dataset(schema.empty_table(), str(path), enable_stable_row_ids=has_indexes)
+        except OSError:
+            if not path.exists():
+                raise
+            # another process was first; its table is as good
 
     def exists(self, name: str) -> bool:
         """Whether there is such a table."""
@@ -119,11 +136,3 @@ class LanceDatabase:
             return self.open(name, version).is_whole()
         except DamagedStore:
             return False
-
-
-def _creation_options(name: str) -> dict[str, str] | None:
-    """Return options by which an index names rows by ids that stay when files are rewritten, so it needs no rewriting.
-
-    Only tables that are searched have indexes; in the others rows are updated in place, which such ids make dearer.
-    """
-    return {"new_table_enable_stable_row_ids": "true"} if name.startswith(INDEX_PREFIX) else None

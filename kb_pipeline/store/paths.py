@@ -27,7 +27,7 @@ class KbPaths:
 
     @property
     def lance(self) -> Path:
-        """The LanceDB database with the stage tables and the index."""
+        """The Lance tables of the stages and of the index."""
         return self.root / "lance"
 
     @property

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.store.compaction import REWRITTEN_SHARE, rows_per_file
@@ -30,8 +30,11 @@ _ID_BATCH = 2000
 
 def sql_in(column: str, values: Iterable[str]) -> str:
     """Return the filter `column IN ('..', ..)` with every quote doubled: the one builder of filters from values."""
-    quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
-    return f"{column} IN ({quoted})"
+    return f"{column} IN ({', '.join(map(_sql_text, values))})"
+
+
+def _sql_text(value: str | None) -> str:
+    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
 
 
 class LanceTable:
@@ -49,7 +52,7 @@ class LanceTable:
 
     def close(self) -> None:
         """Free what the handle holds; the table cannot be used through it afterwards."""
-        self._handle.table._table.close()
+        self._handle.close()
 
     @property
     def version(self) -> int:
@@ -74,16 +77,15 @@ class LanceTable:
         """Read a few small columns of every row, for computing differences; raises DamagedStore."""
         import polars as pl
 
-        query = self._handle.table.search().select(list(columns)).with_row_id(row_ids)
         with self._handle.reading():
-            frame = pl.from_arrow((query.where(where) if where else query).to_arrow())
+            frame = pl.from_arrow(self._handle.table.to_table(list(columns), filter=where, with_row_id=row_ids))
         return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
     def require_unique(self, frame: pl.DataFrame, column: str | None = None) -> pl.DataFrame:
         """Return the rows read, if no value of a column (by default the key) is there twice; raises DamagedStore.
 
         A writer that was stopped in the middle of a commit, lost its lease and woke up may have added what its heir
-        had added already: LanceDB lets both commits through.
+        had added already: Lance lets both commits through.
         """
         column = column or self.key
         if doubled := frame.height - frame[column].n_unique():
@@ -92,9 +94,8 @@ class LanceTable:
 
     def head(self, columns: Sequence[str], limit: int, where: str | None = None) -> pa.Table:
         """Read at most `limit` rows; raises DamagedStore."""
-        query = self._handle.table.search().select(list(columns)).limit(limit)
         with self._handle.reading():
-            return (query.where(where) if where else query).to_arrow()
+            return self._handle.table.to_table(list(columns), filter=where, limit=limit)
 
     def rows(self, row_type: type[Row], where: str | None = None, limit: int | None = None) -> list[Row]:
         """Read whole rows, each as the given dataclass, whose fields name the columns; raises DamagedStore.
@@ -102,10 +103,9 @@ class LanceTable:
         A column that the table does not have, as in a version of an earlier release, is None.
         """
         names = [field.name for field in fields(row_type)]
-        query = self._handle.table.search().select([name for name in names if name in self.schema.names])
-        query = query.limit(limit) if limit is not None else query
+        there = [name for name in names if name in self.schema.names]
         with self._handle.reading():
-            found = (query.where(where) if where else query).to_arrow().to_pylist()
+            found = self._handle.table.to_table(there, filter=where, limit=limit).to_pylist()
         return [row_type(**dict.fromkeys(names) | row) for row in found]
 
     def stream_rows(self, row_type: type[Row], where: str | None = None) -> Iterator[Row]:
@@ -118,21 +118,18 @@ class LanceTable:
         self, columns: Sequence[str], where: str | None = None, batch_rows: int = 1024
     ) -> Iterator[pa.RecordBatch]:
         """Yield every row in bounded batches; raises DamagedStore."""
-        query = self._handle.table.search().select(list(columns))
         with self._handle.reading():
-            yield from (query.where(where) if where else query).to_batches(batch_rows)
+            yield from self._handle.table.to_batches(columns=list(columns), filter=where, batch_size=batch_rows)
 
     def take(self, row_ids: Sequence[int], columns: Sequence[str], batch_rows: int = 512) -> Iterator[pa.Table]:
         """Yield the rows of those distinct ids, in that order, in bounded tables; raises DamagedStore."""
-        import pyarrow as pa
-
         for start in range(0, len(row_ids), batch_rows):
             ids = list(row_ids[start : start + batch_rows])
-            # LanceDB gives them back in its own order, not in ours.
             with self._handle.reading():
-                rows = self._handle.table.take_row_ids(ids).with_row_id().select(list(columns)).to_arrow()
-            place = {row_id: n for n, row_id in enumerate(rows["_rowid"].to_pylist())}
-            yield rows.take(pa.array([place[row_id] for row_id in ids])).drop_columns("_rowid")
+                rows = self._handle.table._take_rows(ids, list(columns))
+            if rows.num_rows != len(ids):  # Lance leaves those that are not there any more out without a word
+                raise DamagedStore(str(self.path), f"{len(ids) - rows.num_rows} rows that were there are gone")
+            yield rows
 
     def is_whole(self) -> bool:
         """Whether every column of every row can be read, and no key occurs twice."""
@@ -147,20 +144,19 @@ class LanceTable:
 
     def append(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Add rows in one commit, streamed."""
-        import pyarrow as pa
-
-        with self._handle.commit("append"):
-            self._handle.table.add(pa.RecordBatchReader.from_batches(self.schema, batches))
+        self._write(batches)
 
     def append_many(self, batches: Iterable[pa.RecordBatch], rows: int) -> None:
         """Add so many rows in one commit, streamed, in files small enough for one of them to be rewritten alone."""
+        self._write(batches, max_rows_per_file=rows_per_file(rows))
+
+    def _write(self, batches: Iterable[pa.RecordBatch], **limits: Any) -> None:  # noqa: ANN401 - of `write_dataset`
         import lance
         import pyarrow as pa
 
         reader = pa.RecordBatchReader.from_batches(self.schema, batches)
         with self._handle.commit("append"):
-            # LanceDB has no say in how many rows a file holds.
-            lance.write_dataset(reader, str(self.path), mode="append", max_rows_per_file=rows_per_file(rows))
+            lance.write_dataset(reader, self._handle.table, mode="append", **limits)
             self._handle.table.checkout_latest()
 
     def upsert(self, rows: pa.Table) -> None:
@@ -180,15 +176,17 @@ class LanceTable:
 
     def set_where(self, column: str, among: Sequence[str], values: Mapping[str, str | None]) -> None:
         """Give columns of the rows whose `column` is among the values another content."""
+        literals = {name: _sql_text(value) for name, value in values.items()}
         for start in range(0, len(among), _ID_BATCH):
             where = sql_in(column, among[start : start + _ID_BATCH])
             with self._handle.commit("set"):
-                self._handle.table.update(where=where, values=dict(values))
+                self._handle.table.update(literals, where=where)
 
     def add_columns(self, columns: Sequence[pa.Field]) -> None:
         """Add nullable columns, null in every row."""
         with self._handle.commit("add_columns"):
             self._handle.table.add_columns(list(columns))
+            self._handle.table.checkout_latest()
 
     def delete(self, column: str, values: Sequence[str]) -> None:
         """Remove the rows whose column is among the values."""
@@ -207,7 +205,8 @@ class LanceTable:
     def restore(self, version: int) -> None:
         """Make the head what it was at that version; what came since is left to `maintenance.cleanup`."""
         with self._handle.commit("restore"):
-            self._handle.table.restore(version)
+            self._handle.table.checkout_version(version).restore()
+            self._handle.table.checkout_latest()
 
     def clear(self) -> None:
         """Leave no row at the head; versions that are kept stay as they are."""

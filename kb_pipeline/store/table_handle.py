@@ -21,28 +21,37 @@ class TableHandle:
 
     def __init__(
         self,
-        table: Any,  # noqa: ANN401 - lancedb has no type hints to rely on
+        table: Any,  # noqa: ANN401 - a lance dataset, whose own types say little
         path: Path,
         may_write: Callable[[], None] = anyone_may_write,
+        *,
+        is_pinned: bool = False,
     ) -> None:
-        self.table, self.path, self._may_write = table, path, may_write
+        self._table, self.path, self._may_write, self._is_pinned = table, path, may_write, is_pinned
         self.role = role_of(path.stem)
+
+    @property
+    def table(self) -> Any:  # noqa: ANN401 - as given
+        """The lance dataset."""
+        if self._table is None:
+            raise RuntimeError(f"{self.path} was closed")
+        return self._table
+
+    def close(self) -> None:
+        """Free the dataset."""
+        self._table = None
 
     @property
     def version(self) -> int:
         """Lance's own version number of what this handle sees."""
         return int(self.table.version)
 
-    def dataset(self, version: int | None = None) -> Any:  # noqa: ANN401 - lance's own types say little
-        """Open the table through Lance itself, which can be told what to rewrite and what not; raises DamagedStore.
-
-        Args:
-            version: to open; the head without one.
-        """
+    def head(self) -> Any:  # noqa: ANN401 - lance's own types say little
+        """Open what the table is now, whatever others have made of it since `table` was opened; raises DamagedStore."""
         import lance
 
         try:
-            return lance.dataset(str(self.path), version=version)
+            return lance.dataset(str(self.path))
         except (OSError, RuntimeError, ValueError) as error:
             raise DamagedStore(str(self.path), str(error)) from error
 
@@ -54,11 +63,13 @@ class TableHandle:
             LeaseLost: another run took over.
             DamagedStore: a merge or a delete, which reads before it writes, met a file that cannot be read.
         """
+        if self._is_pinned:
+            raise RuntimeError(f"{self.path} is open at version {self.version}, for reading")
         self._may_write()
         failpoint(f"{self.role}.{action}.before")
         try:
             yield
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             if "LanceError(IO)" in str(error):
                 raise DamagedStore(str(self.path), str(error)) from error
             raise
@@ -66,8 +77,10 @@ class TableHandle:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Surround everything that reads rows; raises DamagedStore for a file that is cut off."""
+        """Surround everything that reads rows; raises DamagedStore for a file that is missing or cut off."""
+        import pyarrow as pa
+
         try:
             yield
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, pa.ArrowInvalid) as error:  # the last comes from streams
             raise DamagedStore(str(self.path), str(error)) from error

@@ -29,7 +29,7 @@ class TableMaintenance:
         """
         from lance.optimize import Compaction, CompactionOptions
 
-        dataset = self._handle.dataset()
+        dataset = self._handle.head()
         files = [_data_file(fragment.metadata) for fragment in dataset.get_fragments()]
         chosen, rows_per_file = files_to_rewrite(files, share)
         if not chosen:
@@ -49,7 +49,7 @@ class TableMaintenance:
         """Write every file that still holds deleted rows anew without them."""
         from lance.optimize import Compaction, CompactionOptions
 
-        dataset = self._handle.dataset()
+        dataset = self._handle.head()
         deletions = {fragment.fragment_id: fragment.metadata.deletion_file for fragment in dataset.get_fragments()}
         options: CompactionOptions = {
             "excluded_fragment_ids": [number for number, deleted in deletions.items() if deleted is None],
@@ -64,27 +64,24 @@ class TableMaintenance:
     def cleanup(self, older_than: timedelta, *, unfinished: bool = False) -> int:
         """Remove untagged versions older than that; returns the bytes freed.
 
-        Goes through Lance itself: LanceDB's optimize() raises as soon as a tagged version is old enough.
-
         Args:
             older_than: age of the versions that may go.
             unfinished: remove files of commits that never came about too, whatever their age: only where nobody else
                 can be writing.
         """
         with self._handle.commit("cleanup"):
-            stats = self._handle.dataset().cleanup_old_versions(
+            stats = self._handle.head().cleanup_old_versions(
                 older_than, error_if_tagged_old_versions=False, delete_unverified=unfinished
             )
         return int(stats.bytes_removed)
 
     def deleted_rows(self) -> int:
         """Count the rows that were deleted and still lie in the files of what this handle sees."""
-        fragments = self._handle.dataset(self._handle.version).get_fragments()
-        return sum(fragment.num_deletions for fragment in fragments)
+        return sum(fragment.num_deletions for fragment in self._handle.table.get_fragments())
 
     def untagged_versions(self) -> int:
         """Count the versions on disk that are neither the head nor tagged."""
-        dataset = self._handle.dataset()
+        dataset = self._handle.head()
         tagged = {int(tag["version"]) for tag in self._handle.table.tags.list().values()}
         return len({each["version"] for each in dataset.versions()} - {dataset.version} - tagged)
 
@@ -94,9 +91,8 @@ class TableMaintenance:
         Its files never change; with these alone the table opens as it is now, at this version.
         """
         version, path = self._handle.version, self._handle.path
-        dataset = self._handle.dataset(version)
         try:
-            fragments, indexes = dataset.get_fragments(), dataset.describe_indices()
+            fragments, indexes = self._handle.table.get_fragments(), self._handle.table.describe_indices()
         except (OSError, RuntimeError, ValueError) as error:
             raise DamagedStore(str(path), str(error)) from error
         names = [f"data/{file.path}" for fragment in fragments for file in fragment.metadata.files]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -93,11 +91,17 @@ def test_a_pinned_table_stays_what_it_was(table: LanceTable) -> None:
     assert (pinned.count(), table.count()) == (1, 2)
 
 
-def test_the_catalogue_of_lancedb_is_not_imported() -> None:
-    code = (
-        "import sys\nfrom kb_pipeline.store.lance_import import import_lancedb\n"
-        "assert import_lancedb() is import_lancedb() is sys.modules['lancedb']\n"
-        "print(sum(name.startswith('lance_namespace_urllib3_client') for name in sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == 2, "the stubs"
+def test_a_pinned_table_is_for_reading(table: LanceTable) -> None:
+    table.append(rows("a").to_batches())
+    pinned = LanceDatabase(table.path.parent).open("chunks", table.version)
+    table.append(rows("b").to_batches())
+    with pytest.raises(RuntimeError, match="for reading"):
+        pinned.delete("chunk_id", ["a"])
+    assert table.count() == 2
+
+
+def test_two_who_make_the_same_table_both_have_it(table: LanceTable) -> None:
+    table.append(rows("a").to_batches())
+    late = LanceDatabase(table.path.parent)
+    late._create("chunks", SCHEMA)
+    assert late.open("chunks").count() == 1

@@ -124,8 +124,8 @@ def test_two_who_rewrite_the_same_files_at_once_both_go_on(table: LanceTable, mo
     for n in range(8):
         table.append(rows(f"{n}").to_batches())
     other = LanceDatabase(table.path.parent).open("chunks")
-    stale = table._handle.dataset()
-    monkeypatch.setattr(table._handle, "dataset", lambda: stale)
+    stale = table._handle.head()
+    monkeypatch.setattr(table._handle, "head", lambda: stale)
     other.optimize()
     table.optimize()
     assert sorted(table.read_columns(["chunk_id"])["chunk_id"]) == [f"{n}" for n in range(8)]
@@ -135,7 +135,7 @@ def test_other_errors_of_optimizing_are_not_hidden(table: LanceTable, monkeypatc
     def broken() -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(table._handle, "dataset", broken)
+    monkeypatch.setattr(table._handle, "head", broken)
     with pytest.raises(OSError, match="No space"):
         table.optimize()
 
@@ -209,3 +209,18 @@ def test_a_file_cut_in_half_is_damage_to_readers_and_not_to_count(table: LanceTa
         with pytest.raises(DamagedStore):
             read()
     assert not fresh.is_whole()
+
+
+def test_rows_that_are_gone_are_missed(table: LanceTable) -> None:
+    table.append(rows("a", "b").to_batches())
+    ids = [row_id for _, row_id in table.read_columns(["chunk_id"], row_ids=True).rows()]
+    table.delete("chunk_id", ["a"])
+    with pytest.raises(DamagedStore, match="1 rows that were there are gone"):
+        list(table.take(ids, ["chunk_id"]))
+
+
+def test_values_that_are_set_are_quoted_and_may_be_none(table: LanceTable) -> None:
+    table.append(rows("a", "b").to_batches())
+    table.set_where("chunk_id", ["a"], {"group": "it's"})
+    table.set_where("chunk_id", ["b"], {"group": None})
+    assert sorted(table.read_columns(["chunk_id", "group"]).rows()) == [("a", "it's"), ("b", None)]
