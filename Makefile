@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LIGHT := $(VENV)/.light
 READY := $(VENV)/.ready
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# Not compiled, which takes 140 MB and most of the time: Python compiles what is imported, a third of it.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 URL ?=
 REAL_SITE ?= /usr/share/doc/postgresql-doc-15/html
 # Three on two cores: many tests wait for servers, clocks and disks.
