@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, KbArgument, YesOption, confirm, home, open_kb
+from kb_pipeline.cli.session import JsonOption, KbArgument, YesOption, confirm, home, open_kb, session
 
 if TYPE_CHECKING:
     from kb_pipeline.operations.launch import ProgressListener
@@ -140,5 +140,6 @@ def delete(kb: KbArgument, yes: YesOption = False, as_json: JsonOption = False) 
     """Remove a KB at once, everything of it; its key is not reused silently. Prints the receipt."""
     from kb_pipeline.cli.show import print_deletion
 
+    session().require_operator("delete")  # before anybody is asked
     confirm(f"Remove everything of {kb} now, for good?", yes=yes)
     print_deletion(home().delete_kb(kb), as_json=as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, YesOption, confirm, home
+from kb_pipeline.cli.session import JsonOption, YesOption, confirm, home, session
 
 if TYPE_CHECKING:
     from kb_pipeline.control.tenancy.tenants import TenantRecord
@@ -91,6 +91,7 @@ def delete(
     if not now:
         _print(home().tenants.schedule_deletion(tenant, _parse_grace(grace)), as_json=as_json)
         return
+    session().require_operator("tenant delete")  # before anybody is asked
     confirm(f"Remove everything of {tenant} now, for good?", yes=yes)
     print_deletion(home().tenants.delete(tenant), as_json=as_json)
 
