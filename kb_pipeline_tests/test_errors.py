@@ -9,7 +9,7 @@ from kb_pipeline import errors
 from kb_pipeline.errors import KbError, UsageError
 
 CLASSES = {name: each for name, each in vars(errors).items() if inspect.isclass(each) and issubclass(each, KbError)}
-DRAWN = dict(re.findall(r"^(?:│   |    )?[├└]── (\w+) +(\S.*)$", str(errors.__doc__), re.MULTILINE))
+DRAWN = dict(re.findall(r"^(?:│   |    )*[├└]── (\w+) +(\S.*)$", str(errors.__doc__), re.MULTILINE))
 
 
 def test_every_error_is_drawn_once_with_what_it_means() -> None:
@@ -17,7 +17,7 @@ def test_every_error_is_drawn_once_with_what_it_means() -> None:
 
 
 def test_an_error_is_drawn_below_the_one_that_it_is_a_kind_of() -> None:
-    below_usage = set(re.findall(r"^│   [├└]── (\w+)", str(errors.__doc__), re.MULTILINE))
+    below_usage = set(re.findall(r"^│   (?:│   |    )?[├└]── (\w+)", str(errors.__doc__), re.MULTILINE))
     assert below_usage == {name for name, each in CLASSES.items() if issubclass(each, UsageError)} - {"UsageError"}
 
 

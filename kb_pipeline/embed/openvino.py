@@ -73,14 +73,15 @@ class Encoder:
         """Yield the rows of each batch and their vectors, in order; safe to call from several threads at once."""
         # Waits for requests instead of using callbacks: an OpenVINO thread that is still inside Python when the
         # interpreter ends would abort the process.
-        idle = [self._compiled.create_infer_request() for _ in range(self._streams)]
+        idle: list[Any] = []
         running: deque[tuple[list[int], Any]] = deque()
         for rows, ids, mask in batches:
-            if not idle:
+            if len(running) == self._streams:
                 done, request = running.popleft()
                 yield done, _result(request)
                 idle.append(request)
-            request = idle.pop()
+            # Made when it is needed: a query is one batch and needs one.
+            request = idle.pop() if idle else self._compiled.create_infer_request()
             request.start_async([ids, mask])
             running.append((rows, request))
         for rows, request in running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def assert_freed(instance: dg.DagsterInstance, run_id: str, status: dg.DagsterRu
     refresh = refreshes.get_refresh(open_database(), KEY, run_id)
     assert refresh
     assert refresh.status == "failed"
-    assert "dead" in str(refresh.message)
+    assert re.search("dead|died", str(refresh.message))
     assert claimed(instance) == []
     assert list_heartbeats(open_database()) == []
 
@@ -182,10 +183,8 @@ def test_the_next_build_takes_over_from_a_killed_one_at_once(
     with building(kb, db) as (process, dead):
         os.kill(pid_of(dead), signal.SIGKILL)
         process.wait(30)
-    lease = leases.current_lease(db, KEY)
-    assert lease
+    assert leases.current_lease(db, KEY) is None  # whoever started the worker knows that it is dead
     with building(kb, db) as (_, heir):
-        assert time.time() < lease.expires_at  # it did not wait for the lease to run out
         assert_untouched(instance, heir.run_id)
         assert status_of(instance, dead.run_id) == FAILED
         assert refreshes.get_refresh(db, KEY, dead.run_id).status == "failed"  # type: ignore[union-attr]
