@@ -8,7 +8,7 @@ of the installation's own, and opens no embedding model that the operator did no
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -144,11 +144,6 @@ def operation(
         return guarded
 
     return guard
-
-
-def readable_paths(caller: Caller, settings: Settings, paths: Sequence[Path]) -> list[Path]:
-    """Return the paths if the caller may read from each; raise NotAllowed if not."""
-    return [caller.readable_path(path, settings) for path in paths]
 
 
 def _lies_beneath_working_folder(path: Path, settings: Settings) -> bool:

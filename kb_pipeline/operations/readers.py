@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, TypeVar
 
-from cachetools import LRUCache, keys
+from cachetools import LRUCache
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.versions import manifest_as_of
@@ -114,4 +114,4 @@ def _identity(manifest: Manifest) -> Hashable:
 
     It holds the run too: a KB that was deleted and created again may give the same numbers to other data.
     """
-    return keys.hashkey(manifest.data_identity, manifest.run_id)
+    return manifest.data_identity, manifest.run_id
