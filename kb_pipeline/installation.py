@@ -59,6 +59,7 @@ class Installation:
         self._settings = replace(settings, actor=caller.actor)
         self._db = db
         self._caller = caller
+        self._is_shared = readers is not None
         self._readers = readers or Readers(settings, db)
 
     @property
@@ -72,7 +73,7 @@ class Installation:
         return self._settings
 
     def acting_as(self, api_key: str) -> Installation:
-        """Return the same installation for the holder of an API key; it shares all that is open, and is not closed.
+        """Return the same installation for the holder of an API key; `close` leaves open what the two share.
 
         Raises:
             KeyRefused, TenantInactive: nobody may call with that key.
@@ -81,7 +82,9 @@ class Installation:
         return Installation(self._settings, self._db, caller, self._readers)
 
     def close(self) -> None:
-        """Close tables, models and database connections; may be called again."""
+        """Close tables, models and database connections; may be called again. What is shared stays open."""
+        if self._is_shared:
+            return
         self._readers.close()
         self._db.dispose()
 

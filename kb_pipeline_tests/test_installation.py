@@ -407,7 +407,8 @@ def test_callers_share_what_is_open_and_none_sees_anothers(two_models: Home, ope
         ours, _ = operator.keys.create("acme", ["read"])
         theirs, row = operator.keys.create("globex", ["read"])
         for _ in range(2):
-            assert operator.acting_as(ours).kb(DOCS).search("apples")
+            with operator.acting_as(ours) as acting:
+                assert acting.kb(DOCS).search("apples")
         with pytest.raises(UnknownKb):
             operator.acting_as(theirs).kb(DOCS)
         assert operator.kb(DOCS).search("apples")
