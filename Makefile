@@ -8,8 +8,9 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 URL ?=
 REAL_SITE ?= /usr/share/doc/postgresql-doc-15/html
-# Three on two cores: many tests wait for servers, clocks and disks.
-PYTEST_ARGS ?= -n 3 --dist loadgroup
+# Three on two cores: many tests wait for servers, clocks and disks. A worker that dies ends the run: with another in its
+# place, xdist waits for ever for the tests that it held.
+PYTEST_ARGS ?= -n 3 --dist loadgroup --max-worker-restart 0
 # What `make test-postgres` runs; by default everything.
 ROOMS ?= kb_pipeline_tests
 
@@ -61,6 +62,11 @@ bench: setup
 	$(BIN)/python -m benchmarks.fairness --trials 2
 	$(BIN)/python -m benchmarks.refresh --pages 2000
 	test ! -d $(REAL_SITE) || $(BIN)/python -m benchmarks.refresh --site $(REAL_SITE)
+	$(BIN)/python -m benchmarks.unchanged
+	test ! -x /usr/bin/apt-get || $(BIN)/python -m benchmarks.completeness
+	test ! -x /usr/bin/apt-get || $(BIN)/python -m benchmarks.reading --check
+	KB_TEST_MODEL_SEEDS=100 KB_TEST_MODEL_REFRESHES=12 $(BIN)/python -m pytest kb_pipeline_tests/fetch/test_site_model.py
+	KB_TEST_MODEL_BUILD_SEEDS=5 KB_TEST_MODEL_BUILDS=10 $(BIN)/python -m pytest kb_pipeline_tests/cli/test_site_model.py
 	KB_TEST_RANDOM_KILLS=50 KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/crash
 	KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/operations/test_erase_document.py -k any_step
 

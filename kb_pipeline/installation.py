@@ -27,6 +27,7 @@ from kb_pipeline.operations.readers import Readers
 from kb_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from kb_pipeline.account import Account
     from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
     from kb_pipeline.index.diff import ChunkChange, DocumentChange, VersionDiff
     from kb_pipeline.index.documents import ListedDocument, StoredDocument
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.approve import Approval
     from kb_pipeline.operations.backup import Backup
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
+    from kb_pipeline.operations.explain import Explanation
     from kb_pipeline.operations.extract import ExtractedFile, UnextractedFile
+    from kb_pipeline.operations.key_fates import LeftOutKey
     from kb_pipeline.operations.launch import ProgressListener, RefreshResult
     from kb_pipeline.operations.orchestrator import Orchestrator
     from kb_pipeline.operations.replay import Replay
@@ -333,6 +336,41 @@ class Kb:
 
         return list_documents(self._readers.open(self.key, _text(as_of)))
 
+    @operation("status")
+    def account(self, *, as_of: AsOf = None) -> Account:
+        """Return what became of every known key: documents, and what is left out by whose will; the numbers add up.
+
+        Args:
+            as_of: which version; without it, the newest refresh, whether or not it published one.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is no such version.
+        """
+        from kb_pipeline.operations.account import account_of
+
+        return account_of(self._settings, self._db, self._readers, self.key, _text(as_of))
+
+    @operation("documents")
+    def left_out(
+        self, *, reason: str | None = None, source: str | None = None, as_of: AsOf = None
+    ) -> Iterator[LeftOutKey]:
+        """Yield every known key that has no document of its own, and why.
+
+        Args:
+            reason: only those with this reason code, such as `too_deep`.
+            source: only those of this source.
+            as_of: which version; without it, the newest refresh, whether or not it published one.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is no such version.
+            UsageError: there is no such reason code.
+        """
+        from kb_pipeline.operations.account import left_out_of
+
+        return left_out_of(
+            self._settings, self._db, self._readers, self.key, _text(as_of), reason=reason, source=source
+        )
+
     @operation("page")
     def document(self, key: str, *, as_of: AsOf = None) -> StoredDocument:
         """Return one document: its Markdown and where it came from.
@@ -412,20 +450,37 @@ class Kb:
         """Return what could not be turned into searchable text, at which stage and why."""
         return list(failures.list_failures(self._db, self.key))
 
-    @operation("retry")
-    def retry(self, *ids: str, progress: ProgressListener | None = None) -> RetryResult:
-        """Refresh the KB, asking again for what failed; returns the refresh and the failures that are left.
+    @operation("explain")
+    def explain(self, url: str) -> Explanation:
+        """Return what became of an address and why, or what would be decided about one that was never met.
+
+        Nothing is asked for: it is told from the KB file, the stored robots.txt, links and rows.
 
         Args:
-            ids: of failures; without any, all of them.
+            url: in any spelling; or the key of a document of another kind, such as a path.
+
+        Raises:
+            UsageError: it is no key of any source.
+            InvalidSpec: the KB file names a variable that has no value any more.
+        """
+        from kb_pipeline.operations.explain import explain_key
+
+        return explain_key(self._settings, self._db, self.key, url)
+
+    @operation("retry")
+    def retry(self, *names: str, progress: ProgressListener | None = None) -> RetryResult:
+        """Refresh the KB, asking at once for what failed or was refused; returns the refresh and what is left of it.
+
+        Args:
+            names: ids of failures, or keys (URLs) that have no document; without any, all that failed or was refused.
             progress: called with how far the refresh is.
 
         Raises:
-            UsageError: an id is no failure's.
+            UsageError: a name is neither a failure's id nor a known key.
         """
         from kb_pipeline.operations.retry import retry_failures
 
-        return retry_failures(self._settings, self._db, self.key, ids, progress)
+        return retry_failures(self._settings, self._db, self.key, names, progress)
 
     @operation("build")
     def refresh(self, progress: ProgressListener | None = None, *, force: bool = False) -> RefreshResult:

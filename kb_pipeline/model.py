@@ -108,6 +108,18 @@ class Document:
     """Pairs of hreflang and URL: the translations that the page declares."""
     sketch: int = 0
     """The simhash of the Markdown: 64 bits, of which nearly equal texts share most."""
+    segments: bytes = b""
+    """Hashes of its pieces of text and of where its links lead, to compare it with others."""
+    template: int = 0
+    """Signed 64-bit hash of title and text without the words of its own address."""
+    signs: tuple[str, ...] = ()
+    """What in it suggests that it is no document: an error, a log-in, a form, an empty list, a calendar."""
+    metadata: Mapping[str, str | list[str]] = field(default_factory=dict)
+    """What its page says for machines of what it is about: price, availability, rating, dates, place, author, path."""
+    words: Mapping[str, int] = field(default_factory=dict)
+    """Words of its page: `kept`, and those that cleaning removed, by reason."""
+    edges: bytes = b""
+    """Hashes of the blocks that it begins and ends with, to find those that the site repeats; empty for text files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +145,7 @@ class Chunk:
     end: int
     """Offset after the last character."""
     headings: tuple[str, ...]
-    """The path of headings above the span, outermost first."""
+    """The path of headings above the span, outermost first; then, if it starts inside a table, its column names."""
     text: str
     """Exactly `markdown[start:end]`."""
     tokens: int

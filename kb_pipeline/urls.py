@@ -39,13 +39,19 @@ _TRACKERS = frozenset(
         "_openstat",
     ]
 )
-_SESSIONS = frozenset(
-    ["phpsessid", "jsessionid", "sessionid", "session_id", "sessid", "cfid", "cftoken", "zenid", "oscsid"]
-)
-"""Parameters that identify a session, not a page."""
+_SESSIONS = frozenset(["phpsessid", "jsessionid", "cfid", "cftoken", "zenid", "oscsid"])
+"""Parameters in which one platform or another keeps the session of a visitor, whatever the value."""
+_MAYBE_SESSIONS = frozenset(["sessionid", "session_id", "session-id", "session", "sessid", "sess", "sid"])
+"""Parameters that hold a session if their value looks random; other values name a page (a talk, a story)."""
 _SESSION_SEGMENT = re.compile(r";(?:jsessionid|phpsessid)=[^/?;]*", re.IGNORECASE)
-_RANDOM = re.compile(r"(?=[^/]*\d)[0-9a-zA-Z]{20,}|[0-9a-f]{16,}")
-"""Values of `sid` that are session ids; other values name a page (a story)."""
+_MAYBE_SESSION_SEGMENT = re.compile(r";(?:sessionid|session_id|session|sessid|sid)=([^/?;]*)", re.IGNORECASE)
+_GUID = re.compile(r"\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}?", re.IGNORECASE)
+_HEX = re.compile(r"(?=.*\d)[0-9a-f]+", re.IGNORECASE)
+_MIXED = re.compile(r"(?=.*\d)(?=.*[a-zA-Z])[0-9a-zA-Z]+")
+_TURN = re.compile(r"(?<=\d)(?=[a-zA-Z])|(?<=[a-zA-Z])(?=\d)")
+"""Between a digit and a letter: a word with a number has one or two, a random value many."""
+_MANY_TURNS = 3
+_SESSION_CHARS, _LONG_CHARS, _HEX_CHARS, _SHORT_HEX_CHARS = 10, 20, 16, 8
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -63,7 +69,7 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
         return None
     path = normal_escapes(parsed.pathname)
     if ";" in path:
-        path = _SESSION_SEGMENT.sub("", path)
+        path = _MAYBE_SESSION_SEGMENT.sub(_kept_segment, _SESSION_SEGMENT.sub("", path))
     query = _without_trackers(normal_escapes(parsed.search))
     spelled = f"{parsed.protocol}//{parsed.host}{path}{query}"
     return spelled if len(spelled) <= MAX_URL_CHARS else None
@@ -94,6 +100,10 @@ def _normal_escape(match: re.Match[str]) -> str:
     return char if char in _UNRESERVED else match[0].upper()
 
 
+def _kept_segment(match: re.Match[str]) -> str:
+    return "" if looks_random(match[1], _SESSION_CHARS) else match[0]
+
+
 def _without_trackers(search: str) -> str:
     if len(search) < 2:
         return ""
@@ -108,7 +118,27 @@ def _is_noise(pair: str) -> bool:
     name = name.lower()
     if name.startswith(("utm_", "aspsessionid")) or name in _TRACKERS or name in _SESSIONS:
         return True
-    return name == "sid" and _RANDOM.fullmatch(value) is not None
+    return name in _MAYBE_SESSIONS and looks_random(value, _SESSION_CHARS)
+
+
+def looks_random(value: str, least: int = 6) -> bool:
+    """Return whether a value looks made by a machine: a GUID, hexadecimal digits, letters and digits in turns.
+
+    Args:
+        value: of a parameter, or a segment of a path.
+        least: how many characters it must have.
+    """
+    if len(value) < least or not value.isascii():
+        return False
+    if _GUID.fullmatch(value):
+        return True
+    if _HEX.fullmatch(value) and len(value) >= _HEX_CHARS:
+        return True
+    if not _MIXED.fullmatch(value):
+        return False
+    if least < _SESSION_CHARS and len(value) >= _SHORT_HEX_CHARS and _HEX.fullmatch(value):
+        return True
+    return len(value) >= _LONG_CHARS or len(_TURN.findall(value)) >= _MANY_TURNS
 
 
 @lru_cache(maxsize=4096)

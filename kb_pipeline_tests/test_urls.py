@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kb_pipeline.urls import canonical_url, hostname_of, netloc_of, origin_of, path_of
+from kb_pipeline.urls import canonical_url, hostname_of, looks_random, netloc_of, origin_of, path_of
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,29 @@ from kb_pipeline.urls import canonical_url, hostname_of, netloc_of, origin_of, p
 )
 def test_one_spelling(written: str, canonical: str) -> None:
     assert canonical_url(written) == canonical
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        ("/talk.php?session_id=17", "/talk.php?session_id=17"),
+        ("/talk.php?session=2024-keynote&sid=story5", "/talk.php?session=2024-keynote&sid=story5"),
+        ("/talk.php?id=5&session_id=a8f3c9d2e1b7", "/talk.php?id=5"),
+        ("/?sessionid=550e8400-e29b-41d4-a716-446655440000", "/"),
+        ("/?SID=0123456789abcdef01234567", "/"),
+        ("/?PHPSESSID=1", "/"),
+        ("/a;sid=8f3a9c2b7d1e/b?c=1", "/a/b?c=1"),
+        ("/a;sid=5", "/a;sid=5"),
+        ("/a;jsessionid=77", "/a"),
+    ],
+)
+def test_a_session_is_told_by_what_its_value_looks_like(written: str, canonical: str) -> None:
+    assert canonical_url("https://example.com" + written) == f"https://example.com{canonical}"
+
+
+def test_what_looks_random() -> None:
+    assert all(map(looks_random, ("8f3a2bc9", "k3j4h5", "0123456789abcdef", "aqUw8ZkLm3Xp")))
+    assert not any(map(looks_random, ("17", "covid19", "page12", "harbour", "deadbeef", "straße-3a4b5c")))
 
 
 @pytest.mark.parametrize(

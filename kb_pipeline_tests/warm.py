@@ -7,6 +7,7 @@ imported (Polars, PyArrow, Lance, OpenVINO) is left to each process.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -53,7 +54,10 @@ class Running:
         return self._process.exitcode
 
     def send_signal(self, signum: signal.Signals) -> None:
-        os.kill(self.pid, signum)
+        """Send it, unless the process has ended, which only its parent can know: as `subprocess` does."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # its parent is the fork server, which has seen its end first
+                os.kill(self.pid, signum)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Its output and errors, once it has ended."""

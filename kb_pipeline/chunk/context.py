@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable, Sequence
 from math import ceil
 
-from kb_pipeline.chunk.link_text import strip_link_targets
-from kb_pipeline.chunk.outline import heading_name
+from kb_pipeline.chunk.outline import COLUMN_SEPARATOR, heading_name
+from kb_pipeline.link_text import strip_link_targets
 
 _TITLE_BUDGET = 20
 _HEADINGS_BUDGET = 32
 """In estimated tokens; together a fifth of the default window, so that context does not crowd out the text."""
+_COLUMNS_BUDGET = 28
+_ABOVE_COLUMNS_BUDGET = 14
+"""In a table, for its column names and the headings above: with the title still less than a quarter of the window."""
 
 _PART = re.compile(r"[A-Za-z]+|[^\W\d_\u2e80-\U0010ffff]+|\S")
 _LINE_END = re.compile(r"[\r\n]")
@@ -24,7 +27,10 @@ def embedding_text(title: str, headings: Sequence[str], text: str) -> str:
 
 
 def context_line(title: str, headings: Sequence[str], text: str) -> str:
-    """Return title and heading path in one short line, without the heading that `text` starts with; may be empty."""
+    """Return title and heading path in one short line, without the heading that `text` starts with; may be empty.
+
+    The last of `headings` may be the column names of the table that `text` goes on with.
+    """
     path = [" ".join(heading.split()) for heading in headings]
     if path and path[-1] == _opening_heading(text):
         path.pop()
@@ -48,9 +54,15 @@ def truncate(text: str, budget: int) -> str:
 
 
 def _innermost(path: Sequence[str]) -> Iterable[str]:
+    if path and COLUMN_SEPARATOR in path[-1]:
+        return [*_nearest(path[:-1], _ABOVE_COLUMNS_BUDGET), truncate(path[-1], _COLUMNS_BUDGET)]
+    return _nearest(path, _HEADINGS_BUDGET)
+
+
+def _nearest(path: Sequence[str], budget: int) -> Iterable[str]:
     # The nearest heading says most about a chunk, so outer ones are dropped first.
     kept: list[str] = []
-    left = _HEADINGS_BUDGET
+    left = budget
     for heading in reversed(path):
         part = truncate(heading, left)
         if not part:

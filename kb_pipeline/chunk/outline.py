@@ -12,14 +12,21 @@ from dataclasses import dataclass, field
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|\Z)")
 _HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+")
-_FENCE = re.compile(r"[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(`{3,}(?=[^`]*\Z)|~{3,})")
+_FENCE = re.compile(r"(?P<around>[ \t>]*(?P<item>[-*+][ \t]+|\d{1,9}[.)][ \t]+)?)(?P<fence>`{3,}(?=[^`]*\Z)|~{3,})")
+_QUOTED = re.compile(r" {0,3}>")
 _CLOSING = re.compile(r"[ \t>]*(`{3,}|~{3,})\s*\Z")
 _TABLE = re.compile(r"[ \t>]*\|")
 _ITEM = re.compile(r"[ \t>]*(?:[-*+]|\d{1,9}[.)])[ \t]")
 _MARKUP = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)|[`*]+")
+_CELL_END = re.compile(r"(?<!\\)\|")
+_DELIMITERS = frozenset("|-: \t>\r\n")
+_BREAK = re.compile(r"<br>")
 
 _MAX_HEADING_CHARS = 200
 """Every chunk of a section stores its headings: a heading of a megabyte would be stored thousands of times."""
+
+COLUMN_SEPARATOR = " | "
+"""Stands between the column names of a table in the heading path of a chunk that starts inside the table."""
 
 
 @dataclass(slots=True)
@@ -36,11 +43,20 @@ class Outline:
     heading_starts: list[int] = field(default_factory=list)
     paths: list[tuple[str, ...]] = field(default_factory=list)
     """For each heading: the path of headings down to it, itself included."""
+    table_heads: dict[int, str] = field(default_factory=dict)
+    """The column names of each table that has a head row, by the start of the table."""
 
     def path_at(self, offset: int) -> tuple[str, ...]:
         """Return the headings above `offset`, outermost first; a heading's own line belongs to its section."""
         index = bisect_right(self.heading_starts, offset) - 1
         return self.paths[index] if index >= 0 else ()
+
+    def table_head_at(self, offset: int) -> str:
+        """Return the column names of the table that `offset` is inside of; empty at a table's start and elsewhere."""
+        index = bisect_right(self.starts, offset) - 1
+        if index < 0 or self.starts[index] == offset:
+            return ""
+        return self.table_heads.get(self.starts[index], "")
 
     def unsplittable_at(self, offset: int) -> tuple[int, int] | None:
         """Return the span of the code block or table that holds the character at `offset`, or None."""
@@ -78,30 +94,55 @@ class _Scanner:
         self.outline = Outline(length)
         self.preserve_blocks = preserve_blocks
         self.fence = ""
+        self.is_fence_quoted = False
+        self.fence_indent = 0
         self.block = ""
         self.is_below_heading = False
+        self.first_row = ""
         self.open_headings: list[tuple[int, str]] = []
 
     def read(self, start: int, line: str) -> None:
+        if self.fence and self._has_left(line):
+            self.fence = self.block = ""
         if self.fence:
             self._read_code(line)
         elif opening := _FENCE.match(line):
-            self.fence = opening[1]
+            self._open_fence(opening)
             self._start("code", start)
         elif line.isspace():
             self.block = ""
         elif heading := _HEADING.match(line):
             self._read_heading(start, len(heading[1]), heading_name(line))
         elif _TABLE.match(line):
-            if self.block != "table":
-                self._start("table", start)
+            self._read_row(start, line)
         elif self.block != "text" or _ITEM.match(line):
             self._start("text", start)
+
+    def _open_fence(self, opening: re.Match[str]) -> None:
+        around = opening["around"]
+        self.fence, self.is_fence_quoted = opening["fence"], ">" in around
+        self.fence_indent = len(around) if opening["item"] and not self.is_fence_quoted else 0
+
+    def _has_left(self, line: str) -> bool:
+        """Return whether a line ends the quote or the list item that the fence was opened in, and the fence with it."""
+        if self.is_fence_quoted:
+            return _QUOTED.match(line) is None
+        indent = len(line) - len(line.lstrip(" \t"))
+        return self.fence_indent > 0 and indent == 0 and not line.isspace() and not _CLOSING.match(line)
 
     def _read_code(self, line: str) -> None:
         closing = _CLOSING.match(line)
         if closing and closing[1].startswith(self.fence):
             self.fence = self.block = ""
+
+    def _read_row(self, start: int, line: str) -> None:
+        if self.block != "table":
+            self._start("table", start)
+            self.first_row = line
+            return
+        if self.first_row and "-" in line and _DELIMITERS.issuperset(line):
+            self.outline.table_heads[self.outline.starts[-1]] = _column_names(self.first_row)
+        self.first_row = ""
 
     def _read_heading(self, start: int, level: int, name: str) -> None:
         self._start("heading", start)
@@ -130,6 +171,13 @@ def heading_name(line: str) -> str:
     unclosed = text.rstrip("#")
     text = unclosed if not unclosed or unclosed[-1].isspace() else text
     return " ".join(_MARKUP.sub(r"\1", text).split())[:_MAX_HEADING_CHARS].rstrip()
+
+
+def _column_names(row: str) -> str:
+    """Return the names in a table's head row without markup, in one line; empty if it has none."""
+    cells = _CELL_END.split(row[: 4 * _MAX_HEADING_CHARS].strip(" \t>\r\n").strip("|"))
+    names = (" ".join(_MARKUP.sub(r"\1", _BREAK.sub(" ", cell)).replace("\\|", "|").split()) for cell in cells)
+    return COLUMN_SEPARATOR.join(filter(None, names))[:_MAX_HEADING_CHARS].rstrip(" |")
 
 
 def read_outline(markdown: str, preserve_blocks: bool = True) -> Outline:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kb_pipeline.chunk.link_text import strip_link_targets
 from kb_pipeline.chunk.rules import ChunkingRules
 from kb_pipeline.chunk.split import Tokenizer, chunk_document, embedding_text
+from kb_pipeline.link_text import strip_link_targets
 from kb_pipeline.model import ReportProgress, StageReport, digest
 from kb_pipeline.store.kb_store import KbStore
-from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, kept_documents
 from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def refresh_chunks(
     documents = store.tables.open(DOCUMENTS)
     chunks = store.tables.open_or_create(CHUNKS, chunks_schema())
     documents_now = documents.read_columns(
-        ["document_id", "document_hash"], "outcome = 'document' AND duplicate_of IS NULL", row_ids=True
+        ["document_id", "document_hash"], kept_documents(documents.schema.names), row_ids=True
     )
     rows = chunks.read_columns(["chunk_id", "document_id", "document_hash", "rules"])
     stored = chunks.require_unique(rows).drop("chunk_id").unique()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kb_pipeline.model import digest
 
-CHUNK_VERSION = "2"
+CHUNK_VERSION = "3"
 """Raise it when the same document and rules would give other chunks: stored chunks are then recomputed."""
 
 

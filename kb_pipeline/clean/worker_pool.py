@@ -92,8 +92,11 @@ class _Workers:
                 if future is not None:
                     return future.result()
             except TimeoutError:
-                return _failed(task.raw, "timeout", f"took longer than {self.rules.timeout_s:g} s")
+                return _failed(task.raw, "timeout", f"not done after {self.rules.wall_s:g} s by the clock")
             except ProcessExpired as error:
+                if error.exitcode == -signal.SIGPROF:
+                    message = f"took more than {self.rules.timeout_s:g} s on the processor"
+                    return _failed(task.raw, "timeout", message)
                 return _failed(task.raw, "crashed", f"its worker process ended with status {error.exitcode}")
             except (BrokenProcessPool, CancelledError):
                 pass
@@ -111,7 +114,7 @@ class _Workers:
     def _schedule(self, item: RawDocument) -> ProcessFuture[Result] | None:
         self._pool = self._pool or self._started()
         try:
-            return self._pool.schedule(_clean_one, args=(item, self.rules), timeout=self.rules.timeout_s)
+            return self._pool.schedule(_clean_one, args=(item, self.rules), timeout=self.rules.wall_s)
         except RuntimeError:  # the pool is broken
             return None
 
@@ -168,6 +171,16 @@ def _address_space() -> int:
 
 
 def _clean_one(item: RawDocument, rules: CleaningRules) -> Result:
+    # The kernel counts the time and ends the process, also where C code never comes back to Python.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, rules.timeout_s)
+    try:
+        return _clean_within_limits(item, rules)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _clean_within_limits(item: RawDocument, rules: CleaningRules) -> Result:
     try:
         return read_html(item, rules)
     except MemoryError:

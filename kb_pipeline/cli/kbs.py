@@ -1,4 +1,4 @@
-"""`kb apply`, `build`, `status`, `failures`, `retry` and `delete`: a KB from its file to its deletion."""
+"""`kb apply`, `build`, `status`, `failures`, `explain`, `retry` and `delete`: a KB from its file to its deletion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, KbArgument, YesOption, confirm, home, open_kb, session
+from kb_pipeline.cli.session import (
+    JsonOption,
+    KbArgument,
+    YesOption,
+    confirm,
+    home,
+    open_kb,
+    require_all_utf8,
+    require_utf8,
+    session,
+)
 
 if TYPE_CHECKING:
     from kb_pipeline.operations.launch import ProgressListener
@@ -67,8 +77,8 @@ def build(
         print_stages(result.stages)
         version = f", version {result.version}" if result.version else ""
         out.print(f"{kb}: {result.status}{version} in {result.seconds:.1f} s")
-    if result.message:
-        (warn if result.succeeded else _print_error)(result.message)
+    for line in (result.message or "").splitlines():
+        (warn if result.succeeded else _print_error)(line)
     raise typer.Exit(EXIT_STATUS[result.status])
 
 
@@ -87,7 +97,7 @@ def _progress() -> Iterator[ProgressListener]:
 
 def status(kb: KbArgument, as_json: JsonOption = False) -> None:
     """Show the live version, what runs now and how the last refresh ended."""
-    from kb_pipeline.cli.output import out, print_json, print_stages
+    from kb_pipeline.cli.output import out, print_account, print_json, print_stages
 
     described = open_kb(kb).status()
     if as_json:
@@ -95,12 +105,15 @@ def status(kb: KbArgument, as_json: JsonOption = False) -> None:
         return
     for name in ("kb", "status", "live_version", "documents", "chunks", "model"):
         out.print(f"{name:<13} {getattr(described, name)}")
+    if described.account:
+        print_account(described.account)
     if running := described.running:
         out.print(f"{'running':<13} {running.stage} {running.done}/{running.total}, {running.eta_s} s left")
     for asked in described.requested:
         out.print(f"{'requested':<13} {asked.requested_at.isoformat()[:19]} by {asked.requested_by}", markup=False)
     if last := described.last_run:
-        out.print(f"{'last run':<13} {last.run_id} {last.status} {last.message or ''}", markup=False)
+        message = (last.message or "").replace("\n", "\n" + " " * 14)
+        out.print(f"{'last run':<13} {last.run_id} {last.status} {message}", markup=False)
         print_stages(last.stages)
 
 
@@ -112,21 +125,40 @@ def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
     print_json([row.as_json() for row in rows]) if as_json else print_failures(rows)
 
 
+def explain(
+    kb: KbArgument,
+    url: Annotated[str, typer.Argument(metavar="URL", help="An address, met or not.", callback=require_utf8)],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what became of an address and why, or what would be decided about it; nothing is asked for."""
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.show import print_explanation
+
+    found = open_kb(kb).explain(url)
+    print_json(found.as_json()) if as_json else print_explanation(found)
+
+
 def retry(
     kb: KbArgument,
-    ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Failures, as `kb failures` lists.")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY|ID...]",
+            help="Keys without a document, or ids of failures; without any, all that failed or was refused.",
+            callback=require_all_utf8,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Refresh a KB and say which of its failures (or of the given ones) are left; exit status 1 if any is."""
+    """Ask at once again for what failed or was refused, and say what is left of it; exit status 1 if anything is."""
     from kb_pipeline.cli.output import out, print_failures, print_json, warn
 
     chosen = open_kb(kb)
     with _progress() as progress:
-        result = chosen.retry(*(ids or ()), progress=progress)
-    if result.refresh is not None and not result.refresh.succeeded and result.refresh.message:
-        warn(result.refresh.message)
+        result = chosen.retry(*(names or ()), progress=progress)
+    if result.refresh is not None and not result.refresh.succeeded:
+        for line in (result.refresh.message or "").splitlines():
+            warn(line)
     if as_json:
         print_json([row.as_json() for row in result.left])
     elif result.left:

@@ -14,9 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kb_pipeline.account import CATEGORIES
+
 if TYPE_CHECKING:
+    from kb_pipeline.account import Account
     from kb_pipeline.control.runs.failures import FailureRecord
 
+_BY = {
+    "file": "by the file", "site": "by the site", "limits": "by limits", "request": "by request", "failed": "failed",
+    "not_asked": "not asked yet",
+}  # fmt: skip
 _MINUTE = "%Y-%m-%dT%H:%M"
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
@@ -48,6 +55,19 @@ def print_failures(rows: Iterable[FailureRecord]) -> None:
             seen = f"{times}, {row.first_seen:{_MINUTE}} to {row.last_seen:{_MINUTE}}"
             message = "" if shared else f": {row.message}"
             out.print(printable(f"  {row.id}  {row.key}  {seen}{message}"), markup=False)
+
+
+def print_account(account: Account) -> None:
+    """Print the sums of an account: what is there, and what is not by whose will."""
+    parts = {"documents": account.documents, "aliases": account.aliases, "duplicates": account.duplicates}
+    told = ", ".join(f"{count} {noun}" for noun, count in parts.items() if count or noun == "documents")
+    out.print(f"{'known':<13} {'at least ' if account.at_least else ''}{account.known} keys: {told}")
+    for category in CATEGORIES:
+        if reasons := account.missing(category):
+            each = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            out.print(f"{_BY[category]:<13} {reasons.total()} ({each})", markup=False)
+    if account.not_recorded:
+        out.print(f"{'not recorded':<13} {account.not_recorded}")
 
 
 def printable(text: str) -> str:

@@ -32,11 +32,30 @@ def search(
         print_hits(found, found.provenance)
 
 
-def documents(kb: KbArgument, as_of: AsOf = None, as_json: JsonOption = False) -> None:
-    """List the documents of the live version, or an earlier one."""
+def documents(
+    kb: KbArgument,
+    left_out: Annotated[
+        bool, typer.Option("--left-out", help="What has no document instead, and why, by the newest refresh.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Of what is left out, only for that reason code.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only of that source.")] = None,
+    as_of: AsOf = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the documents of the live version, or an earlier one; or every key that has none, and why."""
     from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.show import print_left_out
 
-    rows = open_kb(kb).documents(as_of=as_of)
+    chosen = open_kb(kb)
+    if left_out or reason is not None:
+        missing = chosen.left_out(reason=reason, source=source, as_of=as_of)
+        if as_json:
+            for each in missing:
+                print_json(each.as_json())
+        else:
+            print_left_out(missing)
+        return
+    rows = (row for row in chosen.documents(as_of=as_of) if source in (None, row.source))
     if as_json:
         for row in rows:
             print_json(row.as_json())

@@ -85,6 +85,13 @@ def require_utf8(given: str | None) -> str | None:
     return given
 
 
+def require_all_utf8(given: list[str] | None) -> list[str] | None:
+    """Return arguments that are UTF-8 text; see `require_utf8`."""
+    for each in given or ():
+        require_utf8(each)
+    return given
+
+
 def kb_key(given: str) -> str:
     """Return an argument that names a KB; raises InvalidKey."""
     from kb_pipeline.model import KbKey

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from kb_pipeline.index.diff import VersionDiff
     from kb_pipeline.operations.backup import Backup
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
+    from kb_pipeline.operations.explain import Explanation, SourceExplanation
+    from kb_pipeline.operations.key_fates import LeftOutKey
     from kb_pipeline.operations.replay import Replay
     from kb_pipeline.operations.restore import Restoration
 
@@ -51,6 +55,51 @@ def _provenance_line(hit: HitProvenance) -> str:
         f"{document.fetched_at.isoformat()} from {document.url} ({validator}), run {document.run_id}, "
         f"code {code}, model {document.model.name}"
     )
+
+
+def print_left_out(rows: Iterable[LeftOutKey]) -> None:
+    """Print each key that has no document, below its reason and what would help; nothing is held in memory."""
+    for (source, reason), group in groupby(rows, key=lambda row: (row.source, row.reason)):
+        for number, row in enumerate(group):
+            if number == 0:
+                remedy = f"; to have them: {row.remedy}" if row.remedy else ""
+                out.print(printable(f"{source}: {reason} ({row.category}){remedy}"), markup=False, style="bold")
+            sys.stdout.write(printable(f"  {row.key}  {row.message}\n"))
+
+
+def print_explanation(found: Explanation) -> None:
+    """Print what is known of an address, one block a source, each line behind what it is about."""
+    for each in found.sources:
+        out.print(printable(f"{each.key} in source {each.source}"), markup=False, style="bold")
+        for name, lines in _explained(found, each):
+            for number, line in enumerate(lines):
+                sys.stdout.write(printable(f"  {'' if number else name:<12} {line}\n"))
+
+
+def _explained(found: Explanation, source: SourceExplanation) -> Iterator[tuple[str, Sequence[str]]]:
+    yield "verdict", [source.verdict]
+    yield "to have it", [source.remedy] if source.remedy else []
+    yield "dropped", [", ".join(found.dropped)] if found.dropped else []
+    yield "met by", source.chain
+    more = source.linked_from_count - len(source.linked_from)
+    yield "linked from", [*source.linked_from, *([f"and {more} more"] if more else [])]
+    yield "decided by", _decision_lines(source)
+    if last := source.last:
+        status = f", status {last.status}" if last.status else ""
+        reason = f" ({last.reason}: {last.message})" if last.reason else ""
+        yield "last answer", [f"{last.outcome}{reason}{status}"]
+        yield "redirects to", [last.redirect_to] if last.redirect_to else []
+        yield "stored", [f"bytes of {last.fetched_at:%Y-%m-%d %H:%M} UTC"] if last.fetched_at else []
+    yield "next", [source.next_ask]
+
+
+def _decision_lines(source: SourceExplanation) -> list[str]:
+    width = max((len(each.rule) for each in source.decisions), default=0)
+    answers = {True: "yes", False: "no", None: "?"}
+    return [
+        f"{each.rule:<{width}}  {answers[each.allows]:<3}  {each.said}" + (f"   [{each.line}]" if each.line else "")
+        for each in source.decisions
+    ]
 
 
 def print_diff(diff: VersionDiff) -> None:
@@ -104,6 +153,8 @@ def print_replay(result: Replay) -> None:
     out.print(f"document  {_verdict(result.document_matches)} {result.document_id}")
     if result.duplicate_of:
         out.print(f"chunks    none: the same text is indexed as {result.duplicate_of}")
+    elif result.left_out:
+        out.print(f"chunks    none: it is left out as {result.left_out}")
     else:
         out.print(f"chunks    {chunks.matching} match, {chunks.stored} stored, {chunks.derived} came out")
     for reason in result.differs:

@@ -1,6 +1,6 @@
 """Runs `refresh_kb` in this process: `python -m kb_pipeline.defs.launch TENANT/KB RUN_ID PARENT_PID [OPTION...]`.
 
-An option is `force` or `retry`; see the tags in partitions.py.
+An option is `force`, `retry` or `retry=ID,ID`; see the tags in partitions.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def launch(key: KbKey, run_id: str, options: Sequence[str]) -> bool:
     """Execute the job as an ordinary run of this home's instance; return whether it succeeded."""
     from kb_pipeline.definitions import defs
     from kb_pipeline.defs.instance import open_instance
-    from kb_pipeline.defs.partitions import OPTION_TAGS, add_partition, tags_of
+    from kb_pipeline.defs.partitions import add_partition, option_tags, tags_of
     from kb_pipeline.defs.reaper import reap
     from kb_pipeline.defs.resources import open_database
     from kb_pipeline.settings import load_settings
@@ -34,7 +34,7 @@ def launch(key: KbKey, run_id: str, options: Sequence[str]) -> bool:
         result = defs.resolve_job_def("refresh_kb").execute_in_process(
             instance=instance,
             partition_key=str(key),
-            tags=tags_of(str(key)) | {f"{OPTION_TAGS}{option}": "true" for option in options},
+            tags=tags_of(str(key)) | option_tags(options),
             run_id=run_id,
             run_config=_QUIET,
             raise_on_error=False,

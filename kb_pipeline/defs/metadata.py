@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from kb_pipeline.model import StageReport
+from kb_pipeline.model import JsonObject, StageReport
 from kb_pipeline.publish.integrity_gates import Gate
 
 _MAX_ROWS = 50
@@ -31,7 +31,7 @@ def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = 
     if reasons := _reasons(report):
         metadata["reasons"] = dg.MetadataValue.table(reasons)
     for name, value in report.extra.items():
-        metadata[name] = _to_metadata(value)
+        metadata |= _account_metadata(value) if name == "account" else {name: _to_metadata(value)}
     if rows := [dg.TableRecord(_flat(row)) for row in samples]:
         metadata["sample"] = dg.MetadataValue.table(rows)
     return metadata
@@ -61,6 +61,13 @@ def _check_result(name: str, gate: Gate, *, force: bool) -> dg.AssetCheckResult:
         description=gate.message,
         metadata=gate.measured,
     )
+
+
+def _account_metadata(account: JsonObject) -> dict[str, Any]:
+    """Return the sums of an account, which the web UI plots over runs, and what is left out as a table."""
+    rows = [{"source": each["source"], **reason} for each in account["sources"] for reason in each["reasons"]]
+    sums: dict[str, Any] = {f"keys {name}": value for name, value in account.items() if name != "sources"}
+    return sums | ({"left_out": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])} if rows else {})
 
 
 def _to_metadata(value: Any) -> Any:  # noqa: ANN401 - any value that a stage reports

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import dagster as dg
 
 from kb_pipeline.errors import InvalidKey
@@ -18,7 +21,8 @@ FORCE_TAG = f"{OPTION_TAGS}force"
 """A run with this tag set to `true` publishes what a check would hold; it works in the web UI too."""
 
 RETRY_TAG = f"{OPTION_TAGS}retry"
-"""A run with this tag set to `true` requests everything that failed, however often and recently it did."""
+"""A run with this tag set to `true` requests everything that failed, however often and recently it did; set to ids
+(model.document_id) with commas between them, these keys."""
 
 REQUEST_TAG = "kb/request"
 """The id of the request that a run was started for; see control.runs.requests."""
@@ -36,6 +40,17 @@ def tags_of(partition_key: str | None) -> dict[str, str]:
     except InvalidKey:
         return {}
     return {"kb/tenant": key.tenant, "kb/kb": key.kb}
+
+
+def option_tags(options: Iterable[str]) -> dict[str, str]:
+    """Return the tags of a run's options, each `NAME`, which turns it on, or `NAME=VALUE`."""
+    pairs = (option.partition("=") for option in options)
+    return {f"{OPTION_TAGS}{name}": value or "true" for name, _, value in pairs}
+
+
+def ids_of(tag: str | None) -> frozenset[str]:
+    """Return the ids in the value of RETRY_TAG; none where it is no list of them."""
+    return frozenset(each for each in (tag or "").split(",") if re.fullmatch(r"[0-9a-f]{32}", each))
 
 
 def add_partition(instance: dg.DagsterInstance, key: KbKey) -> None:

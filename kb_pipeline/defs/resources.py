@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from kb_pipeline.defs.niceness import leave_cpu_to_others
-from kb_pipeline.defs.partitions import FORCE_TAG, RETRY_TAG, tags_of
+from kb_pipeline.defs.partitions import FORCE_TAG, RETRY_TAG, ids_of, tags_of
 from kb_pipeline.errors import ChildCrashed, KbError, LeaseHeld
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
@@ -71,11 +71,12 @@ class Workspaces(dg.ConfigurableResource[Any]):
             context.instance.add_run_tags(run.run_id, dict(missing))  # started without the coordinator
         with translated_errors():
             key = KbKey.parse(context.partition_key)
-            options = {name: run.tags.get(tag) == "true" for name, tag in (("force", FORCE_TAG), ("retry", RETRY_TAG))}
+            force, retry = (run.tags.get(tag) == "true" for tag in (FORCE_TAG, RETRY_TAG))
             settings = load_settings()
             with open_refresh_run(
-                settings, open_database(), key, run.run_id, models=_models(settings.models_dir), **options
-            ) as kb:
+                settings, open_database(), key, run.run_id, models=_models(settings.models_dir),
+                force=force, retry=retry, retry_ids=ids_of(run.tags.get(RETRY_TAG)),
+            ) as kb:  # fmt: skip
                 yield kb
                 if not _publishes(run):
                     kb.end_partial(sorted(asset.to_user_string() for asset in run.asset_selection or ()))

@@ -15,7 +15,7 @@ from kb_pipeline.control.runs.refreshes import end_refresh
 from kb_pipeline.control.runs.requests import RequestRecord, list_waiting, note_runs
 from kb_pipeline.cron import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
-from kb_pipeline.defs.partitions import OPTION_TAGS, PARTITION_TAG, REQUEST_TAG, knowledge_bases, tags_of
+from kb_pipeline.defs.partitions import PARTITION_TAG, REQUEST_TAG, knowledge_bases, option_tags, tags_of
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.errors import InvalidKey
 from kb_pipeline.model import KbKey
@@ -153,8 +153,7 @@ def _runs_of(instance: dg.DagsterInstance, requests: list[RequestRecord]) -> dic
 
 
 def _run_for(request: RequestRecord) -> dg.RunRequest:
-    options = {f"{OPTION_TAGS}{option}": "true" for option in request.options}
-    return _request(request.key, f"request/{request.id}", options | {REQUEST_TAG: request.id})
+    return _request(request.key, f"request/{request.id}", option_tags(request.options) | {REQUEST_TAG: request.id})
 
 
 @dg.run_failure_sensor(

@@ -58,7 +58,7 @@ def merge_outcomes(old: pl.DataFrame, new: pl.DataFrame, source: str, run_id: st
 
     Args:
         old: the source's rows of the table.
-        new: the fetch's outcomes, one row a key, with `segment` and `position` of each.
+        new: the fetch's outcomes as they are settled, one row a key, with `segment` and `position` of each.
         source: the source's name.
         run_id: the Dagster run that fetched.
         own: the columns of the source's type.

@@ -19,18 +19,31 @@ from mimetypes import MimeTypes
 from pathlib import Path, PurePosixPath
 
 from kb_pipeline.errors import Problem, Unhealthy
-from kb_pipeline.fetch.file_tree import REASONS, File, FileTree, Refused, check_place, hint_of, is_beneath, read_settled
+from kb_pipeline.fetch.file_tree import (
+    REASONS,
+    File,
+    FileTree,
+    Refused,
+    check_place,
+    compile_glob,
+    hint_of,
+    is_beneath,
+    read_settled,
+)
 from kb_pipeline.fetch.journal import DOCUMENT_ROWS, DocumentRow, JournalWriter, read_outcomes
 from kb_pipeline.fetch.page_budget import PageBudget
 from kb_pipeline.fetch.source import (
     ERASED,
     QUOTA,
+    Decision,
     FetchJob,
+    KeyView,
     KnownDocument,
     Listing,
     NoColumns,
     Redact,
     SourceProblem,
+    Traces,
 )
 from kb_pipeline.model import digest, document_id
 from kb_pipeline.settings import Settings
@@ -281,6 +294,31 @@ def warnings(given: FilesSource, settings: Settings, redact: Redact) -> Iterator
     del settings
     if not Path(given.root).is_dir():
         yield f"source {given.name}: there is no folder {redact(given.root)} on this machine"
+
+
+def spell(key: str) -> str | None:
+    """Return the path relative to the source's folder; None for what cannot be one."""
+    is_none = not key or key.startswith("/") or "://" in key or "\0" in key or ".." in key.split("/")
+    return None if is_none else key
+
+
+def explain(given: FilesSource, settings: Settings, key: str, traces: Traces) -> KeyView:
+    """Return what the globs say of a path; the folder is not looked into."""
+    del settings, traces
+    return KeyView(tuple(_glob_decisions(given, key)))
+
+
+def _glob_decisions(given: FilesSource, key: str) -> Iterator[Decision]:
+    if (number := _first_match(given.paths, key)) is None:
+        yield Decision("paths", False, "no glob of paths matches it", "excluded", ("paths",))
+    else:
+        yield Decision("paths", True, "a glob of paths matches it", place=("paths", number))
+    if (number := _first_match(given.exclude, key)) is not None:
+        yield Decision("exclude", False, "a glob leaves it out", "excluded", ("exclude", number))
+
+
+def _first_match(globs: Sequence[str], key: str) -> int | None:
+    return next((number for number, glob in enumerate(globs) if compile_glob(glob).fullmatch(key)), None)
 
 
 def open_source(given: FilesSource, settings: Settings, erased: Sequence[str], *, is_operator: bool) -> FilesFolder:

@@ -120,7 +120,7 @@ def read_outcomes(journal: Path, schema: pa.Schema) -> pa.Table:
     tables = [pq.ParquetFile(path).read(columns=read_columns) for path in segments(journal)]
     if not tables:
         return schema.remove(schema.get_field_index("body")).empty_table()
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables(tables, promote_options="default")  # older segments lack columns
     last = {key: number for number, key in enumerate(table.column("key").to_pylist())}
     return table.take(pa.array(sorted(last.values()), pa.int64()))
 

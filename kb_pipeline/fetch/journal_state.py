@@ -24,7 +24,7 @@ from kb_pipeline.store.table import LanceTable
 if TYPE_CHECKING:
     import polars as pl
 
-_KNOWN = ("key", "sha256", "state", "waits", "reason", "message")
+_KNOWN = ("key", "sha256", "state", "waits", "outcome", "reason", "message")
 """The columns of the file of known keys that every type of source has."""
 _PLANNED = (
     "source", "key", "sha256", "segment", "state", "outcome", "reason", "message", "failures", "tried_at", "changes",
@@ -126,31 +126,53 @@ def unfinished(paths: KbPaths) -> Iterator[tuple[str, dict[str, PagesUsed]]]:
 
 
 class Checks:
-    """When each page of a source was last asked for; a file of its own, so that asking alone changes no table."""
+    """When each key of a source was last asked for; a file of its own, so that asking alone changes no table."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> pl.DataFrame:
-        """Return `key` and `checked_at` of every page that was asked for while it mattered."""
+        """Return `key`, `checked_at` and `refusals` (how often in a row a server refused it) of every key noted."""
         import polars as pl
 
-        if self._path.exists():
-            return pl.read_parquet(self._path)
-        return pl.DataFrame(schema=[("key", pl.String), ("checked_at", pl.Datetime("us", "UTC"))])
+        nothing = pl.DataFrame(
+            schema=[("key", pl.String), ("checked_at", pl.Datetime("us", "UTC")), ("refusals", pl.Int32)]
+        )
+        if not self._path.exists():
+            return nothing
+        # Files of earlier releases lack `refusals`.
+        return pl.concat([pl.read_parquet(self._path), nothing], how="diagonal").select(nothing.columns)
 
-    def note(self, outcomes: pl.DataFrame) -> None:
-        """Remember what a fetch asked for; keys that gave no page are forgotten."""
+    def note(self, outcomes: pl.DataFrame, refused: pl.Expr, *, pages_too: bool) -> None:
+        """Remember what a fetch asked for; keys that failed, or that it has no outcome of, are forgotten.
+
+        Args:
+            outcomes: one row a key.
+            refused: whether a server refused to give it.
+            pages_too: whether pages that came are remembered, not only what was refused.
+        """
         import polars as pl
 
         # Those that a quota left out wait in the order in which they were last asked for.
         waits = (pl.col("reason") == QUOTA).fill_null(value=False)
-        given = outcomes.filter(pl.col("outcome").is_in(["fetched", "unchanged"]) | waits)
-        asked = given.filter(pl.col("attempts") > 0).select("key", checked_at="fetched_at")
-        earlier = self.read().join(given.filter(pl.col("attempts") == 0), on="key", how="semi")
+        came = pl.col("outcome").is_in(["fetched", "unchanged"])
+        noted = outcomes.with_columns(is_refused=refused.fill_null(value=False)).filter(
+            pl.col("is_refused") | waits | (came if pages_too else pl.lit(value=False))
+        )
+        before = self.read()
+        again = pl.when("is_refused").then(pl.col("refusals").fill_null(0) + 1).otherwise(0).cast(pl.Int32)
+        asked = noted.filter(pl.col("attempts") > 0).join(before, on="key", how="left")
+        asked = asked.select("key", checked_at="fetched_at", refusals=again)
+        earlier = before.join(noted.filter(pl.col("attempts") == 0), on="key", how="semi")
+        self._write(pl.concat([asked, earlier]))
+
+    def _write(self, rows: pl.DataFrame) -> None:
+        if rows.is_empty():
+            self._path.unlink(missing_ok=True)
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self._path, self._path.with_suffix(".tmp")) as file:
-            pl.concat([asked, earlier]).write_parquet(file, compression="zstd")
+            rows.write_parquet(file, compression="zstd")
 
 
 def write_known(pages: LanceTable, source: Source, path: Path, checks: Checks, policy: RevisitPolicy) -> Known:
@@ -162,12 +184,10 @@ def write_known(pages: LanceTable, source: Source, path: Path, checks: Checks, p
     known = pages.require_unique(pages.read_columns(columns).filter(pl.col("source") == source.name), "key")
     if known["sha256"].null_count() == known.height:
         return Known(None)
-    failed, has_bytes = pl.col("outcome") == "failed", pl.col("segment").is_not_null()
-    planned = plan(known, checks.read(), policy, datetime.now(UTC), own.order).with_columns(
+    has_bytes = pl.col("segment").is_not_null()
+    planned = plan(known, checks.read(), policy, datetime.now(UTC), own.order, own.refused()).with_columns(
         *own.as_known(),
         state=pl.when(has_bytes).then("state"),  # else the bytes were damaged, and are to be fetched again
-        reason=pl.when(failed).then("reason"),
-        message=pl.when(failed).then("message"),
     )
     planned.select(*_KNOWN, *own.known).write_parquet(path, compression="lz4")
     return Known(path)

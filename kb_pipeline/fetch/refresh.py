@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kb_pipeline.errors import SourceFailed
+from kb_pipeline.errors import DamagedStore, SourceFailed
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.fetch_state import merge_outcomes, pages_schema
 from kb_pipeline.fetch.journal_state import Checks, FetchJournal, write_known
 from kb_pipeline.fetch.revisit import RevisitPolicy, describe_wait
-from kb_pipeline.fetch.source import QUOTA, FetchJob, Listing, PageAccount, Source, SourceProblem, Unlimited
+from kb_pipeline.fetch.source import FetchJob, Listing, PageAccount, ReadBodies, Source, SourceProblem, Unlimited
 from kb_pipeline.host_scheduler import HostScheduler
 from kb_pipeline.model import ReportProgress, StageReport
 from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.raw_segments import RawBody, read_bodies
 from kb_pipeline.store.stage_tables import PAGES
 from kb_pipeline.store.table import LanceTable
 
@@ -81,7 +83,8 @@ class _Refresh:
         journal, checks = FetchJournal(paths, source, self._run_id), Checks(paths.checks(name))
         known = write_known(self._pages, source, journal.known_path, checks, self._policy)
         job = FetchJob(
-            known, journal.path, paths.site_notes(name), self._progress, self._account, self._hosts_of(name)
+            known, journal.path, paths.site_notes(name), self._progress, self._account, self._hosts_of(name),
+            _bodies_of(self._store, self._pages, name),
         )  # fmt: skip
         try:
             listing = source.fetch(job)
@@ -90,10 +93,13 @@ class _Refresh:
         failpoint("fetch.counted")
         outcomes = journal.outcomes()
         listing = _checked(listing, name, is_empty=outcomes.is_empty(), knows_documents=known.path is not None)
-        _count(self._report, name, outcomes, listing)
-        self._report.deleted += _merge(self._pages, outcomes, source, listing, self._run_id)
-        if self._policy.max_age_s is not None or (outcomes["reason"] == QUOTA).any():
-            checks.note(outcomes)
+        merged = _merge(self._pages, outcomes, source, listing, self._run_id)
+        _count(self._report, name, merged.outcomes, listing)
+        self._report.deleted += merged.lost
+        for reason, keys in merged.came_back.items():
+            back = self._report.extra.setdefault("came_back", {})
+            back[reason] = back.get(reason, 0) + keys
+        checks.note(merged.outcomes, source.columns.refused(), pages_too=self._policy.max_age_s is not None)
         journal.adopt(outcomes)
         return (
             None
@@ -107,7 +113,7 @@ def _checked(listing: Listing, source: str, *, is_empty: bool, knows_documents: 
     if not (listing.complete and is_empty and knows_documents):
         return listing
     problem = SourceProblem(source, "failed", "empty_listing", _EMPTY_LISTING)
-    return Listing(False, (*listing.problems, problem), listing.figures, listing.details)
+    return replace(listing, complete=False, problems=(*listing.problems, problem))
 
 
 def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
@@ -122,26 +128,58 @@ def failed_pages(store: KbStore) -> Iterator[dict[str, Any]]:
         yield row | {"message": "; ".join(part for part in (row["message"], told) if part)}
 
 
-def _merge(pages: LanceTable, outcomes: pl.DataFrame, source: Source, listing: Listing, run_id: str) -> int:
-    """Write the rows that changed; return how many documents lost their bytes."""
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """What a fetch did to the table."""
+
+    outcomes: pl.DataFrame
+    """One row a key, as the outcomes of all keys together settled them."""
+    lost: int
+    """How many documents lost their bytes."""
+    came_back: Mapping[str, int]
+    """Keys that had no bytes and have some now, by the reason why they had none."""
+
+
+def _merge(pages: LanceTable, outcomes: pl.DataFrame, source: Source, listing: Listing, run_id: str) -> _Merged:
+    """Write the rows that changed."""
     import polars as pl
 
     old = pages.read_columns(pages_schema().names).filter(pl.col("source") == source.name)
+    outcomes = source.columns.settled(outcomes, old)
     changed = merge_outcomes(old, outcomes, source.name, run_id, source.columns)
     if not changed.is_empty():
         pages.upsert(changed.to_arrow().cast(pages_schema()))
     lost = changed.filter(pl.col("sha256").is_null()).join(
         old.filter(pl.col("sha256").is_not_null()), on="key", how="semi"
     )
-    return lost.height + (_delete_unlisted(pages, old, outcomes) if listing.complete else 0)
-
-
-def _delete_unlisted(pages: LanceTable, old: pl.DataFrame, outcomes: pl.DataFrame) -> int:
-    """Delete the rows of keys that a complete listing does not have; return how many had bytes."""
-    unlisted = old.join(outcomes, on="key", how="anti")
+    unlisted = old.join(outcomes, on="key", how="anti").filter(
+        pl.lit(listing.complete) | (pl.lit(listing.names_all) & pl.col("sha256").is_null())
+    )
     if not unlisted.is_empty():
         pages.delete("page_id", unlisted["page_id"].to_list())
-    return unlisted["sha256"].count()
+    return _Merged(outcomes, lost.height + unlisted["sha256"].count(), _came_back(old, changed))
+
+
+def _came_back(old: pl.DataFrame, changed: pl.DataFrame) -> dict[str, int]:
+    import polars as pl
+
+    without = old.filter(pl.col("sha256").is_null()).select("key", why=pl.coalesce("reason", "outcome"))
+    back = changed.filter(pl.col("sha256").is_not_null()).join(without, on="key")
+    return dict(back.group_by("why").agg(pl.len()).sort("why").iter_rows())
+
+
+def _bodies_of(store: KbStore, pages: LanceTable, source: str) -> ReadBodies:
+    def read(keys: Collection[str]) -> Iterator[RawBody]:
+        import polars as pl
+
+        rows = pages.read_columns(["source", "key", "segment", "position"], "segment IS NOT NULL")
+        wanted = rows.filter((pl.col("source") == source) & pl.col("key").is_in(list(keys))).sort("segment")
+        for name, group in wanted.group_by("segment", maintain_order=True):
+            # Damaged bytes are fetched again, and their links read then.
+            with contextlib.suppress(DamagedStore):
+                yield from read_bodies(store.paths.raw, {str(name[0]): group["position"].to_list()})
+
+    return read
 
 
 def _drop_other_sources(pages: LanceTable, sources: Sequence[str]) -> int:

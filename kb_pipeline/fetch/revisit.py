@@ -1,4 +1,4 @@
-"""When a page that is known is asked for again: failures after a while and not for ever, quiet pages less often."""
+"""When a known key is asked for again: after a failure or a refusal ever later, quiet pages less often."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import polars as pl
 
-MAX_FAILURES = 8
-"""Refreshes in a row in which a page failed, after which it is not asked for any more."""
 _HOUR = 3600.0
 BACKOFF_S = (0.0, 0.0, _HOUR, 6 * _HOUR, 24 * _HOUR, 72 * _HOUR, 168 * _HOUR)
-"""The pause after the first, second, ... failure in a row: the next refresh, the one after it, an hour, ..."""
+"""The pause after the first, second, ... failure in a row: the next refresh, the one after it, an hour, ...; a week
+after the seventh and every later one."""
+REFUSED_SHARE = 8
+"""A refresh asks again for one in so many keys that a server refused (404, a redirect, noindex, ...), ..."""
+REFUSED_FLOOR = 8
+"""... and for so many at least, those that were asked the longest ago: a small site is looked through each time."""
 _QUIET_SHARE = 0.5
 """A page that was not seen to change waits for so much of the time it has been watched."""
 
@@ -24,7 +27,9 @@ class RevisitPolicy:
     """How eager a refresh is."""
 
     retry: bool = False
-    """Whether everything that failed is asked for now, whatever happened before."""
+    """Whether everything that failed or was refused is asked for now, whatever happened before."""
+    keys: frozenset[str] = frozenset()
+    """Keys that are asked for now, whatever happened before."""
     max_age_s: float | None = None
     """Pages that rarely change are asked for less often, but none is older than this when the next refresh comes; None:
     every refresh asks for every page."""
@@ -33,16 +38,22 @@ class RevisitPolicy:
 
 
 def plan(
-    pages: pl.DataFrame, checked: pl.DataFrame, recheck: RevisitPolicy, now: datetime, order: Sequence[str] = ()
+    pages: pl.DataFrame,
+    checked: pl.DataFrame,
+    recheck: RevisitPolicy,
+    now: datetime,
+    order: Sequence[str] = (),
+    refused: pl.Expr | None = None,
 ) -> pl.DataFrame:
     """Add `waits` to the rows of `pages` and bring them into the order in which they are best asked for.
 
     Args:
         pages: rows of the table, with outcome, reason, sha256, failures, tried_at, changes and first_at.
-        checked: `key` and `checked_at`; keys that were never checked may be missing.
+        checked: `key`, `checked_at` and `refusals`; keys that were never checked may be missing.
         recheck: how eager to be.
         now: aware time.
         order: columns that decide where nothing else does, smallest first.
+        refused: whether a server refused to give a row's key; none by default.
     """
     import polars as pl
 
@@ -52,7 +63,8 @@ def plan(
     since_s = (now - pl.col("checked_at")).dt.total_milliseconds() / 1000
     # The mean time between changes, estimated as if one more change had come by now (Laplace's rule of succession).
     interval_s = _QUIET_SHARE * watched_s / changes
-    waits = _waits_after_failure(recheck, now)
+    is_refused = pl.lit(value=False) if refused is None else refused & pl.col("sha256").is_null()
+    waits = _waits_after_failure(recheck, now) | _waits_after_refusal(recheck, now, is_refused)
     if recheck.max_age_s is not None:
         is_fresh_at_next = since_s + recheck.next_refresh_s <= recheck.max_age_s
         quiet = pl.col("sha256").is_not_null() & (pl.col("outcome") != "failed")
@@ -64,25 +76,28 @@ def plan(
     ascending = [False] * len(order)
     return (
         rows.with_columns(
-            waits=waits.fill_null(value=False),
+            waits=waits.fill_null(value=False) & ~pl.col("key").is_in(list(recheck.keys)),
             rate=rate.fill_null(0.0),
             left_out=left_out,
             since=pl.when(left_out).then("checked_at"),
         )
         .sort("left_out", "since", "rate", *order, descending=[True, False, True, *ascending], maintain_order=True)
-        .drop("rate", "left_out", "since", "checked_at")
+        .drop("rate", "left_out", "since", "checked_at", "refusals")
     )
+
+
+def pause_end(times: int, last: datetime | None) -> datetime | None:
+    """Return when the pause after so many failures or refusals in a row is over; None if the next refresh asks."""
+    pause_s = BACKOFF_S[min(max(times, 1), len(BACKOFF_S)) - 1]
+    return (last + timedelta(seconds=pause_s)).astimezone(UTC) if pause_s and last is not None else None
 
 
 def describe_wait(row: Mapping[str, Any]) -> str:
     """Return in words when a failed page is requested again; empty if the next refresh requests it."""
     failures = row["failures"] or 0
-    if failures >= MAX_FAILURES:
-        return f"given up after {failures} refreshes in a row; kb retry asks again"
-    pause_s = BACKOFF_S[max(failures, 1) - 1]
-    if not pause_s or row["tried_at"] is None:
+    until = pause_end(failures, row["tried_at"])
+    if until is None:
         return ""
-    until = (row["tried_at"] + timedelta(seconds=pause_s)).astimezone(UTC)
     return f"failed in {failures} refreshes in a row; not asked for before {until:%Y-%m-%d %H:%M} UTC, or by kb retry"
 
 
@@ -91,7 +106,28 @@ def _waits_after_failure(recheck: RevisitPolicy, now: datetime) -> pl.Expr:
 
     if recheck.retry:
         return pl.lit(value=False)
-    failures = pl.col("failures").fill_null(0)
-    pause_s = failures.replace_strict(dict(enumerate(BACKOFF_S, start=1)), default=0.0, return_dtype=pl.Float64)
     since_s = (now - pl.col("tried_at")).dt.total_milliseconds() / 1000
-    return (pl.col("outcome") == "failed") & ((failures >= MAX_FAILURES) | (since_s < pause_s))
+    return (pl.col("outcome") == "failed") & (since_s < _pause_s(pl.col("failures")))
+
+
+def _waits_after_refusal(recheck: RevisitPolicy, now: datetime, refused: pl.Expr) -> pl.Expr:
+    """Return whether a refused key waits: its pause is not over, or others are more overdue."""
+    import polars as pl
+
+    if recheck.retry:
+        return pl.lit(value=False)
+    # Never checked: as far as anybody remembers, it was refused long ago.
+    since_s = ((now - pl.col("checked_at")).dt.total_milliseconds() / 1000).fill_null(float("inf"))
+    left_s = pl.when(refused).then(_pause_s(pl.col("refusals")) - since_s)
+    turn = left_s.rank("ordinal")
+    may_ask = (turn <= REFUSED_FLOOR) | ((left_s <= 0) & (turn <= refused.sum() / REFUSED_SHARE))
+    return refused & ~may_ask.fill_null(value=False)
+
+
+def _pause_s(times: pl.Expr) -> pl.Expr:
+    """Return the pause after so many failures or refusals in a row."""
+    import polars as pl
+
+    steps = times.fill_null(0).clip(0, len(BACKOFF_S))
+    pauses = dict(enumerate((0.0, *BACKOFF_S)))
+    return steps.replace_strict(pauses, default=0.0, return_dtype=pl.Float64)

@@ -15,7 +15,7 @@ keeps:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from kb_pipeline.errors import Problem
 from kb_pipeline.fetch.journal import RowFormat
 from kb_pipeline.host_scheduler import HostScheduler
-from kb_pipeline.model import PagesUsed, ReportProgress
+from kb_pipeline.model import PagesUsed, Record, ReportProgress
 from kb_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+    from kb_pipeline.store.raw_segments import RawBody
 
 PROOF_OF_ABSENCE = ("not_found", "robots", "excluded", "out_of_scope", "noindex", "erased")
 """Reasons of rejections that end a document's life; after every other outcome the last good bytes stay."""
@@ -75,8 +77,8 @@ class Known:
     """What earlier refreshes know of a source's keys."""
 
     path: Path | None
-    """A Parquet file: key, sha256, state, waits, reason, message, and the known columns of the source's own; in the
-    order in which the keys are best asked for. None when no key has stored bytes."""
+    """A Parquet file: key, sha256, state, waits, outcome, reason, message, and the known columns of the source's own;
+    in the order in which the keys are best asked for. None when no key has stored bytes."""
 
     def documents(self) -> Iterator[KnownDocument]:
         """Yield every key that was met, a batch in memory at a time."""
@@ -86,6 +88,14 @@ class Known:
             with pq.ParquetFile(self.path) as file:
                 for batch in file.iter_batches(columns=["key", "sha256", "state"]):
                     yield from (KnownDocument(**row) for row in batch.to_pylist())
+
+
+ReadBodies = Callable[[Collection[str]], Iterator["RawBody"]]
+"""Yields the stored bytes of those of the keys that have some; bytes that are damaged are left out."""
+
+
+def _no_bodies(_: Collection[str]) -> Iterator[RawBody]:
+    return iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,7 @@ class FetchJob:
     progress: ReportProgress
     account: PageAccount
     hosts: HostScheduler
+    read_bodies: ReadBodies = _no_bodies
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,9 @@ class Listing:
     """Counts for the stage's report, added up over the sources."""
     details: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """Rows for the stage's report, JSON-able, those of all sources one after the other."""
+    names_all: bool = False
+    """Whether every key that anything in the source still leads to got a row: of the others, those without stored bytes
+    are forgotten."""
 
 
 class OwnColumns(Protocol):
@@ -145,8 +159,19 @@ class OwnColumns(Protocol):
     def merged(self, *, fetched: pl.Expr, gone: pl.Expr) -> Sequence[pl.Expr]:
         """Return an expression for each column that does not simply take the row's value; `NAME_old` is stored."""
 
+    def settled(self, new: pl.DataFrame, old: pl.DataFrame) -> pl.DataFrame:
+        """Return the outcomes of a fetch, with those changed that only all of them together decide.
+
+        Args:
+            new: one row a key that the fetch has an outcome of.
+            old: the source's rows of the table.
+        """
+
     def gone(self) -> pl.Expr:
         """Return whether a row ends a document's life for a reason that only this type knows."""
+
+    def refused(self) -> pl.Expr:
+        """Return whether a row without bytes is what a server said, who may say otherwise another time."""
 
     def as_known(self) -> Sequence[pl.Expr]:
         """Return what differs, in the file of known keys, from what is stored."""
@@ -169,11 +194,20 @@ class NoColumns:
         del fetched, gone
         return ()
 
+    def settled(self, new: pl.DataFrame, old: pl.DataFrame) -> pl.DataFrame:
+        """Return the outcomes as they are."""
+        del old
+        return new
+
     def gone(self) -> pl.Expr:
         """Return false."""
         import polars as pl
 
         return pl.lit(value=False)
+
+    def refused(self) -> pl.Expr:
+        """Return false."""
+        return self.gone()
 
     def as_known(self) -> Sequence[pl.Expr]:
         """Return nothing."""
@@ -203,6 +237,51 @@ class Source(Protocol):
 
     def fetch(self, job: FetchJob) -> Listing:
         """Write a row for every key to the journal; an exception ends the refresh, and the journal stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Record):
+    """What one rule says of a key."""
+
+    rule: str
+    """A field of the source, such as `exclude`; or `robots.txt`, `address`, `erasure`."""
+    allows: bool | None
+    """Whether the rule lets it become a document; None where that cannot be told without asking."""
+    said: str
+    reason: str | None = None
+    """The reason code of a key that the rule leaves out."""
+    place: tuple[str | int, ...] = ()
+    """Where in the source's part of the KB file the rule stands: `("exclude", 0)`."""
+    line: str | None = None
+    """What the KB file says there, or the deciding line of robots.txt behind its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What is stored that tells how a source met a key, and how it would decide."""
+
+    notes: Path
+    """The folder of what the source remembers."""
+    redirects: Callable[[str], str | None]
+    """Return what a key redirected to when it was last asked for."""
+    kept: int
+    """Keys of the source with stored bytes."""
+    has_bytes: bool
+    """Whether this key is one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """What a source says of one key, without asking for it."""
+
+    decisions: tuple[Decision, ...]
+    """In the order in which they are made."""
+    chain: tuple[str, ...] = ()
+    """A shortest chain of links from a start to the key, both included; empty where none is stored."""
+    linked_from: tuple[str, ...] = ()
+    """The stored keys that lead to it."""
+    depth: int | None = None
+    """Links from a start by the chain; None without one."""
 
 
 Redact = Callable[[Any], Any]
@@ -236,6 +315,12 @@ class SourceType(Protocol[GivenT]):
 
     def warnings(self, given: GivenT, settings: Settings, redact: Redact) -> Iterator[str]:
         """Yield what whoever applies it should know, though nothing is wrong."""
+
+    def spell(self, key: str) -> str | None:
+        """Return the one spelling of a key that somebody names, None for what is no key of such a source."""
+
+    def explain(self, given: GivenT, settings: Settings, key: str, traces: Traces) -> KeyView:
+        """Return how a key is met and what is decided about it; nothing is asked for, on the network or elsewhere."""
 
     def open_source(self, given: GivenT, settings: Settings, erased: Sequence[str], *, is_operator: bool) -> Source:
         """Return the source; documents whose ids (model.document_id) are `erased` must not be fetched.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from kb_pipeline.index.documents import KEPT
 from kb_pipeline.store.manifest import Content, Counts
+from kb_pipeline.store.stage_tables import kept_documents
 from kb_pipeline.store.table import LanceTable
 
 _Rows = Sequence[tuple[str, str]]
@@ -22,7 +22,8 @@ def describe_content(documents: LanceTable, index: LanceTable, model_fingerprint
         model_fingerprint: of the model that made the vectors.
         index_version: of the code that made the index.
     """
-    kept = documents.read_columns(["document_id", "document_hash", "language"], KEPT)
+    where = kept_documents(documents.schema.names)
+    kept = documents.read_columns(["document_id", "document_hash", "language"], where)
     chunks = index.read_columns(["chunk_id", "document_hash"])
     return Content(
         Counts(kept.height, chunks.height),

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kb_pipeline.index.documents import KEPT
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import JsonObject, Record
+from kb_pipeline.store.stage_tables import kept_documents
 from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ def change_feed(diff: VersionDiff) -> Iterator[DocumentChange | ChunkChange]:
 
 def _documents(version: VersionReader) -> pl.DataFrame:
     columns = ["document_id", "source", "key", "document_hash"]
-    return version.table("documents").read_columns(columns, KEPT, row_ids=True)
+    table = version.table("documents")
+    return table.read_columns(columns, kept_documents(table.schema.names), row_ids=True)
 
 
 def _document_changes(old: pl.DataFrame, new: pl.DataFrame) -> Changes:

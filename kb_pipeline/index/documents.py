@@ -13,10 +13,9 @@ from kb_pipeline.index.search import Hit
 from kb_pipeline.model import EmbeddingModel, JsonObject, RawDocument, Record
 from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.raw_segments import locate_bodies, read_bodies
+from kb_pipeline.store.stage_tables import kept_documents
 from kb_pipeline.store.table import sql_in
 
-KEPT = "outcome = 'document' AND duplicate_of IS NULL"
-"""The rows of `documents` that a reader of a version sees."""
 VALIDATORS = ("etag", "last_modified", "content_type")
 """What the server said of the bytes, beside them."""
 _MOST_HOPS = 10
@@ -89,8 +88,19 @@ class StoredDocument(Record):
     """Fingerprint of the cleaning rules that made it."""
     duplicate_of: str | None
     """The document that stands for it in the index, when another has the same text."""
+    left_out: str | None
+    """Why it is not in the index although no other has the same text: a code such as `listing_view`."""
+    view_of: str | None
+    """The document that it is a view of, if it is left out as one."""
     translations: Mapping[str, str]
     """Addresses by language."""
+    metadata: Mapping[str, str | list[str]]
+    """What its page says for machines: price, availability, rating, dates, place, author, path."""
+    words: Mapping[str, int] | None
+    """Words of its page: `kept`, and those that cleaning removed, by reason; None for text and for what an earlier
+    release cleaned."""
+    cut_blocks: str | None
+    """How many blocks at its beginning and end are left out since most pages of the site repeat them: `2:1`."""
     consent: Mapping[str, str | bool] | None
     """What its page says of its use."""
     rendered: bool
@@ -121,7 +131,12 @@ class _DocumentRow:
     modified: str | None
     rules: str | None
     duplicate_of: str | None
+    left_out: str | None
+    view_of: str | None
     translations: str | None
+    metadata: str | None
+    words: str | None
+    cut_blocks: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +184,8 @@ def list_documents(version: VersionReader) -> Iterator[ListedDocument]:
     """Yield every document of the version; raises DamagedStore."""
     aliases = _aliases(version)
     chunks = dict(version.table("chunks").read_columns(["document_id"])["document_id"].value_counts().iter_rows())
-    for row in version.table("documents").stream_rows(_ListedRow, KEPT):
+    documents = version.table("documents")
+    for row in documents.stream_rows(_ListedRow, kept_documents(documents.schema.names)):
         yield ListedDocument(
             document_id=row.document_id,
             source=row.source,
@@ -206,7 +222,12 @@ def read_document(version: VersionReader, key: str) -> StoredDocument:
         modified=row.modified,
         rules=row.rules,
         duplicate_of=row.duplicate_of,
+        left_out=row.left_out,
+        view_of=row.view_of,
         translations=json.loads(row.translations or "{}"),
+        metadata=json.loads(row.metadata or "{}"),
+        words=json.loads(row.words or "null"),
+        cut_blocks=row.cut_blocks,
         consent=json.loads(page.consent or "null"),
         rendered=bool(page.rendered),
         version=version.number,

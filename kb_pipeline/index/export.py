@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore, KbError, UsageError
-from kb_pipeline.index.documents import KEPT, VALIDATORS
+from kb_pipeline.index.documents import VALIDATORS
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import KbKey, Record
 from kb_pipeline.store.durable_files import fsync_path, fsync_tree
 from kb_pipeline.store.manifest import Counts
+from kb_pipeline.store.stage_tables import kept_documents
 from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
@@ -125,7 +126,9 @@ def _document_order(version: VersionReader) -> pl.DataFrame:
     """Return the row ids of each document and its page, in the order to write them."""
     import polars as pl
 
-    documents = version.table("documents").read_columns(["document_id", "source", "key"], KEPT, row_ids=True)
+    table = version.table("documents")
+    where = kept_documents(table.schema.names)
+    documents = table.read_columns(["document_id", "source", "key"], where, row_ids=True)
     pages = version.table("pages").read_columns(["page_id"], row_ids=True)
     pages = pages.select(pl.col("page_id").alias("document_id"), pl.col("_rowid").alias("page_row"))
     ordered = documents.sort("key", "source").with_row_index("rank").select("document_id", "_rowid", "rank")

@@ -71,7 +71,8 @@ def twins_of(store: KbStore, document_ids: Sequence[str], manifests: Sequence[Ma
         for column in ours.columns:
             if values := ours[column].drop_nulls().unique().to_list():
                 same.update(table.read_columns(["key"], f"{sql_in(column, values)} AND {others}")["key"])
-        stood_for.update(table.read_columns(["key"], f"{sql_in('duplicate_of', document_ids)} AND {others}")["key"])
+        for column in {"duplicate_of", "view_of"} & set(table.schema.names):
+            stood_for.update(table.read_columns(["key"], f"{sql_in(column, document_ids)} AND {others}")["key"])
     return Twins(sorted(same), sorted(stood_for))
 
 

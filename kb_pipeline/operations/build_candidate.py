@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kb_pipeline.account import Account
 from kb_pipeline.control.kbs import versions
+from kb_pipeline.control.runs import refreshes
 from kb_pipeline.embed.refresh import vectors_table
 from kb_pipeline.errors import GateFailed
 from kb_pipeline.failpoints import failpoint
@@ -102,7 +104,9 @@ class CandidateBuilder:
     def _manifest(self, candidate: Candidate, number: int, *, is_forced: bool) -> Manifest:
         verdicts = {gate.name: GateVerdict(gate.passed, gate.message) for gate in candidate.gates}
         forced = tuple(failed_gates(candidate.gates)) if is_forced else ()
-        return replace(candidate.manifest, version=number, gates=verdicts, forced=forced)
+        cleaned = refreshes.newest_report(self._context.db, self._context.key, "clean")
+        account = Account.from_json(cleaned["account"]) if "account" in cleaned else None
+        return replace(candidate.manifest, version=number, gates=verdicts, forced=forced, account=account)
 
     def _reset_failed_tables(self, candidate: Candidate) -> None:
         """Roll the tables that failed a check back to the live version, so that the next refresh makes them anew."""

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.control.db.engine import Database
@@ -15,6 +16,7 @@ from kb_pipeline.control.kbs.erasure_receipt import ErasedPlace, ErasureCheck, E
 from kb_pipeline.errors import DamagedStore, UnknownDocument
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.fetch.source import ERASED_MESSAGE
+from kb_pipeline.fetch.web.link_graph import read_rows, remove_rows
 from kb_pipeline.maintenance.garbage_collection import chunk_tables, clean_tables, unused_vectors
 from kb_pipeline.maintenance.purge import (
     ERASED,
@@ -130,6 +132,7 @@ class _Erasure:
         failpoint("erase.tables")
         self._drop_leftovers()
         self._redact_raw()
+        self._forget_links()
         failpoint("erase.raw")
         self._delete_vectors(kept)
         failpoint("erase.vectors")
@@ -218,6 +221,15 @@ class _Erasure:
         rows = sum(redact_rows(raw / name, positions) for name, positions in segments.items())
         self._places.append(ErasedPlace("raw segments", rows, "bodies", segments=tuple(sorted(segments))))
 
+    def _forget_links(self) -> None:
+        """Remove where the page leads to, which its text says; that other pages lead to it is theirs."""
+        removed = sum(remove_rows(path, [self._doc_key]) for path in self._link_files())
+        self._add("stored links", removed, "pages")
+
+    def _link_files(self) -> Iterator[Path]:
+        for source in get_kb(self._db, self._key).read_spec(self._settings).sources:
+            yield self._store.paths.links(source.name)
+
     def _delete_vectors(self, kept: Sequence[Manifest]) -> None:
         """Delete every vector whose text no document of the tenant has any more.
 
@@ -244,6 +256,8 @@ class _Erasure:
             yield ErasureCheck(store, found)
         segments = segments_with_key(self._store.paths.raw, self._doc_key)
         yield ErasureCheck("raw segments", sum(len(positions) for positions in segments.values()))
+        stored = (read_rows(path, ["key"]).column("key").to_pylist() for path in self._link_files())
+        yield ErasureCheck("stored links", sum(keys.count(self._doc_key) for keys in stored))
         for place, files in remove_leftovers(self._store.paths).items():
             yield ErasureCheck(place, len(files))
         for name, unused in self._unused_vectors(kept).items():

@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _CANCEL_WAIT_S = 60
+_MAX_RETRY_IDS = 64
+"""Ids in the tag of a run: Dagster keeps tags in an index, whose entries Postgres limits to 2,704 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def run_refresh(
     *,
     force: bool = False,
     retry: bool = False,
+    retry_ids: Collection[str] = (),
 ) -> RefreshResult:
     """Refresh a KB through Dagster and wait for it.
 
@@ -71,6 +74,8 @@ def run_refresh(
         progress: called five times a second with the state of the refresh.
         force: publish also if a check that is a matter of judgement fails.
         retry: request pages that failed again, however often and recently they did.
+        retry_ids: ids (model.document_id) of keys that are requested again so; more of them than a run's tag can hold
+            mean all.
 
     Raises:
         TenantInactive: the tenant is suspended, or being deleted; nothing was started.
@@ -80,7 +85,7 @@ def run_refresh(
     require_active(db, key.tenant)
     _wait_for_lease(db, key)
     run_id, started = str(uuid.uuid4()), time.monotonic()
-    options = ["force"] * force + ["retry"] * retry
+    options = ["force"] * force + _retry_option(retry_ids, all_of_them=retry)
     log = settings.logs_dir / f"{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
@@ -101,6 +106,12 @@ def run_refresh(
     if row.status != "failed":
         log.unlink()  # Dagster has the run's events; the file is for a worker that died
     return RefreshResult(key, run_id, row.status, row.version, row.stages, row.message, seconds)
+
+
+def _retry_option(ids: Collection[str], *, all_of_them: bool) -> list[str]:
+    if all_of_them or len(ids) > _MAX_RETRY_IDS:
+        return ["retry"]
+    return [f"retry={','.join(sorted(ids))}"] if ids else []
 
 
 def _end_dead_run(db: Database, key: KbKey, run_id: str, message: str) -> None:

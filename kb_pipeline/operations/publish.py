@@ -10,6 +10,7 @@ from kb_pipeline.control.kbs import versions
 from kb_pipeline.control.runs.refreshes import RefreshStatus
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import Record
+from kb_pipeline.operations.account_warnings import cut_warnings, limit_warnings
 from kb_pipeline.operations.housekeeping import tidy_kb
 from kb_pipeline.operations.run_context import RunContext
 from kb_pipeline.publish.candidate import verify_version
@@ -25,12 +26,15 @@ class Publication(Record):
     """The live version's number; None if there is none."""
 
 
-def publish_candidate(context: RunContext, warnings: Sequence[str]) -> Publication:
+def publish_candidate(context: RunContext, warnings: Sequence[str], notes: Sequence[str] = ()) -> Publication:
     """Make the candidate that waits the live version, if there is one; ends the refresh.
+
+    A refresh that finds the live version unchanged says its warnings too: what is missing is missing still.
 
     Args:
         context: the run.
         warnings: what an operator should know of it.
+        notes: what else is to be said, before the warnings.
 
     Raises:
         LeaseLost: another run took over.
@@ -43,7 +47,7 @@ def publish_candidate(context: RunContext, warnings: Sequence[str]) -> Publicati
     if number is not None:
         _move_pointer(context, number, "candidate")
     published = _publication(context, number, warnings)
-    context.end(published.status, published.version, "; ".join(warnings) or None)
+    context.end(published.status, published.version, "\n".join([*notes, *warnings]) or None)
     return published
 
 
@@ -55,7 +59,9 @@ def publish_held(context: RunContext, number: int) -> None:
         GateFailed: the data is not what it was when it was checked.
     """
     _move_pointer(context, number, "held", context.settings.actor)
-    context.end("ready", number, "approved")
+    account = versions.get_manifest(context.db, context.key, number).account
+    warnings = [*limit_warnings(context.key, account, {}), *cut_warnings(context.key, account)] if account else []
+    context.end("ready_with_warnings" if warnings else "ready", number, "\n".join(["approved", *warnings]))
 
 
 def _publication(context: RunContext, number: int | None, warnings: Sequence[str]) -> Publication:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -24,13 +25,15 @@ from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.embed.model_cache import ModelCache
 from kb_pipeline.embed.refresh import refresh_vectors
 from kb_pipeline.embed.tokenizer import open_tokenizer
-from kb_pipeline.errors import KbError, QuotaExceeded, SourceFailed
+from kb_pipeline.errors import DamagedStore, KbError, QuotaExceeded, SourceFailed
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
 from kb_pipeline.fetch.revisit import RevisitPolicy
 from kb_pipeline.fetch.source import Source
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import KbKey, ReportProgress, StageReport
 from kb_pipeline.operations.build_candidate import CandidateBuilder
 from kb_pipeline.operations.embedding import RunEmbedding
+from kb_pipeline.operations.key_fates import ended_documents, take_account
 from kb_pipeline.operations.publish import Publication, publish_candidate
 from kb_pipeline.operations.recover_usage import recover_pages, recover_tokens
 from kb_pipeline.operations.run_context import RunContext
@@ -42,7 +45,8 @@ from kb_pipeline.publish.candidate import Candidate
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec
 from kb_pipeline.store.durable_files import folder_bytes
-from kb_pipeline.store.stage_tables import CHUNKS
+from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, PAGES
+from kb_pipeline.store.table import LanceTable, sql_in
 
 
 class RefreshRun:
@@ -54,6 +58,7 @@ class RefreshRun:
         models: keeps embedding models open.
         force: whether a failed check that is a matter of judgement warns instead of holding the version.
         retry: whether pages that failed are requested again, however often and recently they did.
+        retry_ids: ids (model.document_id) of keys that are requested again so.
     """
 
     def __init__(
@@ -64,8 +69,9 @@ class RefreshRun:
         *,
         force: bool = False,
         retry: bool = False,
+        retry_ids: Collection[str] = (),
     ) -> None:
-        self._context, self._retry = context, retry
+        self._context, self._retry, self._retry_ids = context, retry, retry_ids
         self.force = force
         self.summary = RunSummary(context)
         self._rules = StageRules(context.spec, flags)
@@ -80,7 +86,7 @@ class RefreshRun:
 
     def fetch(self) -> StageReport:
         """Bring pages and raw segments up to the sources."""
-        sources, policy = self._open_sources(), recheck_rules(self.spec.schedule, retry=self._retry)
+        sources, policy = self._open_sources(), self._revisit_policy()
         problems: list[Mapping[str, Any]] = []
         try:
             report = self._runner.run("fetch", lambda p: self._refresh_pages(sources, policy, p))
@@ -95,8 +101,8 @@ class RefreshRun:
 
     def clean(self) -> StageReport:
         """Bring documents up to pages."""
-        context, rules = self._context, self._rules.cleaning
-        report = self._runner.run("clean", lambda p: refresh_documents(context.store, rules, context.run_id, p))
+        context = self._context
+        report = self._runner.run("clean", self._refresh_documents)
         self._replace_failures("clean", failed_documents(context.store))
         limits.check_count(context.db, context.key, "documents", report.passed)
         return report
@@ -141,11 +147,18 @@ class RefreshRun:
 
     def publish(self) -> Publication:
         """Make this run's candidate the live version, if it made one; ends the refresh."""
-        return publish_candidate(self._context, self.summary.warnings())
+        return publish_candidate(self._context, self.summary.warnings(), self.summary.notes())
 
     def end_partial(self, assets: Sequence[str]) -> None:
         """End a run over some assets only, without publishing; the next run goes on from what it has stored."""
         self._context.end("partial", None, f"only {', '.join(assets)}; nothing was published")
+
+    def _revisit_policy(self) -> RevisitPolicy:
+        policy, store = recheck_rules(self.spec.schedule, retry=self._retry), self._context.store
+        if not self._retry_ids or not store.tables.exists(PAGES):
+            return policy
+        rows = store.tables.open(PAGES).read_columns(["key"], sql_in("page_id", self._retry_ids))
+        return replace(policy, keys=frozenset(rows["key"]))
 
     def _open_sources(self) -> list[Source]:
         context = self._context
@@ -156,6 +169,27 @@ class RefreshRun:
     def _refresh_pages(self, sources: Sequence[Source], policy: RevisitPolicy, progress: ReportProgress) -> StageReport:
         store, run_id = self._context.store, self._context.run_id
         return refresh_pages(store, sources, run_id, progress, self._host_scheduler, policy, self._pages)
+
+    def _refresh_documents(self, progress: ReportProgress) -> StageReport:
+        context = self._context
+        report = refresh_documents(context.store, self._rules.cleaning, context.run_id, progress)
+        pages, documents = (context.store.tables.open(name) for name in (PAGES, DOCUMENTS))
+        fetched = refreshes.newest_report(context.db, context.key, "fetch")
+        report.extra["account"] = take_account(pages, documents, fetched).as_json()
+        if ended := self._ended(pages, documents):
+            report.extra["ended"] = ended
+        return report
+
+    def _ended(self, pages: LanceTable, documents: LanceTable) -> dict[str, int]:
+        """Return how many documents of the live version are none any more, by reason; none if it cannot be read."""
+        live = self._context.live_manifest()
+        if live is None:
+            return {}
+        try:
+            with VersionReader(self._context.store, live) as version:
+                return ended_documents(pages, documents, version.table("documents"))
+        except DamagedStore:  # candidates and readers deal with that
+            return {}
 
     def _host_scheduler(self, source: str) -> SharedHostScheduler:
         return SharedHostScheduler(self._context.db, self._context.key.tenant, f"{self._context.run_id} {source}")
@@ -193,6 +227,7 @@ def open_refresh_run(
     models: ModelCache | None = None,
     force: bool = False,
     retry: bool = False,
+    retry_ids: Collection[str] = (),
 ) -> Iterator[RefreshRun]:
     """Hold the KB's lease and record the refresh; an exception ends the refresh as failed, with its message.
 
@@ -204,6 +239,7 @@ def open_refresh_run(
         models: keeps embedding models open from one stage to the next.
         force: whether a failed check that is a matter of judgement warns instead of holding the version.
         retry: whether pages that failed are requested again, however often and recently they did.
+        retry_ids: ids (model.document_id) of keys that are requested again so.
 
     Raises:
         UnknownKb: the KB has not been applied.
@@ -220,7 +256,7 @@ def open_refresh_run(
             spec = record.read_spec(settings)
             context = RunContext(settings, db, lease, run_id, spec)
             models = models or ModelCache(settings.models_dir)
-            run = RefreshRun(context, flags, models, force=force, retry=retry)
+            run = RefreshRun(context, flags, models, force=force, retry=retry, retry_ids=retry_ids)
             if begins:
                 run.check_quotas()
             yield run

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
 
 from kb_pipeline.chunk.refresh import chunk_rows
 from kb_pipeline.chunk.rules import CHUNK_VERSION, ChunkingRules
+from kb_pipeline.clean.blocks import cut
 from kb_pipeline.clean.rules import CLEAN_VERSION, CleaningRules
+from kb_pipeline.clean.site_template import read_cut
 from kb_pipeline.clean.worker_pool import clean_documents
 from kb_pipeline.embed.tokenizer import open_tokenizer
 from kb_pipeline.errors import UsageError
@@ -54,6 +56,7 @@ class Replay(Record):
     key: str
     document_id: str
     duplicate_of: str | None
+    left_out: str | None
     raw_sha256: str
     bytes_match: bool
     document_matches: bool
@@ -88,10 +91,10 @@ def replay_document(version: VersionReader, key: str) -> Replay:
     """
     rules = recorded_rules(version.manifest)
     stored, raw = read_document(version, key), read_raw_document(version, key)
-    derived = _clean(raw, rules.clean)
+    derived = _as_cut(_clean(raw, rules.clean), stored)
     chunks = _stored_chunks(version, stored.document_id)
-    # A duplicate has no chunks of its own: those of the other document stand for it.
-    derived_chunks = set() if stored.duplicate_of else _derived_chunks(stored, derived, rules.chunk)
+    # A copy or a view of another document has no chunks of its own: those of the other one stand for it.
+    derived_chunks = set() if stored.duplicate_of or stored.left_out else _derived_chunks(stored, derived, rules.chunk)
     bytes_differ = list(_bytes_differ(stored, raw))
     document_differs = list(_document_differs(stored, derived))
     differs = [*bytes_differ, *document_differs, *_chunks_differ(chunks, derived_chunks)]
@@ -101,6 +104,7 @@ def replay_document(version: VersionReader, key: str) -> Replay:
         key=key,
         document_id=stored.document_id,
         duplicate_of=stored.duplicate_of,
+        left_out=stored.left_out,
         raw_sha256=stored.provenance.sha256,
         bytes_match=not bytes_differ,
         document_matches=not document_differs,
@@ -118,6 +122,13 @@ def _clean(raw: RawDocument, rules: CleaningRules) -> Document | Rejected:
     # In a worker process, as in a refresh: the bytes are not trusted.
     (result,) = clean_documents([raw], rules)
     return result
+
+
+def _as_cut(derived: Document | Rejected, stored: StoredDocument) -> Document | Rejected:
+    """Return the document without the blocks of the site's template, which no page can tell by itself."""
+    if isinstance(derived, Rejected):
+        return derived
+    return replace(derived, markdown=cut(derived.markdown, *read_cut(stored.cut_blocks))[1])
 
 
 def _stored_chunks(version: VersionReader, document_id: str) -> set[Chunk]:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Literal
 
+from kb_pipeline.account import Account
 from kb_pipeline.control.metering import daily_quotas, limits
 from kb_pipeline.control.runs import refreshes
 from kb_pipeline.embed.models import describe_model
 from kb_pipeline.model import JsonObject
+from kb_pipeline.operations import account_warnings
 from kb_pipeline.operations.run_context import RunContext
 from kb_pipeline.operations.source_rules import origins
 from kb_pipeline.store.durable_files import folder_bytes
@@ -55,22 +57,45 @@ class RunSummary:
 
     def warnings(self) -> list[str]:
         """Return what an operator should know of the run though it may publish, a sentence each."""
-        context = self._context
-        row = refreshes.get_refresh(context.db, context.key, context.run_id)
-        stages = row.stages if row else {}
+        stages = self._stages()
         languages = stages.get("clean", {}).get("languages", {})
         return [
             *self._failures(stages),
             *self._skipped_pages(stages),
+            *self._missing(stages),
+            *account_warnings.words_warnings(self._context.key, stages.get("clean", {}).get("lossy_pages", [])),
             *_repairs(stages),
-            *language_warnings(context.spec.embedding.model, languages),
+            *language_warnings(self._context.spec.embedding.model, languages),
         ]
+
+    def notes(self) -> list[str]:
+        """Return what came back of what earlier refreshes had left out, a sentence each; nothing to worry about."""
+        return list(account_warnings.returns(self._stages().get("fetch", {}).get("came_back", {})))
+
+    def _stages(self) -> Mapping[str, JsonObject]:
+        context = self._context
+        row = refreshes.get_refresh(context.db, context.key, context.run_id)
+        return row.stages if row else {}
 
     def _failures(self, stages: Mapping[str, JsonObject]) -> Iterator[str]:
         for stage, noun in _NOUNS.items():
             if failed := _failed_by_reason(stages.get(stage, {})):
                 reasons = ", ".join(f"{reason} {count}" for reason, count in failed.most_common(_REASONS_NAMED))
                 yield f"{failed.total()} {noun} failed ({reasons}); see: kb failures {self._context.key}"
+        if kept := stages.get("clean", {}).get("kept_last_good"):
+            told = f"see: kb failures {self._context.key}"
+            yield f"{kept} documents are kept as they were, since their newest bytes gave none; {told}"
+
+    def _missing(self, stages: Mapping[str, JsonObject]) -> Iterator[str]:
+        """Yield a warning for each reason, other than failures and quotas, for which something in scope is missing."""
+        key, fetched, cleaned = self._context.key, stages.get("fetch", {}), stages.get("clean", {})
+        if "account" not in cleaned:
+            return
+        account = Account.from_json(cleaned["account"])
+        yield from account_warnings.limit_warnings(key, account, cleaned.get("ended", {}))
+        yield from account_warnings.cut_warnings(key, account)
+        yield from account_warnings.problem_warnings(key, fetched.get("problems", []))
+        yield from account_warnings.outside_warnings(account, fetched.get("outside_hosts", []))
 
     def _skipped_pages(self, stages: Mapping[str, JsonObject]) -> Iterator[str]:
         """Yield a warning if a quota left pages out."""

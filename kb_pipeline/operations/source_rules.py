@@ -69,4 +69,4 @@ def recheck_rules(schedule: Schedule | None, *, retry: bool) -> RevisitPolicy:
         return RevisitPolicy(retry)
     now = datetime.now(UTC)
     until_next = next_tick(schedule.cron, schedule.timezone, now) - now
-    return RevisitPolicy(retry, schedule.max_age, until_next.total_seconds())
+    return RevisitPolicy(retry, max_age_s=schedule.max_age, next_refresh_s=until_next.total_seconds())

@@ -10,6 +10,7 @@ from kb_pipeline.clean.rules import CleaningRules, library_versions
 from kb_pipeline.control.flags.registry import CLEAN_FOCUS, JOIN_SECTIONS
 from kb_pipeline.publish.candidate import Recipe
 from kb_pipeline.spec.kb_file import KbSpec
+from kb_pipeline.spec.sources import WebSource
 
 
 class StageRules:
@@ -17,11 +18,14 @@ class StageRules:
 
     def __init__(self, spec: KbSpec, flags: Mapping[str, Any]) -> None:
         self._chunking, self._flags = spec.chunking, flags
+        self._keep_views = tuple(
+            source.name for source in spec.sources if isinstance(source, WebSource) and source.views == "keep"
+        )
 
     @property
     def cleaning(self) -> CleaningRules:
         """How the clean stage reads raw documents."""
-        return CleaningRules(focus=self._flags[CLEAN_FOCUS.name])
+        return CleaningRules(focus=self._flags[CLEAN_FOCUS.name], keep_views=self._keep_views)
 
     @property
     def chunking(self) -> ChunkingRules:

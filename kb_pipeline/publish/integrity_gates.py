@@ -11,7 +11,7 @@ from kb_pipeline.index.build import TEXT_COLUMNS, index_name
 from kb_pipeline.index.reader import VECTOR_INDEX_FROM_ROWS
 from kb_pipeline.model import EmbeddingModel
 from kb_pipeline.store.manifest import Counts, Manifest
-from kb_pipeline.store.stage_tables import ROLES, STAGE_TABLES
+from kb_pipeline.store.stage_tables import ROLES, STAGE_TABLES, STANDS_ASIDE
 from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _LEAST_COSINE = 0.99
 """bf16 and fp32 differ by less than 0.001; two different texts by more than 0.01."""
 _REMEMBERED = {
     "pages": ["page_id", "sha256"],
-    "documents": ["document_id", "key", "outcome", "duplicate_of", "document_hash"],
+    "documents": ["document_id", "key", "outcome", *STANDS_ASIDE, "document_hash"],
     "chunks": ["chunk_id", "document_id"],
     "index": ["chunk_id", "document_hash"],
 }
@@ -88,7 +88,9 @@ class Contents:
         """The documents that readers see."""
         import polars as pl
 
-        return self.frames["documents"].filter((pl.col("outcome") == "document") & pl.col("duplicate_of").is_null())
+        documents = self.frames["documents"]
+        stands_aside = [pl.col(name).is_not_null() for name in STANDS_ASIDE if name in documents.columns]
+        return documents.filter((pl.col("outcome") == "document") & ~pl.any_horizontal(stands_aside))
 
 
 def read_back(opened: Mapping[str, LanceTable]) -> Contents:
@@ -99,6 +101,7 @@ def read_back(opened: Mapping[str, LanceTable]) -> Contents:
     frames, rows, bad, unreadable = {}, 0, 0, []
     for role, columns in _REMEMBERED.items():
         table, parts = opened[role], []
+        columns = [name for name in columns if name in table.schema.names]
         try:
             for batch in table.stream(table.schema.names):
                 batch.validate(full=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, NamedTuple
 
-from kb_pipeline.index.documents import KEPT
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit
+from kb_pipeline.store.stage_tables import kept_documents
 from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def known_items(version: VersionReader, among: Collection[str], count: int = SAM
     """
     import polars as pl
 
-    documents = version.table("documents").read_columns(["document_id", "key", "title"], KEPT)
+    table = version.table("documents")
+    documents = table.read_columns(["document_id", "key", "title"], kept_documents(table.schema.names))
     titles = Counter(_folded(title) for title in documents["title"])
     wanted = documents.filter(pl.col("document_id").is_in(list(among))).sort("document_id").head(count)
     openings, background = _texts(version.table("chunks"), wanted["document_id"])

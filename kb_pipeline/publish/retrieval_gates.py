@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import DamagedStore, UnknownModel
-from kb_pipeline.index.documents import KEPT
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import EmbeddingModel
-from kb_pipeline.publish.integrity_gates import ChunkText, Gate, read_back, structural_gates, vectors_match
+from kb_pipeline.publish.integrity_gates import ChunkText, Contents, Gate, read_back, structural_gates, vectors_match
 from kb_pipeline.publish.probe_queries import RECALL_DEPTH, Score, Search, known_items, score_items
 from kb_pipeline.spec.kb_file import GoldenQuery, Publish
-from kb_pipeline.store.stage_tables import ROLES
+from kb_pipeline.store.manifest import Manifest
+from kb_pipeline.store.stage_tables import ROLES, kept_documents
 from kb_pipeline.store.table import LanceTable
 
 if TYPE_CHECKING:
@@ -57,10 +58,44 @@ def check_version(
         return
     kept = contents.kept.select("document_id", "key", "document_hash")
     yield vectors_match(opened["index"], embed)
-    yield _not_shrunk(kept, opened["chunks"], live, rules.max_shrink)
-    yield _retrieval_kept(version, kept, live, rules.max_drop, search, search_live)
-    yield _golden_queries(rules, search, search_live if live else None)
+    judged = (
+        _not_shrunk(contents, opened["chunks"], live, rules.max_shrink),
+        _retrieval_kept(version, kept, live, rules.max_drop, search, search_live),
+        _golden_queries(rules, search, search_live if live else None),
+    )
+    yield from _explained(judged, version, live)
     yield _nothing_resurrected(kept, live, rolled_back)
+
+
+def _explained(gates: Sequence[Gate], version: VersionReader, live: VersionReader | None) -> Iterator[Gate]:
+    """Yield the gates, those that failed with the reason where it is cleaning that changed and not the site."""
+    why = "" if live is None or all(gate.passed for gate in gates) else _cleaned_anew(version, live)
+    for gate in gates:
+        yield gate if gate.passed or not why else replace(gate, message=f"{gate.message}; {why}")
+
+
+def _cleaned_anew(version: VersionReader, live: VersionReader) -> str:
+    """Return how many pages are cleaned in another way though their bytes are the same; empty for few or none."""
+    changes = _changes_of_cleaning(version.manifest, live.manifest)
+    if not changes:
+        return ""
+    columns = ["document_id", "raw_sha256", "document_hash"]
+    before, now = (each.table("documents").read_columns(columns, "outcome = 'document'") for each in (live, version))
+    same = before.join(now, on=["document_id", "raw_sha256"], suffix="_now")
+    other = same.filter(same["document_hash"] != same["document_hash_now"]).height
+    if not other:
+        return ""
+    return (
+        f"it is cleaning that changed, not the site: {same.height} of {before.height} pages have the bytes of before, "
+        f"{other} of them give another text by this release ({', '.join(changes)}); compare some with 'kb diff' and "
+        "'kb page', then approve the version"
+    )
+
+
+def _changes_of_cleaning(now: Manifest, before: Manifest) -> list[str]:
+    versions = {f"{name} {number}" for name, number in now.libraries.items()} | {f"cleaning {now.code.get('clean')}"}
+    earlier = {f"{name} {number}" for name, number in before.libraries.items()}
+    return sorted(versions - earlier - {f"cleaning {before.code.get('clean')}"})
 
 
 def _not_asked() -> Iterator[Gate]:
@@ -69,15 +104,18 @@ def _not_asked() -> Iterator[Gate]:
 
 
 def _documents(version: VersionReader) -> pl.DataFrame:
-    return version.table("documents").read_columns(["document_id", "key", "document_hash"], KEPT)
+    table = version.table("documents")
+    return table.read_columns(["document_id", "key", "document_hash"], kept_documents(table.schema.names))
 
 
-def _not_shrunk(kept: pl.DataFrame, chunks: LanceTable, live: VersionReader | None, max_shrink: float) -> Gate:
+def _not_shrunk(contents: Contents, chunks: LanceTable, live: VersionReader | None, max_shrink: float) -> Gate:
+    """Check what vanished; a document that is there with the same text, as a copy or a view of another, did not."""
     if live is None:
         measured = {"vanished_share": 0.0, "vanished_text_share": 0.0}
         return Gate("not_shrunk", passed=True, message="first version", measured=measured)
     before = _documents(live)
-    vanished = before.join(kept, on="document_id", how="anti").height
+    gone = before.join(contents.kept, on="document_id", how="anti")
+    vanished = gone.join(contents.frames["documents"], on=["document_id", "document_hash"], how="anti").height
     share = vanished / before.height if before.height else 0.0
     text_share = _vanished_text(live.table("chunks"), chunks)
     message = f"{vanished} of {before.height} documents vanished ({share:.0%}); allowed are {max_shrink:.0%}"

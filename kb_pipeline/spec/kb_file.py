@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -150,6 +150,10 @@ class KbSpec(Strict):
         return {name: digest(repr(value)) for name, value in body.items() if name not in {"tenant", "kb"}}
 
 
+_MAX_WRITTEN = 200
+"""Characters of a field that are quoted."""
+
+
 def load_spec(
     path: Path, variables_of: VariablesOf = lambda *_: {}, may_read: Callable[[Path], object] = lambda _: None
 ) -> tuple[KbSpec, str]:
@@ -172,6 +176,24 @@ def load_spec(
 def read_spec(text: str, name: str, variables_of: VariablesOf) -> KbSpec:
     """Return what the text of a KB file says, with the values of the variables that it names; raises InvalidSpec."""
     return parse_spec(text, name, _ask(read_yaml(text, name, _KB), variables_of))
+
+
+def as_written(text: str, source: int, place: Sequence[str | int]) -> str | None:
+    """Return a field of a source as the KB file has it, with its `${NAME}`; None where it is not written.
+
+    Args:
+        text: of the KB file, valid.
+        source: the number of the source.
+        place: where in it: `("exclude", 0)`.
+    """
+    value: Any = read_yaml(text, "KB file", _KB)
+    for part in ("sources", source, *place):
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    told = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{'.'.join(part for part in place if isinstance(part, str))}: {told[:_MAX_WRITTEN]}"
 
 
 def _ask(body: Mapping[str, object], variables_of: VariablesOf) -> Mapping[str, str]:

@@ -35,12 +35,12 @@ class CrawlLimits(Strict):
     """The most MiB of one page, as sent and decompressed."""
     links_per_page: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     per_directory: Annotated[int, Field(ge=1)] = 10_000
-    """URLs that links lead to in one folder; folders that differ in numbers count as one."""
+    """Visits to URLs of one folder that lead to nothing new; folders that differ in numbers count as one."""
     per_query_pattern: Annotated[int, Field(ge=1)] = 1_000
-    """URLs of one path with the same names of parameters."""
+    """Visits to URLs of one path with the same names of parameters that lead to nothing new."""
     path_segments: Annotated[int, Field(ge=1, le=1000)] = 20
     repetitive_pages: Annotated[int, Field(ge=1)] = 100
-    """Pages that are linked only from pages that say nothing new."""
+    """Visits to one host that lead to nothing new, where news raises it; one pattern may have about an eighth."""
 
 
 class WebSource(Strict):
@@ -60,6 +60,9 @@ class WebSource(Strict):
     """Whether a page is skipped when its sitemap gives the lastmod of the time it was last asked for."""
     render: Literal["never", "auto", "always"] = "never"
     """Whether pages are opened in a browser that runs their scripts: those without a text of their own, or all."""
+    views: Literal["skip", "keep"] = "skip"
+    """Whether pages that only show another page's content in another way (order, selection, print) and forms to log in,
+    reply or edit are left out, or are documents like any other."""
     limits: CrawlLimits = CrawlLimits()
 
 

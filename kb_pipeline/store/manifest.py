@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from kb_pipeline.account import Account
 from kb_pipeline.errors import InvalidManifest
 from kb_pipeline.json_fields import JsonFields
 from kb_pipeline.model import EmbeddingModel, JsonObject, KbKey, Record
@@ -15,8 +16,9 @@ from kb_pipeline.store.durable_files import write_durably
 from kb_pipeline.store.paths import KbPaths
 from kb_pipeline.store.stage_tables import ROLES
 
-FORMAT = 2
-"""Format of the manifests that this release writes. Those of earlier releases do not say theirs: they are format 1."""
+FORMAT = 3
+"""Format of the manifests that this release writes. Those of the first releases do not say theirs: they are format 1;
+format 3 adds the account."""
 Rules = Mapping[str, Mapping[str, str | int | float | bool | None]]
 """By stage, every setting of the rules that it worked by."""
 
@@ -82,6 +84,8 @@ class Manifest:
     gates: Mapping[str, GateVerdict] = field(default_factory=dict)
     forced: tuple[str, ...] = ()
     """Messages of the gates that failed and were overruled."""
+    account: Account | None = None
+    """What became of every key that was known when the version was built; None in versions of earlier formats."""
     pruned_at: datetime | None = None
     """When new readers stopped getting the version; its data goes later."""
     format: int = FORMAT
@@ -127,6 +131,7 @@ class Manifest:
             "scores": self.scores,
             "gates": {name: verdict.as_json() for name, verdict in self.gates.items()},
             "forced": list(self.forced),
+            "account": self.account.as_json() if self.account else None,
             "pruned_at": self.pruned_at.isoformat() if self.pruned_at else None,
         }
         return {
@@ -167,6 +172,7 @@ def _read(kb: KbKey, number: int, fields: JsonFields) -> Manifest:
         scores=fields.figures("scores", default={}),
         gates=_read_gates(fields.inner("gates")) if fields.has("gates") else {},
         forced=fields.text_list("forced", default=()),
+        account=Account.read(fields.inner("account")) if fields.has("account") else None,
         pruned_at=fields.moment("pruned_at") if fields.has("pruned_at") else None,
         format=written,
     )

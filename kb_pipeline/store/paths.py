@@ -7,6 +7,9 @@ from pathlib import Path
 
 from kb_pipeline.model import KbKey
 
+LINKS_FILE = "links.parquet"
+"""Name of the file of links between a source's pages, within its notes."""
+
 
 @dataclass(frozen=True, slots=True)
 class KbPaths:
@@ -62,6 +65,10 @@ class KbPaths:
     def site_notes(self, source: str) -> Path:
         """Return the folder of the notes on that source's sites, kept from one fetch to the next."""
         return self.root / "site_notes" / source
+
+    def links(self, source: str) -> Path:
+        """Return the file of the links between that source's pages."""
+        return self.site_notes(source) / LINKS_FILE
 
     def checks(self, source: str) -> Path:
         """Return the file that says when each page of that source was last asked for."""

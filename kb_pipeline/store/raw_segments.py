@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.failpoints import failpoint
@@ -80,21 +80,40 @@ def read_bodies(folder: Path, wanted: Mapping[str, Iterable[int]]) -> Iterator[R
 
 def locate_bodies(raw: Path, key: str) -> Iterator[tuple[str, int, str]]:
     """Yield segment, position and SHA-256 of all bytes that were ever fetched for a key and are still there."""
-    for name in sorted(path.name for path in raw.glob("*.parquet")):
-        position = 0
-        for _, batch in read_segments(raw, [name], ["key", "sha256"], batch_rows=1024):
-            for row in batch.to_pylist():
-                if row["key"] == key and row["sha256"] is not None:
-                    yield name, position, row["sha256"]
-                position += 1
+    for name, position, row in _rows_of(raw, key):
+        if row["sha256"] is not None:
+            yield name, position, row["sha256"]
 
 
 def segments_with_key(raw: Path, key: str) -> dict[str, list[int]]:
-    """Return the raw segments with bytes of a key, each with the positions of its rows."""
+    """Return the raw segments with bytes of a key, or with the links of its page, and the positions of its rows."""
     found: dict[str, list[int]] = {}
-    for name, position, _ in locate_bodies(raw, key):
-        found.setdefault(name, []).append(position)
+    for name, position, row in _rows_of(raw, key):
+        if any(value is not None for value in row.values()):
+            found.setdefault(name, []).append(position)
     return found
+
+
+def _rows_of(raw: Path, key: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Yield segment and position of every row of a key, with what it holds of the page, its body apart."""
+    for name in sorted(path.name for path in raw.glob("*.parquet")):
+        position = 0
+        for _, batch in read_segments(raw, [name], _columns_with_content(raw / name), batch_rows=1024):
+            for offset, row in enumerate(batch.to_pylist()):
+                if row.pop("key") == key:
+                    yield name, position + offset, row
+            position += batch.num_rows
+
+
+def _columns_with_content(segment: Path) -> list[str]:
+    """Return the key's column and those that tell what is known of its page; files have no links."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return [name for name in ("key", "sha256", "links") if name in pq.read_schema(segment).names]
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedStore(str(segment), str(error)) from error
 
 
 def redact_rows(segment: Path, positions: Collection[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 PAGES = "pages"
@@ -14,6 +15,8 @@ INDEX = "index"
 """What is searched: one row a chunk, with its vector."""
 INDEX_PREFIX = f"{INDEX}_"
 """Before the names of index tables, one a model; their full-text and vector indexes outlive the rewriting of files."""
+STANDS_ASIDE = ("duplicate_of", "left_out")
+"""Columns of `documents` that say why a document is none of its own."""
 VECTORS_PREFIX = "model_"
 """Before the names of the tables of a tenant's embedding cache, one a model."""
 
@@ -48,3 +51,12 @@ ROLES = (PAGES, DOCUMENTS, CHUNKS, INDEX)
 def role_of(table_name: str) -> str:
     """Return the role of a table: `index` for `index_0123456789abcdef`."""
     return table_name.partition("_")[0]
+
+
+def kept_documents(columns: Collection[str]) -> str:
+    """Return the filter of the rows of `documents` that readers see: no copies, no views of others.
+
+    Args:
+        columns: of the table; one of an earlier release has no `left_out`.
+    """
+    return " AND ".join(["outcome = 'document'", *(f"{name} IS NULL" for name in STANDS_ASIDE if name in columns)])

@@ -74,6 +74,34 @@ def test_headings_in_code_are_none() -> None:
     assert read_outline(markdown).paths == [("A",), ("A", "B")]
 
 
+def test_context_inside_a_table_has_its_columns_and_what_it_is_about() -> None:
+    columns = "Article number | Unit price in euro | Delivery time | Storage hall"
+    line = context_line("Spare parts", ("Pumps", columns), "| RX-1 | 4.20 | 3 weeks | hall 2 |")
+    assert line == f"Spare parts > Pumps > {columns}"
+    wide = " | ".join(f"Column {number}" for number in range(99))
+    line = context_line("Spare parts", ("Pumps", wide), "| RX-1 |")
+    assert line.startswith("Spare parts > Pumps > Column 0 | Column 1 |")
+    assert "Column 9" not in line
+
+
+@pytest.mark.parametrize(
+    ("table", "columns"),
+    [
+        ("| A | **B** |\n| --- | :-: |\n| 1 | 2 |\n", "A | B"),
+        ("> | [A](/x) | `b \\| c` | in<br>euro |\n> |---|---|---|\n> | 1 | 2 | 3 |\n", "A | b | c | in euro"),
+        ("|  | 2023 |\r\n| --- | --- |\r\n| a | 1 |\r\n", "2023"),
+        ("| 1 | 2 |\n| 3 | 4 |\n| --- | --- |\n", ""),
+        ("|  |  |\n| --- | --- |\n| 3 | 4 |\n", ""),
+    ],
+)
+def test_columns_are_known_inside_a_table_with_a_head(table: str, columns: str) -> None:
+    outline = read_outline(f"text\n\n{table}\ntext\n")
+    start = 6
+    assert outline.table_head_at(start) == outline.table_head_at(0) == ""
+    assert outline.table_head_at(start + table.rfind("|", 0, -4)) == columns
+    assert outline.table_head_at(start + len(table) + 1) == ""
+
+
 def test_levels_may_be_skipped() -> None:
     outline = read_outline("### C\n\n# A\n\n#### D\n\n## B\n")
     assert outline.paths == [("C",), ("A",), ("A", "D"), ("A", "B")]

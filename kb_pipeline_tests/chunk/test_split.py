@@ -220,3 +220,15 @@ def test_targets_of_links_are_not_embedded_and_take_no_room(tokenizer: Tokenizer
 
 def test_an_index_call_in_code_is_no_link() -> None:
     assert embedding_text("", (), "```\nhandlers[name](event)\n```") == "```\nhandlers[name](event)\n```"
+
+
+@pytest.mark.parametrize("preserve_code", [True, False])
+def test_each_chunk_of_a_long_table_knows_the_columns(tokenizer: Tokenizer, preserve_code: bool) -> None:
+    rows = "".join(f"| RX-{n:05d} | {n % 97}.{n % 10} | {n % 31} weeks |\n" for n in range(200))
+    markdown = f"# Parts\n\n| Article | Unit price in euro | Delivery |\n| --- | --- | --- |\n{rows}\n{SENTENCES * 5}\n"
+    first, second, *_, last = check_chunks(markdown, "List", ChunkingRules(preserve_code=preserve_code), tokenizer)
+    assert first.headings == ("Parts",)
+    assert second.headings == ("Parts", "Article | Unit price in euro | Delivery")
+    assert "Unit price in euro" in embedding_text("List", second.headings, second.text)
+    assert not last.text.startswith("|")
+    assert last.headings == ("Parts",)

@@ -34,6 +34,12 @@ def test_declared_language_does_not_outvote_the_text() -> None:
     assert detect_language(TEXTS["fr"] * 5, "en") == "fr"
 
 
+def test_a_page_that_is_half_translated_is_of_no_language() -> None:
+    half = [TEXTS["fr"] * 8, TEXTS["en"] * 8] * 6
+    assert detect_language("\n\n".join(half)) == "und"
+    assert detect_language("\n\n".join([TEXTS["de"] * 30, TEXTS["en"] * 8, TEXTS["de"] * 20])) == "de"
+
+
 def test_code_does_not_count() -> None:
     code = "```\n" + "for item in the list of things: print the item and then return\n" * 50 + "```\n"
     assert detect_language(code + TEXTS["de"] * 4) == "de"

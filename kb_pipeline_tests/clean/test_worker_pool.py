@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -54,12 +55,37 @@ def test_poison_documents_fail_alone() -> None:
     rules = CleaningRules(timeout_s=2.0, memory_mb=4096)
     results = list(clean_documents([item for item in pages if item is not bomb], rules))
     assert [getattr(result, "reason", "ok") for result in results] == ["ok", "timeout", "ok", "ok", "ok"]
+    assert results[1].message == "took more than 2 s on the processor"  # type: ignore[union-attr]
     results = list(
         clean_documents([item for item in pages if item.body != SLOW.encode()], CleaningRules(memory_mb=200))
     )
     assert [getattr(result, "reason", "ok") for result in results] == ["ok", "ok", "memory", "ok", "ok"]
     assert isinstance(results[2], Rejected)
     assert results[2].failed
+
+
+def test_a_document_whose_worker_is_stuck_fails_by_the_clock() -> None:
+    stopped: list[psutil.Process] = []
+
+    def stop_the_busy_one() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that has just ended
+                for worker in workers():
+                    if worker.cpu_times().user > 2.5:
+                        worker.suspend()
+                        stopped.append(worker)
+            time.sleep(0.05)
+
+    stopper = threading.Thread(target=stop_the_busy_one)
+    stopper.start()
+    pages = [page(1), raw(SLOW, url="https://site.test/s"), page(2)]
+    first, stuck, last = clean_documents(pages, CleaningRules(memory_mb=4096, timeout_s=60, wall_s=12))
+    stopper.join()
+    assert isinstance(stuck, Rejected)
+    assert (stuck.reason, stuck.message) == ("timeout", "not done after 12 s by the clock")
+    assert isinstance(first, Document)
+    assert isinstance(last, Document)
 
 
 def test_crash_of_a_worker_fails_its_document_alone() -> None:

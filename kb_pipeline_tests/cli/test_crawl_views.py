@@ -42,3 +42,21 @@ def test_a_failure_is_listed_with_its_attempts_and_retried(kb: Kb, site: Site) -
     retried = kb("retry", "acme/docs", "--json")
     assert (retried.status, retried.json) == (0, [])
     assert kb("failures", "acme/docs", "--json").json == []
+
+
+def test_a_page_without_a_document_is_asked_for_at_once_by_its_address(kb: Kb, site: Site) -> None:
+    for path in ("/pears", "/plums"):
+        site.status[path] = 500
+    assert kb.apply(site).status == 0
+    kb.build()
+    site.status.pop("/pears")
+    retried = kb("retry", "acme/docs", f"{site.url}/pears?utm_source=mail#ripe", "--json")
+    assert (retried.status, retried.json) == (0, []), retried.err
+    (left,) = kb("failures", "acme/docs", "--json").json
+    assert left["key"] == f"{site.url}/plums"
+    assert kb("retry", "acme/docs", left["id"], "--json").json[0]["id"] == left["id"]
+    site.answered.clear()
+    never_met = kb("retry", "acme/docs", f"{site.url}/cherries")
+    assert never_met.status == 2
+    assert "kb explain acme/docs URL" in " ".join(never_met.err.split())
+    assert not site.answered

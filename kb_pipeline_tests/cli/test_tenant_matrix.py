@@ -45,6 +45,7 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
     "doctor": {},
     "documents": {"kb": KBS, "as_of": STATES},
     "erase": {"kb": KBS, "key": DOCUMENTS},
+    "explain": {"kb": KBS, "url": DOCUMENTS},
     "export": {"kb": KBS, "directory": FOLDERS, "as_of": STATES},
     "extract": {"files": FILES, "url": ("document",)},
     "failures": {"kb": KBS},
@@ -62,7 +63,7 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
     "quota": {"tenant": TENANTS},
     "replay": {"kb": KBS, "key": DOCUMENTS, "as_of": STATES},
     "restore": {"directory": FOLDERS, "into": FOLDERS},
-    "retry": {"kb": KBS, "ids": ("failure", "run", "document", "document id")},
+    "retry": {"kb": KBS, "names": ("failure", "run", "document", "document id")},
     "rollback": {"kb": KBS, "version": ("version",)},
     "search": {"kb": KBS, "query": ("title", "document", "chunk id"), "as_of": STATES},
     "secret delete": {"tenant": TENANTS, "name": ("secret",)},
@@ -86,15 +87,17 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
 NAME_NOTHING = {
     "as_json", "as_csv", "reuse_key", "force", "queue", "k", "mode", "language", "provenance", "raw", "feed", "lift",
     "yes", "port", "grace", "now", "reason", "scope", "label", "days", "since", "until", "by", "variant", "shares",
+    "left_out", "source",
 }  # fmt: skip
 FLAGS = {"flag set": "name", "flag clear": "name", "flag rollout": "name"}
 """Flags are the installation's; which there are is in the documentation."""
-ANSWERED = {("search", "query"), ("usage", "kb")}
+ANSWERED = {("search", "query"), ("usage", "kb"), ("explain", "url")}
 """What is looked for among one's own things is not found, which is no error."""
 ANY_TEXT = {"query", "kb", "directory"}
 """What may be called anything."""
-SWITCHES = {"apply": ("--reuse-key",), "build": ("--force", "--queue"), "diff": ("--feed",), "erase": ("--lift",),
-            "page": ("--raw",), "search": ("--provenance",)}  # fmt: skip
+SWITCHES = {"apply": ("--reuse-key",), "build": ("--force", "--queue"), "diff": ("--feed",),
+            "documents": ("--left-out",), "erase": ("--lift",), "page": ("--raw",),
+            "search": ("--provenance",)}  # fmt: skip
 
 
 def commands() -> dict[str, Any]:
@@ -133,7 +136,7 @@ def line(world: World, words: str, given: dict[str, str]) -> list[str]:
     own = {
         "kb": str(OWN), "key": world.document, "version": "1", "v1": "1", "v2": "1", "query": "apples",
         "directory": "out", "files": "own.yaml", "tenant": OWN.tenant, "plan": "default", "key_id": "0" * 12,
-        "name": "clean-focus", "variant": "recall", "shares": "recall=1", "scope": "read",
+        "name": "clean-focus", "url": world.document, "variant": "recall", "shares": "recall=1", "scope": "read",
     }  # fmt: skip
     arguments = words.split()
     for parameter in COMMANDS[words].params:

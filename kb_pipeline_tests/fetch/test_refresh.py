@@ -15,7 +15,7 @@ import pytest
 from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.fetch.journal_state import unfinished
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
-from kb_pipeline.fetch.revisit import MAX_FAILURES, RevisitPolicy
+from kb_pipeline.fetch.revisit import RevisitPolicy
 from kb_pipeline.fetch.web.source import WebSite
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.model import KbKey, PagesUsed, StageReport, document_id
@@ -71,7 +71,8 @@ def test_an_unchanged_site_writes_nothing(stage: Stage) -> None:
     assert stage.refresh().passed == 3
     before = stage.written()
     report = stage.refresh()
-    assert (report.entered, report.passed, report.unchanged, report.deleted) == (3, 3, 3, 0)
+    assert (report.entered, report.passed, report.unchanged, report.deleted) == (4, 3, 3, 0)
+    assert report.rejected == {"not_found": 1}, "what is not there is said again"
     assert report.reconciles
     assert stage.written() == before
 
@@ -149,16 +150,16 @@ def _failed(stage: Stage) -> dict[str, str]:
     return {row["key"].removeprefix(stage.site.url): row["message"] for row in failed_pages(stage.store)}
 
 
-def test_a_page_that_keeps_failing_is_given_up_and_asked_for_again_on_request(stage: Stage) -> None:
+def test_a_page_that_keeps_failing_is_asked_for_ever_less_often_or_on_request(stage: Stage) -> None:
     stage.site.pages["/b"] = Page(status=500)
-    for failures in range(1, MAX_FAILURES + 1):
+    for failures in range(1, 9):
         report = stage.refresh(RevisitPolicy(retry=True))
         assert (stage.row("/b")["failures"], report.failed["http_500"]) == (failures, 1)
     asked, before = stage.site.count("/b"), stage.written()
     report = stage.refresh()
     assert (stage.site.count("/b"), report.failed["http_500"]) == (asked, 1), "not asked for, yet not forgotten"
     assert stage.written() == before
-    assert _failed(stage)["/b"].endswith("given up after 8 refreshes in a row; kb retry asks again")
+    assert "failed in 8 refreshes in a row; not asked for before" in _failed(stage)["/b"]
     stage.site.link("/b")
     stage.refresh(RevisitPolicy(retry=True))
     row = stage.row("/b")
@@ -313,7 +314,8 @@ def test_an_account_that_comes_to_its_end_stops_the_fetch_and_nothing_counts_as_
         lambda source: LocalHostScheduler(),
         account=account,
     )
-    assert (report.entered, report.passed, report.failed["quota"], report.deleted) == (3, 2, 1, 0)
+    assert (report.entered, report.passed, report.failed["quota"], report.deleted) == (4, 2, 1, 0)
+    assert report.rejected["not_found"] == 1, "a page that was not there has its old outcome"
     assert report.reconciles
     assert [used.pages for used in account.counted.values()] == [2]
     pages = stage.store.tables.open(PAGES)

@@ -82,7 +82,12 @@ class Fruit:
             }
             page = {"page_id": doc_id, "source": "site", "key": key, "outcome": "fetched", "sha256": hashed}
             self.pages.upsert(pa.Table.from_pylist([page], schema=pages_schema()))
-            document = base | {"document_id": doc_id, "outcome": "document", "markdown": text}
+            document = base | {
+                "document_id": doc_id,
+                "outcome": "document",
+                "markdown": text,
+                "raw_sha256": digest(key),
+            }
             self.documents.upsert(pa.Table.from_pylist([document], schema=documents_schema()))
             chunk = base | {"chunk_id": digest(doc_id, text), "document_id": doc_id, "headings": [], "ordinal": 0}
             chunk |= {"start": 0, "end": len(text), "text": text, "words": text, "tokens": 9, "text_hash": digest(text)}

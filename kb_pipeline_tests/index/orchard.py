@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kb_pipeline.chunk.link_text import strip_link_targets
 from kb_pipeline.chunk.refresh import chunks_schema
 from kb_pipeline.clean.refresh import documents_schema
 from kb_pipeline.fetch.fetch_state import pages_schema
 from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.link_text import strip_link_targets
 from kb_pipeline.model import digest, document_id
 from kb_pipeline.publish.candidate import pin_candidate
 from kb_pipeline.store.manifest import Manifest

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kb_pipeline.index.diff import change_feed, diff_versions
-from kb_pipeline.index.documents import KEPT
 from kb_pipeline.index.reader import VersionReader
+from kb_pipeline.store.stage_tables import kept_documents
 from kb_pipeline_tests.index.orchard import Orchard
 
 LINK = "Pears are told of [elsewhere](http://x.example/a)."
@@ -36,7 +36,8 @@ Held = dict[str, dict[str, dict[str, Any]]]
 
 def held_by(version: VersionReader) -> Held:
     """Return what an external index would hold of a version."""
-    documents = version.table("documents").read_columns(["document_id", "source", "key", "title"], KEPT)
+    table = version.table("documents")
+    documents = table.read_columns(["document_id", "source", "key", "title"], kept_documents(table.schema.names))
     columns = ["chunk_id", "document_id", "key", "start", "end", "text"]
     chunks = version.table("chunks").read_columns(columns)
     return {

@@ -127,18 +127,24 @@ class Home:
         catalog.apply_spec(self.db, parse_spec(yaml, "test"), yaml, actor)
 
     @contextmanager
-    def begun(self, key: KbKey = KEY, **options: bool) -> Iterator[RefreshRun]:
+    def begun(
+        self, key: KbKey = KEY, *, force: bool = False, retry: bool = False, retry_ids: Sequence[str] = ()
+    ) -> Iterator[RefreshRun]:
         """Begin a run whose candidate is not built yet."""
         run_id, models = f"run-{uuid.uuid4().hex[:12]}", models_in(self.models_dir)
-        with open_refresh_run(self.settings, self.db, key, run_id, models=models, **options) as kb:
+        with open_refresh_run(
+            self.settings, self.db, key, run_id, models=models, force=force, retry=retry, retry_ids=retry_ids
+        ) as kb:
             for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
                 stage()
             yield kb
 
-    def refresh(self, key: KbKey = KEY, *, force: bool = False, retry: bool = False) -> Refreshed:
+    def refresh(
+        self, key: KbKey = KEY, *, force: bool = False, retry: bool = False, retry_ids: Sequence[str] = ()
+    ) -> Refreshed:
         """Run a whole refresh; one that fails is recorded in its row as well."""
         try:
-            with self.begun(key, force=force, retry=retry) as kb:
+            with self.begun(key, force=force, retry=retry, retry_ids=retry_ids) as kb:
                 if kb.build_candidate().status == "candidate" or force:
                     kb.publish()
         except KbError:

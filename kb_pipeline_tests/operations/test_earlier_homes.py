@@ -83,7 +83,7 @@ def api(earlier: Home) -> Iterator[Installation]:
 
 
 def segments(home: Home) -> set[Path]:
-    return set(home.settings.data_dir.rglob("*.parquet"))
+    return set(home.settings.data_dir.rglob("raw/*.parquet"))
 
 
 def has(answer: Any, recorded: Any) -> bool:
@@ -149,18 +149,33 @@ def test_a_refresh_after_a_rollback_embeds_nothing(earlier: Home, site: OrchardS
     site.plant()
     refreshed = earlier.refresh(GUIDE_KEY)
     assert refreshed.ended == ("unchanged", 1)
-    assert refreshed.worked == (1, 1, 0)  # the apples, which the rolled back version knew otherwise
+    assert refreshed.worked == (4, 4, 0)  # cleaned and chunked anew by the rules of this release
 
 
 def test_an_approved_version_is_unchanged_at_the_next_refresh(
     earlier: Home, site: OrchardSite, api: Installation
 ) -> None:
+    site.lose_most()  # as when that version was made
     api.kb(DOCS).approve(4)
     assert earlier.keys(DOCS_KEY) == ["/", "/apples", f"/members?token={TOKEN}"]
     before = segments(earlier)
     refreshed = earlier.refresh(DOCS_KEY)
-    assert (refreshed.ended, refreshed.worked) == (("unchanged", 4), (0, 0, 0))
+    assert (refreshed.ended, refreshed.worked) == (
+        ("unchanged", 4),
+        (3, 3, 0),
+    )  # cleaned and chunked anew by the rules of this release
     assert segments(earlier) == before
+
+
+def test_pages_that_an_earlier_release_would_never_have_asked_for_again_come_back(
+    earlier: Home, site: OrchardSite, api: Installation
+) -> None:
+    api.kb(DOCS).approve(4)
+    refreshed = earlier.refresh(DOCS_KEY)
+    assert refreshed.stages["fetch"]["came_back"] == {"not_found": 3}
+    assert earlier.keys(DOCS_KEY) == [
+        "/", "/apples", f"/members?token={TOKEN}", "/pears", "/plums", "/quinces",
+    ]  # fmt: skip
 
 
 def test_only_a_changed_page_is_embedded(earlier: Home, site: OrchardSite, api: Installation) -> None:

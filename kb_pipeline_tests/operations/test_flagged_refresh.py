@@ -28,7 +28,8 @@ def _paragraph(fruit: str) -> str:
 
 
 ARTICLE = (
-    "<html lang=en><head><title>Pears</title></head><body><div class=content><h1>Pears</h1>"
+    "<html lang=en><head><title>Pears</title><meta property=og:type content=article>"
+    "<meta property=article:published_time content=2026-11-02></head><body><div class=content><h1>Pears</h1>"
     f"{_paragraph('Pear')}{_paragraph('Apple')}<div class=teaser><p>{TEASER}</p></div>{_paragraph('Plum')}"
     f"<div class='article-bottom'><p>{CREDITS}</p></div></div></body></html>"
 )

@@ -13,7 +13,7 @@ import pytest
 from kb_pipeline.chunk import rules as chunk_rules
 from kb_pipeline.clean import rules as clean_rules
 from kb_pipeline.control.runs.failures import list_failures
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, document_id
 from kb_pipeline.operations.approve import approve_version
 from kb_pipeline.operations.rollback import rollback_kb
 from kb_pipeline.store.stage_tables import DOCUMENTS, INDEX_PREFIX
@@ -261,6 +261,37 @@ def test_a_page_that_keeps_failing_waits_and_says_until_when(home: Home, site: S
     assert (site.asked["/pear"], retried.attempts) == (asked + 1, 4)
 
 
+def test_a_key_that_is_named_is_asked_for_at_once_and_no_other(home: Home, site: Site) -> None:
+    site.status = dict.fromkeys(("/pear", "/plum"), 500)
+    for _ in range(3):
+        home.refresh()
+    site.answered.clear()
+    home.refresh(retry_ids=[document_id("site", f"{site.url}/pear")])
+    assert {path: site.answered[path] for path in ("/pear", "/plum")} == {"/pear": 1, "/plum": 0}
+    home.refresh(retry_ids=["f" * 32])
+    assert site.answered["/plum"] == 0
+    home.refresh(retry=True)
+    assert (site.answered["/pear"], site.answered["/plum"]) == (2, 1)
+
+
+@pytest.mark.parametrize("body", [None, "<rss><channel><item>"], ids=["answers 500", "cut off"])
+def test_a_broken_feed_that_a_page_also_links_to_is_one_failure_and_stops_nothing(
+    home: Home, site: Site, body: str | None
+) -> None:
+    site.put("/", "Orchard", prose("orchard"), (*(f"/{fruit}" for fruit in FRUITS), "/feed.xml"))
+    feed = "<link rel=alternate type=application/rss+xml href=/feed.xml>"
+    site.pages["/"] = site.pages["/"].replace("<title>", f"{feed}<title>")
+    site.pages["/robots.txt"] = f"Sitemap: {site.url}/feed.xml\n"
+    if body is None:
+        site.status["/feed.xml"] = 500
+    else:
+        site.pages["/feed.xml"] = body
+    for _ in range(2):
+        assert home.refresh().status != "failed"
+        assert [row.key for row in list_failures(home.db, KEY)] == [f"{site.url}/feed.xml"]
+    assert len(home.keys()) == 10
+
+
 def test_an_empty_sitemap_ends_no_page(home: Home, site: Site) -> None:
     site.put("/", "Orchard", prose("orchard"))  # the sitemap alone leads to the other pages
     site.pages["/sitemap.xml"] = sitemap(f"{site.url}/{fruit}" for fruit in FRUITS)
@@ -302,12 +333,28 @@ def test_a_robots_txt_that_cannot_be_read_stops_asking_and_loses_nothing(home: H
 @pytest.mark.parametrize(
     "text_of", [lambda path: "Access denied.", lambda path: f"Access denied to {path}."], ids=["one text", "by URL"]
 )
+def test_an_error_that_answers_200_everywhere_is_a_failure_and_the_documents_stay(
+    home: Home, site: Site, text_of: Callable[[str], str]
+) -> None:
+    before, paths = home.answers(None, QUERY), set(site.pages)
+    for path in paths:
+        site.put(path, "Access denied", text_of(path))
+    assert home.refresh().ended == ("unchanged", 1)
+    assert home.failures() == dict.fromkeys(paths, "error_page")
+    assert (len(home.keys()), home.answers(None, QUERY)) == (10, before)
+    check_recovered(home, site, before)
+
+
+@pytest.mark.parametrize(
+    "text_of", [lambda path: "Come with a ticket.", lambda path: f"Come to {path} with a ticket."],
+    ids=["one text", "by URL"],
+)  # fmt: skip
 def test_a_wall_that_answers_200_is_held_and_the_documents_stay(
     home: Home, site: Site, text_of: Callable[[str], str]
 ) -> None:
     before = home.answers(None, QUERY)
     for path in site.pages:
-        site.put(path, "Access denied", text_of(path))
+        site.put(path, "Ticket office", text_of(path))
     refreshed = home.refresh()
     assert refreshed.ended == ("held", 2)
     assert "vanished" in refreshed.message

@@ -50,7 +50,9 @@ def test_a_page_of_scripts_is_a_failure_until_it_is_rendered(tmp_path: Path, mod
         script = f"root.innerHTML = '<h1>Medlars</h1><p>' + {json.dumps(SAID)} + '</p>'"
         site.pages["/medlars"] = f"<title>Medlars</title><div id=root></div><script>{script}</script>"
         home.apply(site)
-        assert home.refresh().status == "ready"
+        shell = home.refresh()
+        assert shell.status == "ready_with_warnings"
+        assert "1 page is left out (needs_javascript): set render: auto" in shell.message
         assert (home.keys(), home.failures()) == (["/"], {"/medlars": "needs_javascript"})
         home.apply(site, source={"render": "auto"})
         refreshed = home.refresh()

@@ -63,7 +63,8 @@ def steps(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> dict[st
 @pytest.mark.parametrize("name", ["clean", "chunk", "embed"])
 def test_a_step_reads_its_kb_once_and_no_flags(steps: dict[str, Counter[str]], name: str) -> None:
     found = steps[name]
-    assert (found["kbs"], found["flags"], found["flag_overrides"], found["versions"]) == (1, 0, 0, 0)
+    reads = 2 if name == "clean" else 1  # it counts what the live version has and the next one will not
+    assert (found["kbs"], found["flags"], found["flag_overrides"], found["versions"]) == (reads, 0, 0, 0)
     assert found["tenants"] <= 2, "whether it is active, and its plan where the stage's result counts"
 
 
@@ -77,7 +78,6 @@ def test_the_manifest_of_the_live_version_is_read_once(steps: dict[str, Counter[
 
 
 def test_a_step_without_work_asks_the_control_plane_little(steps: dict[str, Counter[str]]) -> None:
-    # Progress and the lease's renewal go by the clock: a slow machine sees a few of them more.
     # Progress and the lease's renewal go by the clock: on a slow machine there are a few more.
     most = {"fetch": 70, "clean": 20, "chunk": 18, "embed": 17, "build_candidate": 20, "publish": 17}
     asked = {name: found.total() for name, found in steps.items()}

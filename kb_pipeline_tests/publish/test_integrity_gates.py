@@ -66,6 +66,15 @@ def test_documents_hollowed_out_to_a_line_are_held(grove: Fruit) -> None:
     assert shrunk.message == "26% of the text of documents that stay vanished; allowed are 20%"
 
 
+def test_a_version_held_since_cleaning_changed_says_so_and_not_that_the_site_did(grove: Fruit) -> None:
+    live = pinned(grove)
+    grove.put({f"/tree/{n}": ("en", f"Tree {n}: see the keeper.") for n in range(4)})  # of the same bytes
+    earlier = replace(live, code={**live.code, "clean": "0"})
+    message = gate(grove.candidate(earlier), "not_shrunk").message
+    assert "it is cleaning that changed, not the site: 12 of 12 pages have the bytes of before, 4 of them" in message
+    assert "(cleaning 1)" in message
+
+
 def test_one_long_page_cut_by_its_owner_is_no_shrinking(fruit: Fruit) -> None:
     fruit.put({"/history": ("en", LONG.format(n=1) * 5)})
     live = pinned(fruit)

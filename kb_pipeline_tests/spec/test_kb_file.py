@@ -8,7 +8,7 @@ import pytest
 
 from kb_pipeline.errors import InvalidKey, InvalidSpec
 from kb_pipeline.model import KbKey
-from kb_pipeline.spec.kb_file import KbSpec, load_spec, parse_spec
+from kb_pipeline.spec.kb_file import KbSpec, as_written, load_spec, parse_spec
 from kb_pipeline.spec.sources import FilesSource, WebSource
 
 VALID = """
@@ -235,3 +235,28 @@ def test_what_is_wrong_with_a_source_of_files_is_named(change: tuple[str, str], 
     with pytest.raises(InvalidSpec) as caught:
         parse_spec(FILES.replace(*change), "kb.yaml")
     assert told in str(caught.value)
+
+
+WRITTEN = """
+tenant: acme
+kb: docs
+sources:
+  - {name: site, type: web, start_urls: ["http://a.example/"], limits: {path_segments: 9},
+     exclude: [/old/**, "/${KEY}/**"]}
+  - {name: files, type: files, root: /srv, paths: ["*.md", "*.txt"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "told"),
+    [
+        (0, ("exclude", 1), "exclude: /${KEY}/**"),
+        (0, ("limits", "path_segments"), "limits.path_segments: 9"),
+        (1, ("paths",), "paths: *.md, *.txt"),
+        (0, ("max_depth",), None),
+        (0, ("exclude", 7), None),
+        (5, ("name",), None),
+    ],
+)
+def test_a_field_is_quoted_as_the_file_has_it(source: int, place: tuple[str | int, ...], told: str | None) -> None:
+    assert as_written(WRITTEN, source, place) == told

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kb_pipeline.account import Account, ReasonCount, SourceAccount
 from kb_pipeline.errors import InvalidManifest
 from kb_pipeline.model import EmbeddingModel, KbKey
 from kb_pipeline.store.manifest import (
@@ -32,6 +33,9 @@ EVERYTHING = manifest_of(
     scores={"known_item_recall_at_5": 1.0, "known_item_mrr": 0.9375},
     gates={"has_documents": GateVerdict(passed=True, message="3 documents")},
     forced=("not_shrunk: 9 of 12 documents vanished",),
+    account=Account(
+        (SourceAccount("site", 6, 3, 1, 0, (ReasonCount("fetch", "too_deep", "limits", 2),)),), not_recorded=7
+    ),
     pruned_at=datetime(2026, 11, 22, tzinfo=UTC),
 )
 FIRST_RELEASE: dict[str, Any] = {
@@ -69,7 +73,7 @@ def test_what_is_written_is_read_back(manifest: Manifest) -> None:
 
 def test_it_is_written_in_the_words_that_other_programs_read() -> None:
     written = body()
-    assert written["format"] == 2
+    assert written["format"] == 3
     assert written["tables"]["index"] == {"name": "index", "version": 3}
     assert written["counts"] == {"documents": 3, "chunks": 9}
     assert written["languages"] == {"en": 3}
@@ -80,8 +84,15 @@ def test_it_is_written_in_the_words_that_other_programs_read() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     written = body(manifest_of(KEY, 3, rules=None, libraries={}))
-    assert {"rules", "libraries", "scores", "gates", "forced", "pruned_at"}.isdisjoint(written)
+    assert {"rules", "libraries", "scores", "gates", "forced", "account", "pruned_at"}.isdisjoint(written)
     assert "version" not in body(manifest_of(KEY, 0))
+
+
+def test_a_manifest_of_a_format_without_an_account_is_given_back_as_it_was() -> None:
+    earlier = {name: value for name, value in body().items() if name != "account"} | {"format": 2}
+    manifest = Manifest.from_json(KEY, 3, earlier)
+    assert manifest.account is None
+    assert body(manifest) == earlier
 
 
 def test_a_manifest_of_the_first_release_is_read_and_given_back_as_it_was() -> None:
@@ -122,9 +133,10 @@ def without(*names: str) -> dict[str, Any]:
         (body() | {"rules": {"clean": {"focus": []}}}, "rules.clean.focus is a list, not a plain value"),
         (body() | {"gates": {"not_shrunk": {"passed": 1, "message": ""}}}, "gates.not_shrunk.passed is an integer"),
         (body() | {"forced": ["a", 1]}, "forced is not a list of strings"),
+        (body() | {"account": body()["account"] | {"known": 7}}, "account.known is 7, not 6"),
         (body() | {"kb": "globex/docs"}, "kb is 'globex/docs', not 'acme/docs'"),
         (body() | {"version": 4}, "version is 4, not 3"),
-        (body() | {"format": 3}, "format is 3; this release reads formats 1 to 2"),
+        (body() | {"format": 4}, "format is 4; this release reads formats 1 to 3"),
         (body() | {"format": 0}, "format is 0"),
         (body() | {"colour": "blue"}, "colour is not a field that this release knows"),
         (body() | {"tables": body()["tables"] | {"words": {}}}, "tables.words is not a field"),

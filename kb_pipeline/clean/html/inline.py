@@ -6,6 +6,8 @@ import re
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from kb_pipeline.clean.html.maths import is_formula
+
 Element = Any
 """An lxml element; lxml ships no types."""
 
@@ -15,7 +17,6 @@ _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _ACTIVE = re.compile(r"[`\\]|\*(?=\S)|(?<=\S)\*|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)|<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(\[])")
 _LINE_START = re.compile(r"(?m)^(#{1,6}(?=\s|$)|[-+](?=\s|$)|>|~{3,}|=+$|-{2,}$)")
 _ORDINAL_START = re.compile(r"(?m)^(\d{1,9})([.)])(?=\s|$)")
-_POWER = re.compile(r"[-+−]?(\d{1,4}|[a-z])")
 
 _EMPHASIS = {"em": "*", "i": "*", "cite": "*", "dfn": "*", "var": "*", "strong": "**", "b": "**"}
 _CODE = frozenset({"code", "kbd", "samp", "tt"})
@@ -29,6 +30,7 @@ class InlineWriter:
         self.base_url = base_url
         self.links = 0
         self._is_linking = True
+        self._is_in_link = False
 
     def children(self, element: Element) -> str:
         """Return the Markdown of an element's content, with spaces not yet collapsed."""
@@ -36,7 +38,7 @@ class InlineWriter:
         for child in element:
             pieces.append(self.element(child))
             pieces.append(escape_text(child.tail))
-        return _join(pieces)
+        return join_inline(pieces)
 
     def without_links(self, element: Element) -> str:
         """Return the Markdown of an element's content without links: those of a heading lead to the heading itself."""
@@ -55,12 +57,26 @@ class InlineWriter:
             return code_span(flat_text(element))
         if tag == "img":
             return self._image(element)
-        inner = self.children(element)
+        if is_formula(element):
+            return _formula(element)
         if tag == "a":
-            return self._link(inner, element.get("href"))
+            return self._link(self._label(element), element.get("href"))
+        inner = self.children(element)
         if tag in _EMPHASIS:
             return _emphasize(inner, _EMPHASIS[tag])
-        return _annotate(tag, inner)
+        if tag == "q":
+            return _quoted(inner)
+        if tag == "sub":
+            return inner.removeprefix("\\")
+        return _strike(inner) if tag == "del" else inner
+
+    def _label(self, link: Element) -> str:
+        """Return the text of a link without images, which its words describe."""
+        self._is_in_link, was_in_link = True, self._is_in_link
+        try:
+            return self.children(link)
+        finally:
+            self._is_in_link = was_in_link
 
     def _link(self, inner: str, href: str | None) -> str:
         url = absolute_url(href, self.base_url)
@@ -73,11 +89,16 @@ class InlineWriter:
 
     def _image(self, element: Element) -> str:
         alt = collapse(escape_text(element.get("alt"))).replace("\n", " ")
-        parent = element.getparent()
-        url = absolute_url(element.get("src"), self.base_url)
-        if not alt or not url or (parent is not None and parent.tag == "a"):
+        if not alt or self._is_in_link:
             return ""
-        return f"![{alt}]({url})"
+        url = absolute_url(element.get("src"), self.base_url)
+        return f"![{alt}]({url})" if url else alt
+
+
+def _formula(element: Element) -> str:
+    """Return a formula as it is; a displayed one on a line of its own."""
+    text = str(element.text)
+    return f"\n{text}\n" if text.startswith("$$") else text
 
 
 def escape_text(raw: str | None) -> str:
@@ -99,8 +120,8 @@ def collapse(markdown: str) -> str:
 
 
 def paragraph(markdown: str) -> str:
-    """Escape a paragraph's lines so that none is read as a heading, list item or quote."""
-    lines = re.sub(r"\n+", "\n", collapse(markdown))
+    """Escape a paragraph's lines so that none is read as a heading, list item or quote; empty lines stay."""
+    lines = collapse(markdown)
     return _ORDINAL_START.sub(r"\1\\\2", _LINE_START.sub(r"\\\1", lines))
 
 
@@ -138,6 +159,12 @@ def _emphasize(inner: str, mark: str) -> str:
     return _with_outer_spaces(inner, f"{mark}{core}{mark}")
 
 
+def _strike(inner: str) -> str:
+    """Put a line through a text, once where several are nested."""
+    core = collapse(inner).replace("\n", " ").replace("~~", "")
+    return _with_outer_spaces(inner, f"~~{core}~~") if core else inner
+
+
 def _with_outer_spaces(inner: str, core: str) -> str:
     """Return the new core with a space at each end where the old one had white space."""
     before = " " if inner[:1].isspace() else ""
@@ -145,19 +172,21 @@ def _with_outer_spaces(inner: str, core: str) -> str:
     return f"{before}{core}{after}"
 
 
-def _annotate(tag: str, inner: str) -> str:
-    """Keep the meaning of superscripts and quotations: 10<sup>6</sup> becomes 10^6, not 106."""
-    if tag == "sup" and _POWER.fullmatch(inner.strip()):
-        return f"^{inner.strip()}"
-    return f'"{inner}"' if tag == "q" and inner.strip() else inner
+def _quoted(inner: str) -> str:
+    """Return a quotation in quotation marks; one inside it in single ones."""
+    core = inner.strip()
+    nested = re.sub(r'(?<!\w)"([^"]*)"(?!\w)', r"'\1'", core)
+    return _with_outer_spaces(inner, f'"{nested}"') if core else inner
 
 
-def _join(pieces: list[str]) -> str:
-    """Join the pieces, with a space where two code spans would merge."""
+def join_inline(pieces: list[str]) -> str:
+    """Join the pieces, with a space where two code spans would merge; no piece becomes the link of the one before."""
     out: list[str] = []
     for piece in pieces:
         if out and piece[:1] == "`" and out[-1][-1:] == "`":
             out.append(" ")
+        elif out and piece[:1] == "(" and out[-1][-1:] == "]":
+            out.append("\\")
         if piece:
             out.append(piece)
     return "".join(out)

@@ -87,7 +87,7 @@ def translations_of(tree: Element, base_url: str) -> tuple[tuple[str, str], ...]
 
 def dates_of(tree: Element) -> tuple[str | None, str | None]:
     """Return when the page was published and modified by its metadata, as ISO dates; the text is not searched."""
-    linked = list(_linked_data(tree))
+    linked = list(linked_data(tree))
     return (
         _first_valid_date([_meta(tree, (name,)) for name in _PUBLISHED[:2]] + _values(linked, "datePublished"))
         or _first_valid_date([*_microdata(tree, "datePublished"), *(_meta(tree, (name,)) for name in _PUBLISHED[2:])]),
@@ -129,7 +129,7 @@ def _microdata(tree: Element, name: str) -> Iterator[str | None]:
         yield element.get("datetime") or element.get("content") or flat_text(element)
 
 
-def _linked_data(tree: Element) -> Iterator[dict[str, Any]]:
+def linked_data(tree: Element) -> Iterator[dict[str, Any]]:
     """Yield the objects of the page's JSON-LD; invalid JSON is skipped."""
     for script in tree.iter("script"):
         source = script.text or ""

@@ -1,43 +1,28 @@
-"""Finds the main content of a page and removes boilerplate around it."""
+"""Finds the main content of a page and removes what frames it: navigation, and what consists of links around it."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from kb_pipeline.clean.html.removal import Removal
+from kb_pipeline.clean.html.weights import HEADINGS, Weights
+
 Element = Any
 
-_DROPPED_TAGS_TEXT = """
-    script style noscript template iframe object embed svg canvas audio video map
-    button input select textarea option datalist nav head link meta title frameset
-"""
-_DROPPED_TAGS = tuple(_DROPPED_TAGS_TEXT.split())
-_DROPPED_ROLES = frozenset(
-    {"navigation", "search", "banner", "contentinfo", "complementary", "menu", "menubar", "toolbar"}
+_NAVIGATION_ROLES = frozenset({"navigation", "search", "menu", "menubar", "toolbar", "doc-toc", "doc-pagelist"})
+_FRAME_ROLES = frozenset({"banner", "contentinfo", "complementary"})
+_NAVIGATION_NAME = re.compile(
+    r"(?:^|[-_])(?:nav|menu|breadcrumbs?|crumbs?|pag(?:er|ination)|prev|next|skip|toc|tableofcontents|sidebar"
+    r"|related|share|social|jump|catlinks|edit(?:section|link|page)?|permalink)"
+    r"|(?:nav|navi|navigation|navbar|menu|sidebar|relatedposts|pager|toc|breadcrumbs?|headerlink|headeranchor)$",
 )
-_DROPPED_NAMES_TEXT = """
-    nav navbar nav-bar navigation navheader navfooter docnav topnav bottomnav site-nav menu breadcrumb
-    breadcrumbs rst-breadcrumbs-buttons sidebar sphinxsidebar sidebar-container site-header
-    page-header-nav site-footer page-footer footer footnav header banner related related-posts
-    pagination pagination-nav pager prev-next prevnext skip-link skiplink skip-to-content cookie-banner
-    cookie-notice cookie-consent social-share share-buttons sharing advertisement ads ad newsletter
-    headerlink anchorjs-link hash-link headeranchor anchor-link permalink viewcode-link
-    copybtn copy-button edit-link edit-this-page mw-editsection mw-jump-link printfooter catlinks
-    linenos linenodiv lineno theme-edit-this-page theme-doc-breadcrumbs theme-doc-footer
-    table-of-contents tableofcontents md-nav md-sidebar md-header md-footer md-source-file
-"""
-_DROPPED_NAMES = frozenset(_DROPPED_NAMES_TEXT.split())
-_KEPT_ASIDES_TEXT = """
-    footnote footnotes footnote-list admonition note tip warning caution important callout
-"""
-_KEPT_ASIDES = frozenset(_KEPT_ASIDES_TEXT.split())
-_KEPT_ROLES = frozenset({"note", "doc-footnote", "doc-endnotes", "doc-tip", "doc-notice"})
+_FRAME_NAME = re.compile(r"(?:^|[-_])(?:header|footer|masthead|colophon|topbar)$|^(?:header|footer)(?:[-_]|$)")
 _ALWAYS_DROPPED_TEXT = """
-    navheader navfooter docnav headerlink linenos linenodiv hash-link anchorjs-link headeranchor viewcode-link copybtn
-    mw-editsection mw-jump-link
+    headerlink hash-link anchorjs-link headeranchor viewcode-link copybtn mw-editsection mw-jump-link
 """
 _ALWAYS_DROPPED = frozenset(_ALWAYS_DROPPED_TEXT.split())
-_NAMED_BY_ID = frozenset({"div", "ul", "p", "table", "aside", "header", "footer"})
+_SECTIONING = frozenset({"main", "article", "section", "li", "td", "dd", "details", "blockquote"})
 _GENERATORS = re.compile(
     r"sphinx|docutils|docusaurus|mkdocs|docbook|publican|javadoc|doxygen|rustdoc|pdoc|gitbook|vitepress|vuepress"
     r"|starlight|antora|asciidoctor|texinfo|makeinfo|mdbook|yard|typedoc|jsdoc|groff|hevea|mediawiki|hugo.*book",
@@ -51,28 +36,44 @@ _CONTAINERS = tuple(_CONTAINERS_TEXT.split())
 _CONTAINER = "contains(concat(' ', normalize-space(@class), ' '), ' {} ')"
 _DOCUMENTATION = "//*[@class and (" + " or ".join(_CONTAINER.format(name) for name in _CONTAINERS) + ")]"
 _MAIN = ("//*[@role='main']", "//main", "//article")
-
-
-def documentation_content(tree: Element) -> Element | None:
-    """Return the whole content of a documentation page, of which nothing may be lost; None for any other page."""
-    if len(found := tree.xpath(_DOCUMENTATION)) == 1:
-        return found[0]
-    if not _is_generated(tree):
-        return None
-    main = main_content(tree)
-    return main if main is not None else tree.find("body")
+_LEAST_SHARE = 0.4
+"""Of a page's text outside links: an `article` with less is one of many things on it, such as a comment."""
+_LINKED = 0.5
+"""Share of linked text from which an element consists mostly of links."""
+_DOMINANT = 0.6
+"""Share of the letters outside links that one block holds if the others beside it frame it."""
+_LEAVES = frozenset({"p", "pre", "ul", "ol", "dl", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "a"})
+_PHRASE = 30
+"""Letters outside links of a block that says something."""
+_PROSE = 120
+"""Letters outside links from which a navigation bar says more than where its links lead."""
+_CONTACT = re.compile(r"@|\d[\d\s/().-]{4,}\d|\d\s?[€$£¥]|[€$£¥]\s?\d")
+"""An address, a telephone number or a price, which make a page's footer worth keeping."""
+_COPYRIGHT = re.compile(r"©|\(c\)|\bcopyright\b|\ball rights reserved\b", re.I)
 
 
 def main_content(tree: Element) -> Element | None:
-    """Return the only element that the page marks as its main content, or None."""
+    """Return the only element that the page marks as its main content, or that a documentation tool puts it into."""
+    if len(found := tree.xpath(_DOCUMENTATION)) == 1:
+        return found[0]
     for path in _MAIN:
         if len(found := tree.xpath(path)) == 1:
-            return found[0]
+            return found[0] if found[0].tag != "article" or _is_most(found[0], tree) else None
     return None
 
 
-def _is_generated(tree: Element) -> bool:
-    """Return whether a documentation tool made the page, by its generator or by the layout of DocBook or Sphinx."""
+def _is_most(article: Element, tree: Element) -> bool:
+    body = tree.find("body")
+    if body is None:
+        return True
+    weights = Weights(body)
+    return weights.unlinked(article) >= _LEAST_SHARE * weights.unlinked(body)
+
+
+def is_documentation(tree: Element) -> bool:
+    """Return whether a documentation tool made the page, by its generator, its container or its layout."""
+    if tree.xpath(_DOCUMENTATION):
+        return True
     names = tree.xpath("//meta[translate(@name,'GENRATO','genrato')='generator']/@content")
     if any(_GENERATORS.search(name) for name in names):
         return True
@@ -81,45 +82,168 @@ def _is_generated(tree: Element) -> bool:
     )
 
 
-def strip_boilerplate(root: Element, *, is_documentation: bool) -> None:
-    """Remove navigation, decoration and invisible elements from a tree.
+def narrow_down(body: Element, removal: Removal) -> None:
+    """Remove the blocks of links before the text of a page that marks no main content, and columns of links beside it.
 
-    In documentation, a `sidebar` or `related` box is content unless it is made of links.
+    Where one block holds most of the text, blocks before it that consist of links lead elsewhere; and so on inside it.
+    What follows the text may be its list of contents, and a list that outweighs the text is content.
     """
-    from lxml import etree
+    weights, element = Weights(body), body
+    while True:
+        children = list(element)
+        main = max(children, key=weights.unlinked, default=None)
+        if main is None or weights.unlinked(main) < _DOMINANT * weights.unlinked(element) or main.tag in _LEAVES:
+            return
+        others = [child for child in children if child is not main]
+        if sum(weights.unlinked(child) > _PHRASE for child in others) > 1:
+            return  # sections beside one another
+        before = children[: children.index(main)]
+        for child in others if main.tag == "td" else before:
+            if _leads_elsewhere(child, main, weights):
+                removal.remove(child, "navigation")
+        element = main
 
-    etree.strip_elements(root, *_DROPPED_TAGS, with_tail=False)
-    length = _text_length(root)
-    for element in list(root.iterdescendants()):
-        if _is_always_dropped(element) or (_is_boilerplate(element) and _is_small(element, length, is_documentation)):
-            remove([element], root)
 
-
-def _is_small(element: Element, page_length: int, is_documentation: bool) -> bool:
-    """Return whether removing an element loses no content: one with half of a page's text is never boilerplate."""
-    length = _text_length(element)
-    if length * 2 >= page_length > 0:
+def _leads_elsewhere(element: Element, main: Element, weights: Weights) -> bool:
+    text, linked = weights.text(element), weights.linked(element)
+    if linked < _LINKED * text or text - linked > _PHRASE or weights.links(element) < 2:
         return False
-    linked = sum(_text_length(link) for link in element.iter("a"))
-    return not is_documentation or linked * 2 >= length or element.tag in ("header", "footer")
+    return 2 * text <= weights.text(main) and next(element.iter("h1"), None) is None
 
 
-def remove(elements: list[Element], root: Element) -> None:
-    """Remove elements but keep the text after each."""
-    for element in elements:
-        if element is not root and element.getparent() is not None:
-            element.drop_tree()
+def remove_link_bars(root: Element, removal: Removal) -> None:
+    """Remove rows of links before the first heading or sentence of a region, and those that name its translations."""
+    weights = Weights(root)
+    for element in _before_text(root, weights):
+        if weights.links(element) > 1 and weights.linked(element) >= _LINKED * weights.text(element):
+            removal.remove(element, "navigation")
+    for link in list(root.iter("a")):
+        row = link.getparent() if link.get("hreflang") else None
+        if row is not None and row is not root and weights.linked(row) >= _LINKED * weights.text(row):
+            removal.remove(row, "navigation")
 
 
-def _is_boilerplate(element: Element) -> bool:
-    tag, names = element.tag, _names(element)
-    if not _DROPPED_NAMES.isdisjoint(names) or element.get("role") in _DROPPED_ROLES:
-        return not (tag in ("body", "main", "article") or element.get("role") == "main")
-    if tag == "aside":
-        return _KEPT_ASIDES.isdisjoint(names) and element.get("role") not in _KEPT_ROLES
-    if tag in ("header", "footer"):
-        return _outside_main(element)
-    return _is_hidden(element)
+def _before_text(root: Element, weights: Weights) -> list[Element]:
+    """Return the outermost elements before a region's first heading or sentence; none where neither comes."""
+    found: list[Element] = []
+    stack = [root]
+    while stack:
+        element = stack.pop()
+        if element.tag in HEADINGS or (element.tag == "p" and weights.unlinked(element) > _PHRASE):
+            return found
+        if element is root or _holds_text(element, weights):
+            stack.extend(reversed(list(element)))
+        else:
+            found.append(element)
+    return []
+
+
+def _holds_text(element: Element, weights: Weights) -> bool:
+    return weights.unlinked(element) > _PHRASE or weights.has_heading(element)
+
+
+def remove_frame(root: Element, removal: Removal) -> None:
+    """Remove what frames the text of a region: navigation, and headers, footers and asides that consist of links.
+
+    A class name by itself removes nothing, since `menu`, `header` or `related` are words of content as well: what bears
+    it must consist mostly of links too. Nothing is removed inside a heading or a link, and never half of the region.
+    """
+    weights = Weights(root)
+    frame = _Frame(root, weights)
+    stack = [root]
+    while stack:
+        for element in stack.pop():
+            if frame.holds(element):
+                removal.remove(element, "navigation")
+            elif not (isinstance(element.tag, str) and (element.tag in HEADINGS or element.tag == "a")):
+                stack.append(element)
+            else:
+                _remove_anchors(element, removal)
+
+
+def _remove_anchors(element: Element, removal: Removal) -> None:
+    for child in [child for child in element.iterdescendants() if _is_always_dropped(child)]:
+        removal.remove(child, "navigation")
+
+
+class _Frame:
+    """Tells what frames a region from what stands in it."""
+
+    def __init__(self, root: Element, weights: Weights) -> None:
+        self._root, self._weights = root, weights
+
+    def holds(self, element: Element) -> bool:
+        """Return whether an element frames the text."""
+        if _is_always_dropped(element):
+            return True
+        kind = _kind(element)
+        if kind is None or self._is_the_page(element):
+            return False
+        if kind == "navigation":
+            return self._is_navigation(element)
+        return self._is_page_frame(element)
+
+    def _is_the_page(self, element: Element) -> bool:
+        """Return whether a page is little beside an element: the list of contents, whatever its name."""
+        beside = self._weights.unlinked(self._root) - self._weights.unlinked(element)
+        return self._weights.text(element) * 2 >= self._weights.text(self._root) > 0 and beside < _PROSE
+
+    def _is_navigation(self, element: Element) -> bool:
+        text, linked = self._weights.text(element), self._weights.linked(element)
+        if linked * 2 >= text:
+            return True
+        is_declared = element.tag == "nav" or element.get("role") in _NAVIGATION_ROLES
+        return (is_declared or linked > 0) and text - linked < _PROSE and not _has_block(element)
+
+    def _is_page_frame(self, element: Element) -> bool:
+        """Return whether a header, a footer or an aside is the page's, not a section's or a card's, and has no text."""
+        text, linked = self._weights.text(element), self._weights.linked(element)
+        if next(element.iter("h1"), None) is not None:
+            return False
+        if linked >= _LINKED * text and text - linked <= _PHRASE and (text == 0 or self._weights.links(element) > 1):
+            return True
+        is_landmark = element.tag == "footer" or element.get("role") == "contentinfo"
+        if not (is_landmark or "footer" in _names(element)) or not _is_outermost(element, self._root):
+            return False
+        if text - linked >= _PROSE * 2:
+            return False
+        said = "".join(element.itertext())
+        return _COPYRIGHT.search(said) is not None or (is_landmark and _CONTACT.search(_unlinked(element)) is None)
+
+
+def _kind(element: Element) -> str | None:
+    """Return what an element is by its tag, role and names: `navigation`, `frame` or None."""
+    tag, role = element.tag, element.get("role")
+    if tag in HEADINGS or tag in ("body", "main", "html") or role == "main":
+        return None
+    if tag == "nav" or role in _NAVIGATION_ROLES:
+        return "navigation"
+    names = _names(element)
+    if any(_NAVIGATION_NAME.search(name) for name in names):
+        return "navigation"
+    if tag in ("header", "footer", "aside") or role in _FRAME_ROLES or any(_FRAME_NAME.search(n) for n in names):
+        return "frame"
+    return None
+
+
+def _has_block(element: Element) -> bool:
+    return next(element.iter("p", "pre", "dl", "h1", "h2", "h3", "h4", "h5", "h6"), None) is not None
+
+
+def _unlinked(element: Element) -> str:
+    texts = [element.text]
+    for part in element.iterdescendants():
+        texts += [None if part.tag == "a" else part.text, part.tail]
+    return " ".join(text for text in texts if text)
+
+
+def _is_outermost(element: Element, root: Element) -> bool:
+    for ancestor in element.iterancestors():
+        if ancestor is root:
+            return True
+        if ancestor.tag in _SECTIONING:
+            return False
+    return True
 
 
 def _is_always_dropped(element: Element) -> bool:
@@ -127,27 +251,9 @@ def _is_always_dropped(element: Element) -> bool:
     return element.get("class") is not None and not _ALWAYS_DROPPED.isdisjoint(element.get("class").lower().split())
 
 
-def _is_hidden(element: Element) -> bool:
-    """Return whether a reader can never see an element; tab panels count as visible, since a click shows them."""
-    if element.get("role") == "tabpanel":
-        return False
-    style = (element.get("style") or "")[:1000].replace(" ", "").lower()
-    return element.get("hidden") is not None or element.get("aria-hidden") == "true" or "display:none" in style
-
-
-def _outside_main(element: Element) -> bool:
-    """Return whether a header or footer is the page's, not an article's, which may hold the title."""
-    ancestors = {ancestor.tag for ancestor in element.iterancestors()}
-    return ancestors.isdisjoint({"main", "article", "section"}) and element.getparent().get("role") != "main"
-
-
 def _names(element: Element) -> set[str]:
-    """Return the names in an element's class, and its id unless that is the anchor of a heading or section."""
-    classes = set((element.get("class") or "")[:1000].lower().split())
-    if element.tag in _NAMED_BY_ID and not any(name.startswith("sect") for name in classes):
-        classes.add((element.get("id") or "")[:100].lower())
-    return classes
-
-
-def _text_length(element: Element) -> int:
-    return sum(len(text.strip()) for text in element.itertext())
+    """Return the names in an element's class and id."""
+    names = set((element.get("class") or "")[:1000].lower().split())
+    if element.get("id"):
+        names.add(element.get("id")[:100].lower())
+    return names

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from itertools import islice
 
+from kb_pipeline.clean.html.blocks import Block, explained, join_blocks, on_one_line, quote, titled
+from kb_pipeline.clean.html.code import VERBATIM, write_fence
+from kb_pipeline.clean.html.flatten import flatten
+from kb_pipeline.clean.html.grid import nested_lines, read_grid, write_grid
 from kb_pipeline.clean.html.inline import (
     Element,
     InlineWriter,
@@ -12,10 +16,12 @@ from kb_pipeline.clean.html.inline import (
     collapse,
     escape_text,
     flat_text,
-    longest_run,
+    join_inline,
     paragraph,
 )
-from kb_pipeline.clean.html.tables import is_data_table, table_rows, write_table
+from kb_pipeline.clean.html.layout import cells_below_names, is_data_table, list_markers
+from kb_pipeline.clean.html.lists import LISTS, Numbering, children_of, indent, is_item, is_short_item, item_blocks
+from kb_pipeline.clean.html.tables import Cell, Table, read_table, table_part
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS_TEXT = """
@@ -24,226 +30,211 @@ _BLOCKS_TEXT = """
     tfoot th thead tr ul xmp listing caption
 """
 _BLOCKS = frozenset(_BLOCKS_TEXT.split()) | frozenset(_HEADINGS)
-_LISTS = frozenset({"ul", "ol", "menu", "dir"})
-_VERBATIM = frozenset({"pre", "xmp", "listing"})
-_ADMONITIONS = frozenset({"note", "tip", "warning", "caution", "important", "admonition"})
-_LANGUAGE = re.compile(
-    r"(?:^|\s)(?:language|lang|highlight-source|highlight|brush:?)[-\s]\s*([A-Za-z0-9+#.]{1,20})(?:\s|$)"
-)
-_NO_LANGUAGE = frozenset({"default", "none", "text", "plaintext", "plain", "notranslate", "txt"})
-_MAX_DEPTH = 60
-
-
-class Block(NamedTuple):
-    """A block of Markdown on lines of its own."""
-
-    text: str
-    verbatim: bool = False
-    """Whether it is a code fence: never indented, so that code stays byte for byte even inside lists and quotes."""
-    glued: bool = False
-    """Whether it follows the previous block without an empty line, as items of a tight list do."""
+_ADMONITIONS_TEXT = """
+    note tip warning caution important admonition admonitionblock theme-admonition markdown-alert alert callout hint
+    danger info attention notice seealso bd-callout custom-block hint-container starlight-aside
+"""
+_ADMONITIONS = frozenset(_ADMONITIONS_TEXT.split())
+_LABELS = frozenset({"summary", "legend"})
+_LABEL = re.compile(r"\W*\w+(?:\W+\w+)?\W*")
+"""The title of a note that only says that it is one, in a word or two; a longer one is a heading."""
+_BLOCK_ROLES = frozenset({"heading", "list", "listitem"})
+_BLOCK_STYLE = re.compile(r"(?:^|[;\s])display\s*:\s*(?:block|flex|grid|list-item)", re.I)
+_INLINE = frozenset({"code", "kbd", "samp", "tt", "br"})
+_EMPTY_LINES = re.compile(r"\n{2,}")
 
 
 def write_markdown(root: Element, base_url: str) -> tuple[str, int]:
     """Return the Markdown of a tree and the number of links in it."""
-    _flatten(root)
-    writer = _Writer(base_url)
-    return _join_blocks(writer.blocks(root)), writer.inline.links
+    flatten(root)
+    writer = _Writer(base_url, _unusual_blocks(root))
+    return join_blocks(writer.blocks(root)), writer.inline.links
 
 
 class _Writer:
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, unusual_blocks: set[Element]) -> None:
         self.inline = InlineWriter(base_url)
+        self._unusual_blocks = unusual_blocks
+        self._open_cells = 0
 
     def blocks(self, element: Element) -> list[Block]:
         """Return the blocks inside an element; inline content between them becomes paragraphs."""
         out: list[Block] = []
         run = [escape_text(element.text)]
         for child in element:
-            if _is_block(child):
-                out += self._paragraph(run)
+            if self._is_block(child):
+                out += _paragraphs(run)
                 out += self._block(child)
                 run = []
             else:
                 run.append(self.inline.element(child))
             run.append(escape_text(child.tail))
-        return out + self._paragraph(run)
+        return out + _paragraphs(run)
 
-    def _paragraph(self, run: list[str]) -> list[Block]:
-        lines = paragraph("".join(run))
-        return [Block(lines)] if lines else []
+    def _is_block(self, element: Element) -> bool:
+        return element.tag in _BLOCKS or element in self._unusual_blocks
 
     def _block(self, element: Element) -> list[Block]:
         tag = element.tag
-        if tag in _HEADINGS:
-            return self._heading(element)
-        if tag in _VERBATIM:
+        if level := _heading_level(element):
+            return self._heading(element, level)
+        if tag in VERBATIM:
             return _fence(element)
-        if tag in _LISTS:
+        if tag in LISTS or element.get("role") == "list":
             return self._list(element)
-        if tag == "table":
+        if table_part(element) == "table":
             return self._table(element)
         if tag == "dt":
             return self._term(element)
-        if tag == "blockquote":
-            return [block if block.verbatim else _quote(block) for block in self.blocks(element)]
-        return self.blocks(element)
+        if tag in _LABELS:
+            return self._label(element)
+        if tag == "li":  # outside of any list
+            inner = self.blocks(element)
+            return item_blocks(inner, "- ", glued=False) if inner else []
+        if tag not in _BLOCKS and not any(self._is_block(child) for child in element):
+            return _paragraphs([self.inline.element(element)])
+        inner = self.blocks(element)
+        if tag == "blockquote":  # with several headings, it only indents a part of the page
+            return inner if sum(block.heading for block in inner) > 1 else [quote(block) for block in inner]
+        if tag == "dl":
+            return explained(inner)
+        return titled(inner) if _is_admonition(element) else inner
 
-    def _heading(self, element: Element) -> list[Block]:
-        if any(child.tag in _VERBATIM for child in element.iter()):
+    def _heading(self, element: Element, level: int) -> list[Block]:
+        if any(child.tag in VERBATIM or child.tag == "table" for child in element.iter()):
             return self.blocks(element)
         title = collapse(self.inline.without_links(element)).replace("\n", " ")
+        title = re.sub(r" {2,}", " ", title)
         if not title:
             return []
-        if _is_admonition(element.getparent()):
+        if _LABEL.fullmatch(title) and any(_is_admonition(around) for around in islice(element.iterancestors(), 2)):
             return [Block(title if "*" in title else f"**{title}**")]
-        return [Block(f"{'#' * _HEADINGS[element.tag]} {title}")]
+        return [Block(f"{'#' * level} {title}", heading=True)]
 
     def _term(self, element: Element) -> list[Block]:
-        """Write a defined term: links and nested blocks as they are, a signature as code, words in bold."""
-        if any((child.tag == "a" and child.get("href")) or _is_block(child) for child in element.iterdescendants()):
-            return self.blocks(element)
+        """Write a defined term: links, blocks and lines as they are, a signature as code, words in bold."""
+        if any(_is_kept_in_term(child) for child in element.iterdescendants()):
+            blocks = self.blocks(element)
+            return [blocks[0]._replace(term=True)] if len(blocks) == 1 and blocks[0].is_paragraph else blocks
         term = flat_text(element)
         if not term:
             return []
         is_code = "sig" in (element.get("class") or "").split() or any(True for _ in element.iter("code", "tt"))
-        return [Block(code_span(term))] if is_code else self._paragraph([f"**{self._plain(element)}**"])
+        return [Block(code_span(term), term=True)] if is_code else self._label(element)
 
-    def _plain(self, element: Element) -> str:
-        return collapse(self.inline.children(element)).replace("\n", " ").replace("*", "")
+    def _label(self, element: Element) -> list[Block]:
+        """Write what names the text below it: in bold, or as it is if it has blocks."""
+        if any(self._is_block(child) for child in element):
+            return self.blocks(element)
+        name = collapse(self.inline.children(element)).replace("\n", " ").replace("*", "")
+        return [block._replace(term=element.tag == "dt") for block in _paragraphs([f"**{name}**"])] if name else []
 
     def _list(self, element: Element) -> list[Block]:
         out: list[Block] = []
-        number = _start(element)
+        numbering = Numbering(element)
         was_tight = True
-        for child in element:
-            if child.tag in _LISTS:
-                out += _indent(self._list(child), "  ")
+        for child in children_of(element):
+            if child.tag in LISTS:
+                out += indent(self._list(child), "  ")
                 continue
-            inner = self.blocks(child) if child.tag == "li" else self._outside_item(child)
+            inner = self.blocks(child) if is_item(child) else self._outside_item(child)
+            marker = numbering.marker(child) if is_item(child) else "- "
             if not inner:
                 continue
-            marker = "- " if number is None else f"{number}. "
-            number = None if number is None else number + 1
-            tight = sum(not block.glued for block in inner) == 1 or _is_short_item(inner)
-            out += _item(inner, marker, glued=bool(out) and tight and was_tight and not out[-1].verbatim)
+            tight = sum(not block.glued for block in inner) == 1 or is_short_item(inner)
+            glued = bool(out) and tight and was_tight and not out[-1].is_at_margin
+            out += item_blocks(inner, marker, glued=glued)
             was_tight = tight
         return out
 
     def _outside_item(self, element: Element) -> list[Block]:
         """Write a child of a list that is no item."""
-        return self._block(element) if _is_block(element) else self._paragraph([self.inline.element(element)])
+        return self._block(element) if self._is_block(element) else _paragraphs([self.inline.element(element)])
 
     def _table(self, element: Element) -> list[Block]:
-        """Write a data table as a GFM table, and a layout table as its content."""
-        captions = [block for caption in element.iterchildren("caption") for block in self.blocks(caption)]
-        rows = table_rows(element)
-        if not is_data_table(element, rows):
-            cells = (cell for row in rows for cell in row)
-            return captions + [block for cell in cells for block in self.blocks(cell)]
-        return [*captions, *(Block(lines) for lines in write_table(rows, self._cell))]
+        """Write a data table as a GFM table, a list that is laid out as a table as one, others as their content."""
+        table = read_table(element)
+        around = [block for part in (*table.captions, *table.strays) for block in self._around_table(part)]
+        if (markers := list_markers(table)) is not None:
+            return around + self._laid_out_list(table, markers)
+        if not is_data_table(table):
+            return around + [block for cell in cells_below_names(table) for block in self._loose_cell(cell)]
+        grid = read_grid(table, self._cell, repeats=not self._open_cells)
+        if self._open_cells:
+            return around + [Block(line) for line in nested_lines(grid)]
+        titles = [Block(title) for title in grid.titles if title]
+        return around + titles + ([Block(write_grid(grid))] if grid.head else [])
+
+    def _around_table(self, part: Element | str) -> list[Block]:
+        if isinstance(part, str):
+            return _paragraphs([escape_text(part)])
+        return self._outside_item(part)
+
+    def _laid_out_list(self, table: Table, markers: list[str]) -> list[Block]:
+        out: list[Block] = []
+        for row, marker in zip(table.rows, markers, strict=True):
+            inner = self.blocks(row.cells[1].element) or [Block("")]
+            out += item_blocks(inner, f"- {marker} " if marker else "- ", glued=False)
+        return out
+
+    def _loose_cell(self, cell: Cell) -> list[Block]:
+        """Write a cell that is part of the page, and not of a row."""
+        return self._label(cell.element) if cell.is_name else self.blocks(cell.element)
 
     def _cell(self, cell: Element) -> str:
-        return "<br>".join(block.text.replace("\n", " ") for block in self.blocks(cell))
+        self._open_cells += 1
+        try:
+            return on_one_line(self.blocks(cell))
+        finally:
+            self._open_cells -= 1
+
+
+def _paragraphs(run: list[str]) -> list[Block]:
+    """Return the paragraphs in inline content: two line breaks part them."""
+    text = join_inline(run)
+    if not text or text.isspace():
+        return []
+    return [Block(lines) for lines in _EMPTY_LINES.split(paragraph(text)) if lines]
+
+
+def _heading_level(element: Element) -> int:
+    """Return the level of a heading by its tag or its role; 0 for any other element."""
+    if element.get("role") == "heading" and element.tag not in VERBATIM:
+        level = element.get("aria-level", "2").strip()
+        return min(max(int(level), 1), 6) if level.isdecimal() and len(level) < 6 else 2
+    return _HEADINGS.get(element.tag, 0)
 
 
 def _is_block(element: Element) -> bool:
-    """Return whether an element is a block, or inline but contains one."""
-    return element.tag in _BLOCKS or (
-        len(element) > 0 and any(child.tag in _BLOCKS for child in element.iterdescendants())
-    )
+    """Return whether an element is a block by its tag, its role or its style."""
+    if element.tag in _BLOCKS or element.get("role") in _BLOCK_ROLES:
+        return True
+    style = element.get("style")
+    if style is not None and element.tag not in _INLINE and _BLOCK_STYLE.search(style[:1000]):
+        return True
+    return table_part(element) == "table"
 
 
-def _is_admonition(element: Element | None) -> bool:
+def _is_kept_in_term(element: Element) -> bool:
+    return element.tag == "br" or (element.tag == "a" and bool(element.get("href"))) or _is_block(element)
+
+
+def _is_admonition(element: Element) -> bool:
     """Return whether an element is an admonition, whose heading (Note, Warning) is not a section's."""
-    return element is not None and not _ADMONITIONS.isdisjoint((element.get("class") or "").lower().split())
+    return not _ADMONITIONS.isdisjoint((element.get("class") or "").lower().split())
 
 
 def _fence(element: Element) -> list[Block]:
-    """Write code between fences longer than any run of backticks in it."""
-    code = verbatim_text(element)
-    if not code.strip():
-        return []
-    ticks = "`" * max(3, longest_run(code) + 1)
-    end = "" if code.endswith("\n") else "\n"
-    return [Block(f"{ticks}{_code_language(element)}\n{code}{end}{ticks}", verbatim=True)]
+    fence = write_fence(element)
+    return [Block(fence, verbatim=True)] if fence else []
 
 
-def verbatim_text(element: Element) -> str:
-    """Return the text of a `pre` as a browser shows it: without the first newline, with a newline for each `br`."""
-    for line_break in element.iter("br"):
-        line_break.text = "\n"
-    return "".join(element.itertext()).removeprefix("\n")
-
-
-def _code_language(element: Element) -> str:
-    """Return the language that the class of the `pre`, its `code` or its two nearest ancestors names; empty if none."""
-    around = [element, *element.iterchildren("code"), *list(element.iterancestors())[:2]]
-    for candidate in around:
-        found = _LANGUAGE.search(candidate.get("class") or "")
-        name = found[1] if found else candidate.get("data-lang", "")
-        if re.fullmatch(r"[A-Za-z0-9+#.]{1,20}", name) and name.lower() not in _NO_LANGUAGE:
-            return str(name.lower())
-    return ""
-
-
-def _start(element: Element) -> int | None:
-    """Return the number of a list's first item; None for an unordered list."""
-    if element.tag != "ol":
-        return None
-    start = element.get("start", "1")
-    return int(start) if start.isdecimal() and len(start) < 9 else 1
-
-
-def _is_short_item(blocks: list[Block]) -> bool:
-    """Return whether an item is one paragraph, followed by nested items at most."""
-    return all(block.glued or block.text.lstrip().startswith(("- ", "1. ")) for block in blocks[1:])
-
-
-def _item(blocks: list[Block], marker: str, *, glued: bool) -> list[Block]:
-    """Return the blocks of a list item: the first after its marker, the others indented below it."""
-    first, rest = blocks[0], blocks[1:]
-    if first.verbatim:
-        return blocks
-    if rest and _is_short_item(blocks):
-        rest = [rest[0]._replace(glued=True), *rest[1:]]
-    pad = " " * len(marker)
-    head = Block(marker + first.text.replace("\n", "\n" + pad), glued=glued)
-    return [head, *_indent(rest, pad)]
-
-
-def _indent(blocks: list[Block], pad: str) -> list[Block]:
-    """Indent blocks up to the first code fence: that one and those after it end the list."""
-    out: list[Block] = []
-    for index, block in enumerate(blocks):
-        if block.verbatim:
-            return out + blocks[index:]
-        out.append(block._replace(text=pad + block.text.replace("\n", "\n" + pad)))
-    return out
-
-
-def _quote(block: Block) -> Block:
-    return block._replace(text="> " + block.text.replace("\n", "\n> "))
-
-
-def _join_blocks(blocks: list[Block]) -> str:
-    pieces: list[str] = []
-    for block in blocks:
-        if pieces:
-            pieces.append("\n" if block.glued else "\n\n")
-        pieces.append(block.text)
-    return "".join(pieces) + "\n" if pieces else ""
-
-
-def _flatten(root: Element) -> None:
-    """Unwrap elements nested too deep, so that recursion stays shallow; no text is lost."""
-    depths = {root: 0}
-    too_deep = []
-    for element in root.iterdescendants():
-        depth = depths[element] = depths[element.getparent()] + 1
-        if depth > _MAX_DEPTH:
-            too_deep.append(element)
-    for element in too_deep:
-        if element.tag in _BLOCKS:
-            element.text = f" {element.text or ''}"
-        element.drop_tag()
+def _unusual_blocks(root: Element) -> set[Element]:
+    """Return the elements that are blocks, but not by their tags: by their role or style, or since they hold blocks."""
+    found = {element for element in root.xpath(".//*[@role or @style]") if _is_block(element)}
+    for element in [*found, *root.iter(*_BLOCKS)]:
+        parent = element.getparent()
+        while parent is not None and parent not in found:
+            found.add(parent)
+            parent = parent.getparent()
+    return found

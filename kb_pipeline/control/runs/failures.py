@@ -52,13 +52,19 @@ class FailureRecord(Record):
 
 
 def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[FailedItem]) -> None:
-    """Make the list of a stage what `items` says; those that are not among them any more are solved."""
+    """Make the list of a stage what `items` says; those that are not among them any more are solved.
+
+    A key is one failure however many ways led to it: a feed that a page links to is both a page and a feed. The first
+    item of a key is the one that is kept.
+    """
     now = datetime.now(UTC)
+    by_id: dict[str, FailedItem] = {}
+    for item in items:
+        by_id.setdefault(failure_id(stage, item.source, item.key), item)
     with db.write(key.tenant) as session:
         query = select(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb, Failure.stage == stage)
         known = {row.id: row for row in session.scalars(query)}
-        for item in items:
-            row_id = digest(stage, item.source, item.key)
+        for row_id, item in by_id.items():
             row = known.pop(row_id, None)
             if row is None:
                 row = Failure(
@@ -77,6 +83,18 @@ def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[Faile
                     Failure.id.in_(solved[start : start + _BATCH]),
                 )
             )
+
+
+def failure_id(stage: str, source: str, key: str) -> str:
+    """Return the id that a key's failure at a stage has."""
+    return digest(stage, source, key)
+
+
+def first_seen(db: Database, key: KbKey) -> dict[str, datetime]:
+    """Return when each open failure began, by its id."""
+    query = select(Failure.id, Failure.first_seen).where(Failure.tenant == key.tenant, Failure.kb == key.kb)
+    with db.read(key.tenant) as session:
+        return {row.id: row.first_seen for row in session.execute(query)}
 
 
 def list_failures(db: Database, key: KbKey) -> Iterator[FailureRecord]:

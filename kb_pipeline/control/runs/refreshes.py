@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from kb_pipeline.account import Account
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Refresh
 from kb_pipeline.control.flags.registry import KNOWN_FLAGS, FlagValue
@@ -20,6 +21,8 @@ from kb_pipeline.model import JsonObject, KbKey, Record, StageReport
 
 RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "snoozed", "partial"]
 _PROGRESS_INTERVAL_S = 0.5
+_LOOKED_THROUGH = 20
+"""How many refreshes are looked through for the report of a stage: those that failed before it have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,20 @@ def latest_refresh(db: Database, key: KbKey) -> RefreshRecord | None:
     with db.read(key.tenant) as session:
         row = session.scalars(query.order_by(Refresh.started_at.desc()).limit(1)).first()
         return None if row is None else _record(row)
+
+
+def newest_account(db: Database, key: KbKey) -> Account | None:
+    """Return the account that the newest cleaning took; None before the first one, or of an earlier release."""
+    cleaned = newest_report(db, key, "clean")
+    return Account.from_json(cleaned["account"]) if "account" in cleaned else None
+
+
+def newest_report(db: Database, key: KbKey, stage: str) -> JsonObject:
+    """Return the report of a stage in the newest refresh that came so far, as JSON; empty without one."""
+    query = select(Refresh.stages).where(Refresh.tenant == key.tenant, Refresh.kb == key.kb)
+    with db.read(key.tenant) as session:
+        newest = session.scalars(query.order_by(Refresh.started_at.desc()).limit(_LOOKED_THROUGH))
+        return next((dict(stages[stage]) for stages in newest if stage in stages), {})
 
 
 def _record(row: Refresh) -> RefreshRecord:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from kb_pipeline.account import Account
 from kb_pipeline.control.coordination.leases import current_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.catalog import get_kb
 from kb_pipeline.control.kbs.versions import live_manifest
-from kb_pipeline.control.runs.refreshes import RefreshRecord, StageInProgress, latest_refresh
+from kb_pipeline.control.runs.refreshes import RefreshRecord, StageInProgress, latest_refresh, newest_account
 from kb_pipeline.control.runs.requests import RequestRecord, waiting_of
 from kb_pipeline.errors import NoLiveVersion
 from kb_pipeline.model import KbKey, Record
@@ -38,6 +39,8 @@ class KbStatus(Record):
     """Refreshes that were asked for and wait, oldest first."""
     last_run: RefreshRecord | None
     """The newest refresh, whether it has ended or not."""
+    account: Account | None
+    """What became of every known key by the newest refresh that came so far; None before the first one."""
 
 
 def describe_kb(db: Database, key: KbKey) -> KbStatus:
@@ -56,6 +59,7 @@ def describe_kb(db: Database, key: KbKey) -> KbStatus:
         running=last.progress if last else None,
         requested=tuple(waiting_of(db, key)),
         last_run=last,
+        account=newest_account(db, key) or (live.account if live else None),
     )
 
 

@@ -10,7 +10,8 @@ REJECTED: dict[str, str] = {
     "excluded": "the include and exclude globs leave it out",
     "out_of_scope": "an earlier refresh had it, the scope no longer covers it",
     "too_deep": "more links away from a start URL than max_depth",
-    "max_pages": "discovered, but max_pages pages had been kept before its turn",
+    "max_pages": "max_pages pages nearer to the start URLs, or met before it, are kept",
+    "unlinked": "since the KB file was edited, nothing that its rules cover leads to it",
     "content_type": "not HTML, XHTML, plain text or Markdown",
     "too_large": "the body exceeds max_body_bytes, as sent or decompressed",
     "blocked_address": "the host resolves to an address that must not be fetched",
@@ -19,13 +20,23 @@ REJECTED: dict[str, str] = {
     "invalid_url": "not an http(s) URL that can be asked for",
     "noindex": "its response or its meta element asks to keep it out of any index",
     "path_too_long": "its path has more segments than limits.path_segments",
-    "path_repetition": "its path has the same folders three times in a row",
-    "directory_limit": "links lead to more URLs of its folder than limits.per_directory",
-    "query_limit": "links lead to more URLs of its path and parameters than limits.per_query_pattern",
-    "repetitive": "known only through pages that say nothing new, of which limits.repetitive_pages were visited",
+    "path_repetition": "its path has the same folders three times in a row, and others like it led to nothing new",
+    "directory_limit": "limits.per_directory URLs of its folder led to nothing new",
+    "query_limit": "limits.per_query_pattern URLs of its path and parameters led to nothing new",
+    "repetitive": "URLs of its pattern were visited and led to nothing new",
     ERASED: ERASED_MESSAGE,
 }
 """Reasons that a repeated request would confirm: proof enough for a deletion."""
+
+REFUSALS = (
+    "not_found", "content_type", "too_large", "redirect_out_of_scope", "redirect_loop", "invalid_url", "noindex",
+)  # fmt: skip
+"""Reasons that come from the server, which may say otherwise another time; the others come from our own rules."""
+
+ENDED_BY_FILE = ("too_deep", "max_pages", "unlinked")
+"""Reasons by which an edited KB file ends a document: the KB then has what a new one of that file would have."""
+MOVED = frozenset({301, 308})
+"""A permanent redirect moves a document; a temporary one (a login page, say) proves nothing."""
 
 FAILED: dict[str, str] = {
     "timeout": "no byte for timeout_s",
@@ -41,6 +52,8 @@ FAILED: dict[str, str] = {
     "decoding": "the body cannot be decompressed",
     "robots_unreachable": "robots.txt gave a server error or no answer, so nothing may be fetched",
     "asked_to_wait": "the host asks to be left alone for longer than a refresh waits (Retry-After, Crawl-delay)",
+    "empty_page": "it came without any text, though an earlier refresh got one",
+    "moved_to_nothing": "it redirects for good to what gave no page",
     "start_failed": "a start URL did not answer, so the scope of this key is not known",
     QUOTA: QUOTA_MESSAGE,
     "http_<status>": "any other status: 401, 403, 429, 5xx, ...",

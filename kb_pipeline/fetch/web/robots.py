@@ -23,10 +23,26 @@ _SIGNAL_KEYS = {"content-signal", "content-usage"}
 _NON_ASCII = re.compile(rb"[\x80-\xff]")
 
 
+@dataclass(frozen=True, slots=True)
+class RobotsRule:
+    """A rule of a robots.txt."""
+
+    line: int
+    """Counted from 1."""
+    allows: bool
+    pattern: str
+    """As it is written, percent-encoded."""
+
+    def __str__(self) -> str:
+        return f"{self.line}: {'Allow' if self.allows else 'Disallow'}: {self.pattern}"
+
+
 @dataclass(slots=True)
 class _Group:
     allow: list[str] = field(default_factory=list)
     disallow: list[str] = field(default_factory=list)
+    lines: dict[tuple[bool, str], int] = field(default_factory=dict)
+    """The first line of each rule, by whether it allows and its pattern."""
     delay_s: float | None = None
     signals: list[str] = field(default_factory=list)
     found: bool = False
@@ -41,7 +57,7 @@ class RobotsPolicy:
         own, everyone = _Group(), _Group()
         current: list[_Group] = []
         in_agents = False
-        for key, value in _lines(body):
+        for number, key, value in _lines(body):
             if key in _AGENT_KEYS:
                 current = current if in_agents else []
                 in_agents = True
@@ -51,7 +67,7 @@ class RobotsPolicy:
             elif key in _SITEMAP_KEYS:
                 self.sitemaps += (value,)
             else:
-                in_agents &= not _apply(key, value, current)
+                in_agents &= not _apply(number, key, value, current)
         self._group = own if own.found else everyone
 
     @property
@@ -66,11 +82,23 @@ class RobotsPolicy:
 
     def allowed(self, url: str) -> bool:
         """Return whether the user agent may fetch `url`; the longest matching rule wins, Allow on a tie."""
+        if not self._group.disallow:
+            return True
         path = path_and_query(url)
         disallow = max((len(p) for p in self._group.disallow if _disallow_matches(p, path)), default=0)
         if not disallow:
             return True
         return max((_allow_length(p, path) for p in self._group.allow), default=0) >= disallow
+
+    def deciding_rule(self, url: str) -> RobotsRule | None:
+        """Return the rule by which `allowed` decides about `url`; None where none matches it."""
+        path, group = path_and_query(url), self._group
+        disallow = max((p for p in group.disallow if _disallow_matches(p, path)), key=len, default="")
+        matching = ((length, p) for p in group.allow if (length := _allow_length(p, path)))
+        length, allow = max(matching, default=(0, ""))
+        allows = length >= len(disallow)
+        pattern = allow if allows else disallow
+        return RobotsRule(group.lines[allows, pattern], allows, pattern) if pattern else None
 
 
 def is_allowed(body: bytes, user_agent: str, url: str) -> bool:
@@ -90,7 +118,7 @@ def _addressed(value: str, token: str, own: _Group, everyone: _Group) -> _Group 
     return own if name and name[0] and name[0].lower() == token else None
 
 
-def _apply(key: str, value: str, groups: list[_Group]) -> bool:
+def _apply(number: int, key: str, value: str, groups: list[_Group]) -> bool:
     """Add a line to the current groups; return whether it is a rule, which ends their list of agents."""
     if key == "crawl-delay":
         for group in groups:
@@ -102,8 +130,10 @@ def _apply(key: str, value: str, groups: list[_Group]) -> bool:
         return False
     if key != "allow" and key not in _DISALLOW_KEYS:
         return False
+    allows, pattern = key == "allow", _escaped(value)
     for group in groups:
-        (group.allow if key == "allow" else group.disallow).append(_escaped(value))
+        (group.allow if allows else group.disallow).append(pattern)
+        group.lines.setdefault((allows, pattern), number)
     return True
 
 
@@ -115,9 +145,10 @@ def _delay(value: str, before: float | None) -> float | None:
     return max(seconds, before or 0.0) if 0 <= seconds < float("inf") else before
 
 
-def _lines(body: bytes) -> Iterator[tuple[str, str]]:
+def _lines(body: bytes) -> Iterator[tuple[int, str, str]]:
+    """Yield number, key and value of each line that has a key."""
     cut = body[:MAX_BYTES].removeprefix(b"\xef\xbb\xbf")
-    for line in re.split(rb"\r\n|\r|\n", cut):
+    for number, line in enumerate(re.split(rb"\r\n|\r|\n", cut), start=1):
         text = line[: _MAX_LINE - 1].replace(b"\0", b"").partition(b"#")[0].strip()
         key, colon, value = text.partition(b":")
         if not colon:
@@ -125,7 +156,7 @@ def _lines(body: bytes) -> Iterator[tuple[str, str]]:
             words = text.split()
             key, value = words if len(words) == 2 else (b"", b"")
         if key := key.strip().lower():
-            yield key.decode("latin-1"), value.strip().decode("utf-8", "surrogateescape")
+            yield number, key.decode("latin-1"), value.strip().decode("utf-8", "surrogateescape")
 
 
 def _escaped(pattern: str) -> str:

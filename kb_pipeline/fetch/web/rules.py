@@ -10,6 +10,7 @@ from typing import Any
 
 from kb_pipeline.fetch.source import SourceProblem
 from kb_pipeline.model import digest
+from kb_pipeline.store.paths import LINKS_FILE
 
 AUTO, OFF = "auto", "off"
 
@@ -20,12 +21,12 @@ class CrawlLimits:
 
     links_per_page: int = 10_000
     per_directory: int = 10_000
-    """URLs found by links in one folder, where folders that differ in numbers count as one."""
+    """Visits to URLs of one folder that lead to nothing new, where folders that differ in numbers count as one."""
     per_query_pattern: int = 1_000
-    """URLs of one path with the same names in their query."""
+    """Visits to URLs of one path with the same names in their query that lead to nothing new."""
     path_segments: int = 20
     repetitive_pages: int = 100
-    """Pages of one host that are known only through pages that say nothing new."""
+    """Visits to one host that lead to nothing new, where news raises it; one pattern may have about an eighth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,13 @@ class CrawlFiles:
     notes: Path
     """The folder of what is remembered of the sites from one crawl to the next."""
     known: Path | None = None
-    """A Parquet file with the columns of known.COLUMNS: keys of an earlier refresh, of which those with a hash are
+    """A Parquet file with the columns of known_pages.COLUMNS: the keys of earlier refreshes. Those with a hash are
     asked for conditionally, before and apart from discovery."""
+
+    @property
+    def links(self) -> Path:
+        """The file of the links between the pages that are known; see link_graph.py."""
+        return self.notes / LINKS_FILE
 
     def as_json(self) -> dict[str, str | None]:
         """Return the absolute paths as plain JSON values."""
@@ -122,6 +128,18 @@ class HostFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class OutsideHost:
+    """A host that links lead to although it is out of scope."""
+
+    host: str
+    """With its port; empty for all hosts that are not named."""
+    urls: int
+    """Distinct URLs."""
+    is_sibling: bool
+    """Whether it is another host of the same site; see scope.Scope.is_sibling."""
+
+
+@dataclass(frozen=True, slots=True)
 class CrawlSummary:
     """What became of the URLs of one crawl, as its journal has them."""
 
@@ -131,6 +149,8 @@ class CrawlSummary:
     """Keys of each reason code, rejected and failed together (a code belongs to one of them)."""
     out_of_scope: int
     """Distinct links outside the scope: seen, counted, not rows."""
+    outside_hosts: tuple[OutsideHost, ...]
+    """Where most of them lead, siblings first."""
     not_recorded: int
     """Distinct links in scope that got no row: left over at max_pages, or beyond the frontier's cap."""
     requests: int
@@ -146,5 +166,7 @@ class CrawlSummary:
     """Pages whose scripts were run in a browser."""
     hosts: tuple[HostFigures, ...] = ()
     """The hosts with the most requests."""
+    names_all: bool = False
+    """Whether every key that anything leads to has a row or is counted: no sitemap failed, no quota ended the crawl."""
     engines: tuple[str, ...] = ()
     """The HTTP libraries the crawl loaded: aiohttp for pages it knew, scrapy where something new was found."""

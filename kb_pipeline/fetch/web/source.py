@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 from kb_pipeline.errors import BrowserMissing, Problem
-from kb_pipeline.fetch.source import FetchJob, Listing, OwnColumns, Redact
+from kb_pipeline.fetch.source import FetchJob, KeyView, Listing, OwnColumns, Redact, Traces
 from kb_pipeline.fetch.web.crawl import journal
 from kb_pipeline.fetch.web.crawl.find_browser import find_browser
 from kb_pipeline.fetch.web.crawl.process import CrawlProcess
 from kb_pipeline.fetch.web.crawl.scope import glob_problem
 from kb_pipeline.fetch.web.page_columns import WebColumns
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlLimits, CrawlRules, CrawlSummary
+from kb_pipeline.fetch.web.stored_links import read_missing_links, store_links
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.sources import WebSource
+from kb_pipeline.urls import canonical_url
 
 ROWS = journal.ROWS
 COLUMNS: OwnColumns = WebColumns()
@@ -47,21 +49,31 @@ class WebSite:
     def fetch(self, job: FetchJob) -> Listing:
         """Crawl into the journal; the listing is never complete, for the crawl asks after each page that it knows."""
         files = CrawlFiles(job.journal, job.notes, job.known.path)
+        if files.known is not None:
+            read_missing_links(files.links, files.known, job.read_bodies, self.rules.limits.links_per_page)
+        summary = self._crawl(files, job)
+        if summary.finished:
+            store_links(files.links, files.journal)
+        return _listing(self.name, summary)
+
+    def _crawl(self, files: CrawlFiles, job: FetchJob) -> CrawlSummary:
         if self._process is not None:
             process, self._process = self._process, None  # it crawls once
-            return _listing(process.run(self.rules, files, job.progress, job.hosts, job.account))
+            return process.run(self.rules, files, job.progress, job.hosts, job.account)
         with CrawlProcess(knows_pages=files.known is not None) as process:
-            return _listing(process.run(self.rules, files, job.progress, job.hosts, job.account))
+            return process.run(self.rules, files, job.progress, job.hosts, job.account)
 
 
-def _listing(summary: CrawlSummary) -> Listing:
+def _listing(source: str, summary: CrawlSummary) -> Listing:
     figures = {"requests": summary.requests, "body_bytes": summary.body_bytes, "out_of_scope": summary.out_of_scope}
     optional = {"not_asked": summary.not_asked, "rendered": summary.rendered, "not_recorded": summary.not_recorded}
+    outside = [{"source": source, **asdict(host)} for host in summary.outside_hosts]
     return Listing(
         complete=False,
+        names_all=summary.names_all,
         problems=summary.problems,
         figures=figures | {name: figure for name, figure in optional.items() if figure},
-        details={"hosts": [asdict(host) for host in summary.hosts]},
+        details={"hosts": [asdict(host) for host in summary.hosts]} | ({"outside_hosts": outside} if outside else {}),
     )
 
 
@@ -104,6 +116,19 @@ def _browser_state(settings: Settings) -> str:
 
 
 DEPENDENCIES: Mapping[str, Callable[[Settings], str]] = {"browser": _browser_state}
+
+
+def spell(key: str) -> str | None:
+    """Return the canonical URL."""
+    return canonical_url(key)
+
+
+def explain(given: WebSource, settings: Settings, key: str, traces: Traces) -> KeyView:
+    """Return how a page is met and what is decided about it, from what is stored."""
+    from kb_pipeline.fetch.web.explain import explain_url
+
+    # No browser is needed to say it.
+    return explain_url(crawl_rules(given.model_copy(update={"render": "never"}), settings), key, traces)
 
 
 def open_source(given: WebSource, settings: Settings, erased: Sequence[str], *, is_operator: bool) -> WebSite:

@@ -11,7 +11,7 @@ def test_headings_keep_their_levels() -> None:
 
 
 def test_heading_of_a_note_is_not_a_heading_of_the_page() -> None:
-    assert markdown("<h2>A</h2><div class=note><h3>Note</h3><p>b</p></div>") == "## A\n\n**Note**\n\nb\n"
+    assert markdown("<h2>A</h2><div class=note><h3>Note</h3><p>b</p></div>") == "## A\n\n**Note**\nb\n"
 
 
 def test_nested_lists_keep_their_nesting_and_numbers() -> None:
@@ -23,12 +23,12 @@ def test_nested_lists_keep_their_nesting_and_numbers() -> None:
 def test_table_becomes_a_gfm_table() -> None:
     page = """<table><caption>Sizes</caption><thead><tr><th>Name<th>Size</tr></thead>
     <tr><td>a|b<td><p>1</p><p>2</p></tr><tr><td colspan=2>wide</td></tr></table>"""
-    assert markdown(page) == ("Sizes\n\n| Name | Size |\n| --- | --- |\n| a\\|b | 1<br>2 |\n| wide |  |\n")
+    assert markdown(page) == ("Sizes\n\n| Name | Size |\n| --- | --- |\n| a\\|b | 1<br>2 |\n| wide | wide |\n")
 
 
 def test_cell_that_spans_rows_does_not_shift_the_rows_below() -> None:
     page = "<table><tr><th>A<th>B</tr><tr><td rowspan=2>x<td>1</tr><tr><td>2</tr></table>"
-    assert "| x | 1 |\n|  | 2 |" in markdown(page)
+    assert "| x | 1 |\n| x | 2 |" in markdown(page)
 
 
 def test_layout_table_becomes_what_it_arranges() -> None:
@@ -43,6 +43,11 @@ def test_code_is_kept_byte_for_byte_even_inside_lists_and_quotes() -> None:
         "<blockquote><pre>{}</pre></blockquote>",
     ):
         assert f"\n```\n{code}```" in "\n" + markdown(page.format(code))
+
+
+def test_a_list_goes_on_with_its_numbers_after_code() -> None:
+    page = "<ol><li><pre>make</pre><li>Then:<pre>x\n y</pre><li>Done.</ol>"
+    assert markdown(page) == "1.\n\n```\nmake\n```\n\n2. Then:\n\n```\nx\n y\n```\n\n3. Done.\n"
 
 
 def test_code_language_is_taken_from_the_page() -> None:
@@ -81,8 +86,14 @@ def test_text_that_looks_like_markup_is_escaped() -> None:
 
 def test_definition_list_keeps_terms_and_definitions() -> None:
     page = "<dl><dt><code>open</code>(path)</dt><dd><p>Opens.</p><dl><dt>mode</dt><dd>How.</dd></dl></dd></dl>"
-    assert markdown(page) == "`open(path)`\n\nOpens.\n\n**mode**\n\nHow.\n"
+    assert markdown(page) == "`open(path)`\nOpens.\n\n**mode**\nHow.\n"
 
 
 def test_powers_stay_powers() -> None:
     assert markdown("<p>10<sup>6</sup> and H<sub>2</sub>O</p>") == "10^6 and H2O\n"
+
+
+def test_a_note_is_labelled_in_bold_and_headed_by_a_heading_that_says_more() -> None:
+    page = "<h2>Gates</h2><div class=note><h3>{}</h3><p>Mind the gap.</p></div>"
+    assert "**Caution**" in markdown(page.format("Caution"))
+    assert "### Mapped addresses of gates" in markdown(page.format("Mapped addresses of gates"))

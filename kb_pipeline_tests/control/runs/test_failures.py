@@ -22,6 +22,17 @@ def test_failures_count_attempts_and_vanish_when_solved(db: Database) -> None:
     assert len(list(failures.list_failures(db, ACME))) == 1  # another stage's list is not touched
 
 
+def test_a_key_that_fails_in_two_ways_is_one_failure_by_the_first_of_them(db: Database) -> None:
+    page = failures.FailedItem("site", "/feed.xml", "http_500", "the page", recoverable=True, attempts=3)
+    sitemap = failures.FailedItem("site", "/feed.xml", "http_500", "sitemap: status 500", recoverable=True)
+    for _ in range(2):  # as a new row, and over one that is there
+        failures.replace_failures(db, ACME, "fetch", [page, sitemap])
+        (row,) = failures.list_failures(db, ACME)
+        assert (row.message, row.attempts) == ("the page", 3)
+    failures.replace_failures(db, ACME, "clean", [sitemap])
+    assert [row.stage for row in failures.list_failures(db, ACME)] == ["clean", "fetch"]
+
+
 def test_a_failure_prints_its_fields_in_order(db: Database) -> None:
     tried_at = datetime(2026, 11, 29, 12, 30, tzinfo=UTC)
     item = failures.FailedItem("site", "/a", "http_503", "try later", True, attempts=3, tried_at=tried_at)

@@ -78,6 +78,7 @@ def test_a_status_prints_as_it_always_did(db: Database) -> None:
             "ended_at": None,
             "stages": {},
         },
+        "account": None,
     }
 
 

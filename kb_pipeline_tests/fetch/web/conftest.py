@@ -14,6 +14,8 @@ import pytest
 from kb_pipeline.fetch.web.crawl.journal import read_outcomes, read_rows
 from kb_pipeline.fetch.web.crawl.known_pages import COLUMNS
 from kb_pipeline.fetch.web.crawl.process import crawl
+from kb_pipeline.fetch.web.link_graph import LinksOfPage, add_rows
+from kb_pipeline.fetch.web.link_graph import read_rows as read_links
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlLimits, CrawlRules, CrawlSummary
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline_tests.fetch.web.site import Site, running_site
@@ -42,15 +44,25 @@ def rules_for(*start_urls: str, **changes: Any) -> CrawlRules:
     return CrawlRules(**{**given, **changes})
 
 
-_TYPES = {"depth": pa.int32(), "rendered": pa.bool_(), "waits": pa.bool_(), "shell": pa.bool_()}
+_TYPES = {
+    "depth": pa.int32(), "rendered": pa.bool_(), "waits": pa.bool_(), "shell": pa.bool_(), "status": pa.int16(),
+}  # fmt: skip
 _KNOWN = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
 
 
 def known_file(path: Path, *pages: dict[str, Any]) -> Path:
-    """Write what an earlier refresh stored; each page has a key, and defaults for the other columns."""
+    """Write what an earlier refresh stored; each page has a key, and defaults for the other columns, and no links."""
     rows = [{"depth": 1, "sha256": "0" * 64, **page} for page in pages]
     pq.write_table(pa.Table.from_pylist(rows, _KNOWN), path)
     return path
+
+
+def note_links(files: CrawlFiles) -> None:
+    """Note that the known pages lead nowhere, but for those whose links are in the file."""
+    if files.known is not None and files.known.read_bytes().startswith(b"PAR1"):  # a test may damage it
+        has = set(read_links(files.links).column("key").to_pylist())
+        pages = pq.read_table(files.known, columns=["key", "sha256"]).to_pylist()
+        add_rows(files.links, (LinksOfPage(**page, links=()) for page in pages if page["key"] not in has))
 
 
 def child_of(pid: int) -> int:
@@ -97,7 +109,9 @@ class Crawler:
         def progress(done: int, total: int | None) -> None:
             self.progress.append((done, total))
 
-        summary = crawl(rules, files_at(self.journal, known), progress, LocalHostScheduler())
+        files = files_at(self.journal, known)
+        note_links(files)
+        summary = crawl(rules, files, progress, LocalHostScheduler())
         return Crawled(self.journal, summary)
 
     @staticmethod

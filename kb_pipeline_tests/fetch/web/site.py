@@ -64,9 +64,10 @@ class Site:
         return [hit.path for hit in self.hits]
 
     def link(self, path: str, *targets: str, **page: Any) -> None:
-        """Serve a page that links to the targets."""
+        """Serve a page that links to the targets, with a word of its own: what says nothing new is left in the end."""
+        own = path.translate(str.maketrans("0123456789", "qwertzuiop", "/"))
         body = "".join(f'<p><a href="{target}">to {target}</a></p>' for target in targets)
-        self.pages[path] = Page(f"<html><body>{path}{body}</body></html>".encode(), **page)
+        self.pages[path] = Page(f"<html><body>{path}{body}<p>own{own}</body></html>".encode(), **page)
 
     def redirect(self, path: str, target: str, status: int = 302) -> None:
         self.pages[path] = Page(status=status, headers={"Location": target})

@@ -38,7 +38,22 @@ HOST = "https://example.com"
     ],
 )
 def test_the_longest_rule_wins(rules: str, path: str, allowed: bool) -> None:
-    assert is_allowed(f"User-agent: *\n{rules}\n".encode(), "kb/1.0", HOST + path) is allowed
+    body = f"User-agent: *\n{rules}\n".encode()
+    assert is_allowed(body, "kb/1.0", HOST + path) is allowed
+    rule = RobotsPolicy(body, "kb/1.0").deciding_rule(HOST + path)
+    assert (rule is None or rule.allows) is allowed, "the rule that is named is the one that decides"
+
+
+def test_the_deciding_rule_is_told_with_its_line() -> None:
+    body = b"# all\nUser-agent: other\nDisallow: /a\n\nUser-agent: *\nAllow: /a/b\nDisallow: /a\nDisallow: /a/b/*/c\n"
+    policy = RobotsPolicy(body, "kb/1.0")
+    told = {path: str(policy.deciding_rule(HOST + path)) for path in ("/a", "/a/b", "/a/b/x/c", "/z")}
+    assert told == {
+        "/a": "7: Disallow: /a",
+        "/a/b": "6: Allow: /a/b",
+        "/a/b/x/c": "8: Disallow: /a/b/*/c",
+        "/z": "None",
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
+from random import Random
 
 from kb_pipeline.fetch.web.crawl.known_pages import KnownPage
 
@@ -25,6 +26,101 @@ class CrawlRequest:
     """Whether only pages without new text link here."""
     known: KnownPage | None = None
     """What an earlier refresh stored of it, if it was looked up when the request was made."""
+    is_exempt: bool = False
+    """Whether it is visited whatever URLs like it led to: a sitemap names it."""
+    via: str | None = None
+    """The page without new text that led here first."""
+
+
+class ParkedUrls:
+    """URLs that wait for credit, by the pattern that has none and within it by their own pattern; see traps."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._waiting: dict[str, dict[str, dict[str, CrawlRequest]]] = {}
+        self._places: dict[str, tuple[str, str]] = {}
+        self._turns: deque[str] = deque()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, url: str) -> bool:
+        return url in self._places
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for more."""
+        return len(self) >= self._capacity
+
+    def park(self, pattern: str, own: str, request: CrawlRequest) -> None:
+        """Keep a request of its own pattern until this one, which may be a larger part of the site, has credit."""
+        if pattern not in self._waiting:
+            self._waiting[pattern] = {}
+            self._turns.append(pattern)
+        self._waiting[pattern].setdefault(own, {})[request.url] = request
+        self._places[request.url] = (pattern, own)
+
+    def come_nearer(self, request: CrawlRequest) -> None:
+        """Note that a parked URL has been met again, if it is nearer to a start URL there."""
+        pattern, own = self._places[request.url]
+        waiting = self._waiting[pattern][own]
+        if request.depth < waiting[request.url].depth:
+            waiting[request.url] = request
+
+    def pop(self, url: str) -> CrawlRequest:
+        """Return and forget one parked request."""
+        pattern, own = self._places.pop(url)
+        groups = self._waiting[pattern]
+        request = groups[own].pop(url)
+        if not groups[own]:
+            del groups[own]
+        if not groups:
+            del self._waiting[pattern]
+            self._turns.remove(pattern)
+        return request
+
+    def pop_allowed(
+        self, pattern: str, most: int, is_allowed: Callable[[str], bool], groups: int | None = None
+    ) -> list[CrawlRequest]:
+        """Return and forget requests that waited for a pattern, a few of each own pattern that may go on.
+
+        Args:
+            pattern: what they waited for.
+            most: how many are returned at most.
+            is_allowed: whether a URL may be visited now.
+            groups: how many of the own patterns are looked at; they take turns. None for all of them.
+        """
+        found: list[CrawlRequest] = []
+        waiting = self._waiting.get(pattern, {})
+        for own in list(islice(waiting, groups)):
+            urls = waiting[own]
+            if len(found) < most and is_allowed(next(iter(urls))):
+                left = max(1, (most - len(found)) // len(waiting))
+                found += [self.pop(url) for url in list(islice(urls, left))]
+            if own in waiting:
+                waiting[own] = waiting.pop(own)  # to the end
+        return found
+
+    def patterns(self) -> list[str]:
+        """Return the patterns that URLs wait for."""
+        return list(self._waiting)
+
+    def candidates(self, chance: Random) -> Iterator[CrawlRequest]:
+        """Yield one parked request of each pattern, any of those that wait for it; patterns take turns."""
+        for _ in range(len(self._turns)):
+            self._turns.rotate(-1)
+            groups = self._waiting[self._turns[-1]]
+            waiting = groups[next(islice(groups, chance.randrange(len(groups)), None))]
+            yield waiting[next(islice(waiting, chance.randrange(len(waiting)), None))]
+
+    def pop_all(self) -> Iterator[tuple[str, CrawlRequest]]:
+        """Yield and forget every request, with its pattern."""
+        for pattern, groups in self._waiting.items():
+            for waiting in groups.values():
+                for request in waiting.values():
+                    yield pattern, request
+        self._waiting, self._places = {}, {}
+        self._turns.clear()
 
 
 class Frontier:
@@ -50,6 +146,11 @@ class Frontier:
         self._seen.add(hash(url))
         return len(self._seen) > before
 
+    @property
+    def seen_count(self) -> int:
+        """The number of URLs that have been marked."""
+        return len(self._seen)
+
     def has_seen(self, url: str) -> bool:
         """Whether the URL has been marked."""
         return hash(url) in self._seen
@@ -58,6 +159,11 @@ class Frontier:
     def is_full(self) -> bool:
         """Whether there is no room for more discovered URLs."""
         return self._queued >= self._capacity
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and no request is in progress."""
+        return not self._queued and not self._active
 
     def enqueue(self, host: str, request: CrawlRequest) -> None:
         """Queue a request whose URL the caller has marked as seen."""

@@ -48,9 +48,11 @@ class Row(msgspec.Struct, array_like=True):
     shell: bool | None = None
     """Whether the server sent a page that is empty without its scripts; None when it was not parsed."""
     links: tuple[str, ...] | None = None
-    """The links of a page that is not kept itself but whose links are followed."""
+    """Where a page that was read leads to; None when it was not read, and leads to where it did."""
     received: int = 0
     """Bytes of its decompressed body, kept or not."""
+    is_news: bool | None = None
+    """Whether a page that was read says something that no page before it said; see traps."""
 
 
 @lru_cache(maxsize=1)
@@ -81,6 +83,7 @@ def schema() -> pa.Schema:
             ("shell", pa.bool_()),
             ("links", pa.list_(pa.string())),
             ("received", pa.int64()),
+            ("is_news", pa.bool_()),
         ]
     )
 

@@ -7,20 +7,34 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
+from kb_pipeline.fetch.source import PROOF_OF_ABSENCE
 from kb_pipeline.fetch.web.crawl.frontier import CrawlRequest
 from kb_pipeline.fetch.web.crawl.journal import Row
 from kb_pipeline.fetch.web.crawl.known_pages import KnownPage
 from kb_pipeline.fetch.web.http.client import FetchError, Request, Response
-from kb_pipeline.fetch.web.http.media_types import PAGE_TYPES, media_type
 from kb_pipeline.fetch.web.http.ssrf_guard import url_refusal
+from kb_pipeline.fetch.web.parse.stubs import PageRedirect
 from kb_pipeline.fetch.web.politeness import usage_directives
-from kb_pipeline.fetch.web.reasons import REJECTED, explain
+from kb_pipeline.fetch.web.reasons import ENDED_BY_FILE, MOVED, REFUSALS, REJECTED, explain
+from kb_pipeline.page_kind import kind_of, may_be_page
+from kb_pipeline.page_redirects import LONGEST_DELAY_S, read_refresh
 from kb_pipeline.urls import absolute_url, canonical_url
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 GONE = frozenset({404, 410})
 _KEPT = frozenset({200, 203})
-_SNIFFED_BYTES = 1024
+
+
+def ends_document(row: Row) -> bool:
+    """Return whether a row ends the document of a stored page; see also PROOF_OF_ABSENCE and WebColumns.gone."""
+    if row.outcome == "redirected":
+        return row.status in MOVED
+    return row.outcome == "rejected" and row.reason in (*PROOF_OF_ABSENCE, *ENDED_BY_FILE)
+
+
+def leads_nowhere(outcome: str, reason: str | None) -> bool:
+    """Return whether the links of a page with this outcome, if any were stored, are not followed any more."""
+    return outcome == "rejected" and (reason == "not_found" or reason not in REFUSALS)
 
 
 def page_request(request: CrawlRequest, known: KnownPage | None) -> Request:
@@ -31,7 +45,7 @@ def page_request(request: CrawlRequest, known: KnownPage | None) -> Request:
             headers["If-None-Match"] = known.etag
         if known.last_modified:
             headers["If-Modified-Since"] = known.last_modified
-    return Request(request.url, headers, media_types=PAGE_TYPES)
+    return Request(request.url, headers, pages_only=True)
 
 
 def refused(request: CrawlRequest, reason: str, message: str | None = None, attempts: int = 0) -> Row:
@@ -74,8 +88,8 @@ def from_response(request: CrawlRequest, response: Response, known: KnownPage | 
     if response.status not in _KEPT:
         return _with_status(refused(request, f"http_{response.status}", None, response.attempts), response)
     content_type = response.headers.get("content-type", "")
-    if not _is_page(content_type, response.body):
-        message = f"Content-Type {content_type!r} is not kept"
+    if not _is_page(content_type, response):
+        message = f"Content-Type {content_type!r} is not kept" if content_type else "no Content-Type, and it is no text"
         return _with_status(refused(request, "content_type", message, response.attempts), response)
     sha256 = hashlib.sha256(response.body).hexdigest()
     if known is not None and known.sha256 == sha256 and not is_forbidden:
@@ -112,9 +126,23 @@ def noindex(request: CrawlRequest, row: Row) -> Row:
 
 
 def postponed(request: CrawlRequest, known: KnownPage) -> Row:
-    """Return the row of a page that failed before and is not requested in this refresh."""
+    """Return the row of a key that failed or was refused before and is not requested in this refresh."""
     row = refused(request, known.reason or "", known.message)
-    return replace(row, outcome="failed")
+    return replace(
+        row,
+        outcome=known.outcome or "failed",
+        reason=known.reason,
+        message=known.message,
+        status=known.status,
+        redirect_to=known.redirect_to,
+        consent=known.consent,
+    )
+
+
+def left_over(request: CrawlRequest, known: KnownPage | None, reason: str) -> Row:
+    """Return the row of a key whose turn did not come; what the server refused before is not known to be otherwise."""
+    was_refused = known is not None and known.sha256 is None and known.was_asked
+    return postponed(request, known) if known is not None and was_refused else refused(request, reason)
 
 
 def skipped(request: CrawlRequest, known: KnownPage) -> Row:
@@ -149,17 +177,25 @@ def redirect_target(response: Response) -> tuple[str | None, str]:
     return (None, f"redirects to {location!r}: {why}") if (why := url_refusal(written)) else (target, "")
 
 
+def refresh_of(response: Response) -> PageRedirect | None:
+    """Return where a `Refresh` header sends readers on to in time to be a redirect, unless that is the page itself."""
+    refresh = read_refresh(response.headers.get("refresh", ""))
+    if refresh is None or refresh[0] > LONGEST_DELAY_S or not refresh[1]:
+        return None
+    target, page = canonical_url(refresh[1], response.url), canonical_url(response.url)
+    return PageRedirect(target, "a Refresh header", is_canonical=False) if target and target != page else None
+
+
 def redirected(request: CrawlRequest, response: Response, target: str, reason: str | None = None) -> Row:
     """Return the row of a URL that redirects; with a reason, the redirect is not followed."""
     row = refused(request, reason, None, response.attempts) if reason else _base(request, response, "redirected")
     return replace(_with_status(row, response), redirect_to=target)
 
 
-def _is_page(content_type: str, body: bytes) -> bool:
-    if kind := media_type(content_type):
-        return kind in PAGE_TYPES
-    start = body[:_SNIFFED_BYTES].lower()
-    return b"<html" in start or b"<!doctype html" in start
+def _is_page(content_type: str, response: Response) -> bool:
+    if not may_be_page(content_type, response.url):
+        return False  # its body was not downloaded
+    return kind_of(content_type, response.url, response.body) is not None
 
 
 def _base(request: CrawlRequest, response: Response, outcome: str, evidence: str | None = None) -> Row:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from kb_pipeline.errors import ChildCrashed
 from kb_pipeline.fetch.source import PageAccount, SourceProblem, Unlimited
-from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, HostFigures
+from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlRules, CrawlSummary, HostFigures, OutsideHost
 from kb_pipeline.host_scheduler import HostScheduler, Report
 from kb_pipeline.model import ReportProgress
 from kb_pipeline.processes import SAFE_PYTHON
@@ -126,9 +126,9 @@ def _listen(
         return None
     problems = tuple(SourceProblem(**fields) for fields in summary["problems"])
     host_figures = tuple(HostFigures(**fields) for fields in summary["hosts"])
-    return CrawlSummary(
-        **{**summary, "engines": tuple(summary["engines"]), "problems": problems, "hosts": host_figures}
-    )
+    outside = tuple(OutsideHost(**fields) for fields in summary["outside_hosts"])
+    read = {"problems": problems, "hosts": host_figures, "outside_hosts": outside}
+    return CrawlSummary(**{**summary, "engines": tuple(summary["engines"]), **read})
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from kb_pipeline.fetch.web import robots
@@ -48,6 +49,14 @@ class StoredRobots:
         except OSError:
             return None
 
+    def read(self, origin: str) -> tuple[bytes, datetime] | None:
+        """Return what was fetched last and when, however long ago; None when nothing was."""
+        path = self._path(origin)
+        try:
+            return path.read_bytes(), datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        except OSError:
+            return None
+
     def _path(self, origin: str) -> Path:
         return self._folder / f"robots-{digest(origin)}.txt"
 
@@ -61,10 +70,14 @@ class RobotsCache:
 
     async def refusal(self, url: str) -> Refusal | None:
         """Return why this URL may not be fetched, or None when it may be; raise CrawlStopped."""
-        policy = await self.policy(origin_of(url))
-        if isinstance(policy, Refusal):
-            return policy
-        return None if policy.allowed(url) else Refusal("robots", "robots.txt of this host forbids it")
+        return refusal_of(await self.policy(origin_of(url)), url)
+
+    def read_policy(self, origin: str) -> RobotsPolicy | Refusal | None:
+        """Return the policy of an origin, None while it is not read, could not be, or has to be read again."""
+        fetched_at, task = self._policies.get(origin, (0.0, None))
+        if task is None or not task.done() or time.monotonic() - fetched_at > MAX_AGE_S:
+            return None
+        return None if task.cancelled() or task.exception() is not None else task.result()
 
     def signals(self, url: str) -> tuple[str, ...]:
         """Return the content signals of the URL's origin, () while its policy is not fetched."""
@@ -134,6 +147,13 @@ class RobotsCache:
         if (policy.crawl_delay or 0.0) > MAX_WAIT_S:
             return Refusal("asked_to_wait", f"{origin}/robots.txt: Crawl-delay {policy.crawl_delay:g} s")
         return policy
+
+
+def refusal_of(policy: RobotsPolicy | Refusal, url: str) -> Refusal | None:
+    """Return why a policy does not let this URL be fetched, or None when it does."""
+    if isinstance(policy, Refusal):
+        return policy
+    return None if policy.allowed(url) else Refusal("robots", "robots.txt of this host forbids it")
 
 
 def _is_found(response: Response) -> bool:

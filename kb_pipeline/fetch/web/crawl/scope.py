@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.urls import canonical_url, hostname_of, netloc_of, normal_escapes, path_of
+from kb_pipeline.urls import canonical_url, hostname_of, netloc_of, normal_escapes, origin_of, path_of
 
 if TYPE_CHECKING:
     import tldextract
@@ -28,6 +28,8 @@ class Scope:
     def __init__(self, rules: CrawlRules) -> None:
         self._kind = rules.scope
         self._places: set[str] = set()
+        self.origins: dict[str, None] = {}
+        """Those of the start URLs and of what they redirect to, in this order."""
         for url in rules.start_urls:
             self.admit(canonical_url(url) or url)
 
@@ -35,6 +37,7 @@ class Scope:
         """Add the host, domain or folder of `url` to the scope."""
         if canonical_url(url):
             self._places.add(self._place(url))
+            self.origins[origin_of(url)] = None
 
     def covers(self, url: str) -> bool:
         """Return whether a canonical URL is in scope."""
@@ -43,6 +46,16 @@ class Scope:
             return any(spelled.startswith(place) for place in self._places)
         return self._place(url) in self._places
 
+    def is_sibling(self, url: str) -> bool:
+        """Return whether another host of the same site has this URL.
+
+        That is one with another port, with another name in the same registrable domain (`www.`), or, as long as the
+        site is on this machine, any name of it.
+        """
+        host, place = hostname_of(url), netloc_of(url)
+        starts = [(hostname_of(origin), netloc_of(origin)) for origin in self.origins]
+        return all(place != own for _, own in starts) and any(_are_siblings(host, name) for name, _ in starts)
+
     def _place(self, url: str) -> str:
         if self._kind == "domain":
             return registrable_domain(hostname_of(url))
@@ -50,6 +63,18 @@ class Scope:
             path = path_of(url).partition("?")[0]
             return netloc_of(url) + path[: path.rfind("/") + 1]
         return netloc_of(url)
+
+
+def _are_siblings(host: str, other: str) -> bool:
+    if _is_loopback(host) and _is_loopback(other):
+        return True
+    # The names of an intranet have no registrable domain.
+    names = {name.removeprefix("www.") for name in (host, other)}
+    return len(names) == 1 or registrable_domain(host) == registrable_domain(other)
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "[::1]") or re.fullmatch(r"127(?:\.\d+){3}", host) is not None
 
 
 class PathFilter:
@@ -67,12 +92,22 @@ class PathFilter:
         """Return whether the globs include the path."""
         return not self.is_excluded(url) and (not self._include or _any_match(self._include, url))
 
+    def deciding_glob(self, url: str) -> tuple[Literal["include", "exclude"], int | None] | None:
+        """Return field and number of the glob that decides; None as number where none of `include` matches."""
+        if (number := _first_match(self._exclude, url)) is not None:
+            return "exclude", number
+        return ("include", _first_match(self._include, url)) if self._include else None
+
 
 def _any_match(globs: list[re.Pattern[str]], url: str) -> bool:
+    return _first_match(globs, url) is not None
+
+
+def _first_match(globs: list[re.Pattern[str]], url: str) -> int | None:
     if not globs:
-        return False
+        return None
     path = path_of(url).partition("?")[0]
-    return any(glob.fullmatch(path) for glob in globs)
+    return next((number for number, glob in enumerate(globs) if glob.fullmatch(path)), None)
 
 
 def in_scope(url: str, rules: CrawlRules) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCache
@@ -29,10 +30,35 @@ _URLS_A_PAGE = 20
 _MIN_URLS = 10_000
 _MAX_HOPS = 5
 _MAX_FEEDS = 10
+_MAX_FEED_PAGES = 100
+"""Pages of one feed that are read, the first one included."""
+_MAX_FEED_BRANCHES = 2
+"""A page of a feed may name a next page and an archive."""
 _ABSENT = (404, 410)
 
 NoteProblem = Callable[[str, str, str], None]
 """Called with the URL, a reason code and a message."""
+
+
+@dataclass(slots=True)
+class _Feed:
+    """What the pages of one feed have named; a sitemap is a feed of one page."""
+
+    urls: set[str] = field(default_factory=set)
+    entries: set[int] = field(default_factory=set)
+    """Hashes of its entries."""
+
+
+@dataclass(slots=True)
+class _File:
+    """A sitemap, or a page of a feed, to be read."""
+
+    url: str
+    above: tuple[str, ...] = ()
+    """The sitemaps that lead to it."""
+    feed: _Feed = field(default_factory=_Feed)
+    following: set[str] = field(default_factory=set)
+    """Where it says that it goes on."""
 
 
 class SitemapHints:
@@ -61,12 +87,22 @@ class SitemapHints:
 
 
 class SitemapLoader:
-    """Loads the sitemaps of one crawl; address guard, robots.txt and throttles apply to their files as to pages."""
+    """Loads the sitemaps of one crawl; address guard, robots.txt and throttles apply to their files as to pages.
+
+    They are looked for at `origins`: those of the start URLs and of what these redirect to.
+    """
 
     def __init__(
-        self, client: PoliteClient, robots: RobotsCache, rules: CrawlRules, hints: SitemapHints, note: NoteProblem
+        self,
+        client: PoliteClient,
+        robots: RobotsCache,
+        rules: CrawlRules,
+        hints: SitemapHints,
+        note: NoteProblem,
+        origins: Iterable[str],
     ) -> None:
         self._client, self._robots, self._rules, self._hints, self._note_problem = client, robots, rules, hints, note
+        self._origins = tuple(origins)
         self._left = max(_MIN_URLS, _URLS_A_PAGE * rules.max_pages)
         self._seen: set[str] = set()
 
@@ -89,7 +125,7 @@ class SitemapLoader:
         return (named,) if isinstance(named, str) else named
 
     async def _named_by_robots(self) -> AsyncIterator[str]:
-        for origin in self._origins():
+        for origin in self._origins:
             policy = await self._robots.policy(origin)
             for line in policy.sitemaps if isinstance(policy, RobotsPolicy) else ():
                 if url := canonical_url(line, origin):
@@ -98,7 +134,7 @@ class SitemapLoader:
     async def _well_known_pages(self) -> AsyncIterator[tuple[str, str | None]]:
         """Yield the pages of sitemaps in well-known places, for origins whose robots.txt names none."""
         found = []
-        for origin in self._origins():
+        for origin in self._origins:
             policy = await self._robots.policy(origin)
             if not isinstance(policy, RobotsPolicy) or policy.sitemaps:
                 continue
@@ -113,36 +149,57 @@ class SitemapLoader:
                     break
         self._hints.places = found or self._hints.places
 
-    def _origins(self) -> Iterable[str]:
-        return dict.fromkeys(origin_of(url) for url in map(canonical_url, self._rules.start_urls) if url)
-
     async def _pages_of(self, roots: Iterable[str]) -> AsyncIterator[tuple[str, str | None]]:
-        queue: deque[tuple[str, tuple[str, ...]]] = deque((url, ()) for url in roots)
-        """Each URL with the sitemaps that lead to it."""
+        queue = deque(_File(url) for url in roots)
         while queue and self._left > 0:
-            url, above = queue.popleft()
-            if url in self._seen:
+            file = queue.popleft()
+            if file.url in self._seen:
                 continue
             if len(self._seen) >= MAX_FILES:
-                self._note_problem(url, "sitemap_too_large", f"not read: {MAX_FILES} sitemaps were read before it")
+                message = f"not read: {MAX_FILES} sitemaps were read before it"
+                self._note_problem(file.url, "sitemap_too_large", message)
                 return
-            self._seen.add(url)
-            for entry in self._entries(url, await self._body(url)):
-                target = canonical_url(entry.url, url)
-                if target is not None and entry.is_sitemap:
-                    if target in (*above, url):
-                        self._note_problem(url, "sitemap_loop", f"names {target}, which leads to it")
-                    elif len(above) + 1 < MAX_NESTING:
-                        queue.append((target, (*above, url)))
-                    else:
-                        self._note_problem(target, "sitemap_too_deep", f"not read: nested deeper than {MAX_NESTING}")
-                elif target is not None and self._left > 0:
+            self._seen.add(file.url)
+            known = len(file.feed.entries)
+            for entry in self._entries(file.url, await self._body(file.url)):
+                target = canonical_url(entry.url, file.url)
+                if target is None:
+                    continue
+                if entry.is_sitemap:
+                    queue.extend(self._nested(file, target))
+                elif entry.is_next:
+                    file.following.add(target)
+                elif self._left > 0:
                     self._left -= 1
+                    file.feed.entries.add(hash(target))
                     yield target, entry.lastmod
-                elif target is not None:
+                else:
                     message = "the entries beyond what this source may need are not read"
-                    self._note_problem(url, "sitemap_too_large", message)
+                    self._note_problem(file.url, "sitemap_too_large", message)
                     return
+            queue.extendleft(self._continued(file, is_news=len(file.feed.entries) > known))
+
+    def _nested(self, file: _File, target: str) -> Iterator[_File]:
+        """Yield the sitemap that an index names, unless it leads in a circle or too deep."""
+        if target in (*file.above, file.url):
+            self._note_problem(file.url, "sitemap_loop", f"names {target}, which leads to it")
+        elif len(file.above) + 1 < MAX_NESTING:
+            yield _File(target, (*file.above, file.url))
+        else:
+            self._note_problem(target, "sitemap_too_deep", f"not read: nested deeper than {MAX_NESTING}")
+
+    def _continued(self, file: _File, *, is_news: bool) -> Iterator[_File]:
+        """Yield the next pages of a feed, unless they lead in a circle or this one named no entry that is new."""
+        feed = file.feed
+        feed.urls.add(file.url)
+        for target in sorted(file.following)[:_MAX_FEED_BRANCHES]:
+            if target in feed.urls or not is_news:
+                self._note_problem(file.url, "sitemap_loop", f"goes on at {target}, which says nothing new")
+            elif len(feed.urls) < _MAX_FEED_PAGES:
+                yield _File(target, file.above, feed)
+            else:
+                message = f"not read: {_MAX_FEED_PAGES} pages of its feed were read before it"
+                self._note_problem(target, "sitemap_too_large", message)
 
     async def _body(self, url: str) -> bytes | None:
         requested_url = url

@@ -82,7 +82,9 @@ async def _crawl(job: dict[str, Any]) -> None:
         writer.close()
     engines = tuple(name for name in ("aiohttp", "scrapy") if name in sys.modules)
     client, hosts = crawler.client, crawler.throttles.figures()
-    summary = statistics.summary(client.requests, client.body_bytes, finished=finished, engines=engines, hosts=hosts)
+    summary = statistics.summary(
+        client.requests, client.body_bytes, finished=finished, names_all=crawler.names_all, engines=engines, hosts=hosts
+    )
     _print({"summary": asdict(summary)})
 
 

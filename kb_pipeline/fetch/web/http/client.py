@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
 
-from kb_pipeline.fetch.web.http.media_types import media_type
 from kb_pipeline.fetch.web.http.ssrf_guard import refusal
 from kb_pipeline.fetch.web.politeness.host_throttle import (
     MAX_WAIT_S,
@@ -22,6 +21,7 @@ from kb_pipeline.fetch.web.politeness.host_throttle import (
 from kb_pipeline.fetch.web.reasons import is_transient, is_transient_status
 from kb_pipeline.fetch.web.rules import CrawlRules
 from kb_pipeline.host_scheduler import MAX_RETRY_AFTER_S
+from kb_pipeline.page_kind import may_be_page
 from kb_pipeline.urls import hostname_of
 
 MAX_BACKOFF_S = 60.0
@@ -36,16 +36,15 @@ class Request:
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    media_types: frozenset[str] | None = None
-    """Media types whose body is wanted; the download of others stops at the headers. None: any."""
+    pages_only: bool = False
+    """Whether only the bodies of pages and texts are wanted; the download of others stops at the headers."""
     max_bytes: int = 0
     truncate: bool = False
     """Whether to keep the first max_bytes of a larger body instead of failing."""
 
     def accepts(self, content_type: str) -> bool:
         """Return whether the body of a response with this Content-Type is wanted."""
-        kind = media_type(content_type)
-        return self.media_types is None or not kind or kind in self.media_types
+        return not self.pages_only or may_be_page(content_type, self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +186,13 @@ def decode_headers(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return headers as text, by name in lower case, several values joined by a comma.
 
     Servers send any bytes; what is not UTF-8 is replaced, since one odd header must not end a crawl. Lines of
-    X-Robots-Tag stay separate lines: an agent that one of them names is not addressed by the next.
+    X-Robots-Tag stay separate lines: an agent that one of them names is not addressed by the next. So do those of
+    Set-Cookie, whose dates have commas.
     """
     headers: dict[str, str] = {}
     for raw_name, raw_value in fields:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("utf-8", "replace")
-        joint = "\n" if name == "x-robots-tag" else ","
+        joint = "\n" if name in ("x-robots-tag", "set-cookie") else ","
         headers[name] = f"{headers[name]}{joint}{value}" if name in headers else value
     return headers
 

@@ -9,6 +9,7 @@ from typing import Any
 import brotli
 from backports import zstd
 
+from kb_pipeline.charset import is_binary
 from kb_pipeline.fetch.web.http.client import FetchError
 
 ACCEPT_ENCODING = "gzip, deflate, br, zstd"
@@ -30,11 +31,12 @@ def decode_body(body: bytes, content_encoding: str, limit: int, *, truncate: boo
     Raises:
         FetchError: `too_large`, or `decoding` when the body is broken or in an encoding that was not requested.
     """
-    layers = [name for name in (part.strip().lower() for part in content_encoding.split(",")) if name]
+    names = (part.strip().strip("\"'").lower() for part in content_encoding.split(","))
+    layers = [name for name in names if name and name != "identity"]
     if len(layers) > _MAX_LAYERS:
         raise FetchError("decoding", f"{len(layers)} content encodings on top of each other")
     for name in reversed(layers):
-        if body and name != "identity":
+        if body:
             body = _decode_layer(body, name, limit, truncate)
     return body
 
@@ -42,7 +44,10 @@ def decode_body(body: bytes, content_encoding: str, limit: int, *, truncate: boo
 def _decode_layer(body: bytes, name: str, limit: int, truncate: bool) -> bytes:
     decompress = _DECOMPRESSORS.get(name)
     if decompress is None:
-        raise FetchError("decoding", f"content encoding {name!r} is not understood")
+        # Browsers ignore a name that they do not know, such as UTF-8 or none, and show the body as it was sent.
+        if is_binary(body):
+            raise FetchError("decoding", f"content encoding {name!r} is not understood")
+        return body
     try:
         plain, is_complete = decompress(body, limit + 1)
     except _BROKEN as error:

@@ -135,6 +135,26 @@ class _BoundedProtocol(_LenientHTTP11ClientProtocol):
                 too_large = Failure(HeadersTooLarge(f"more than {self.max_header_bytes} bytes"))  # type: ignore[no-untyped-call]
                 self._giveUp(too_large)  # type: ignore[no-untyped-call]
 
+    def _finishResponse_WAITING(self, rest: bytes) -> None:  # noqa: N802 - Twisted's name
+        self._note_version()
+        super()._finishResponse_WAITING(rest)
+
+    def _finishResponse_TRANSMITTING(self, rest: bytes) -> None:  # noqa: N802 - Twisted's name
+        self._note_version()
+        super()._finishResponse_TRANSMITTING(rest)
+
+    def _note_version(self) -> None:
+        """End the connection with a response of HTTP/1.0 that does not ask to keep it (RFC 9112, 9.3).
+
+        Twisted looks at `Connection: close` only. It would send the next request into a connection that the server is
+        about to end.
+        """
+        parser, request = self._parser, self._currentRequest
+        if parser is None or request is None or parser.response.version[1:] >= (1, 1):
+            return
+        options = b",".join(parser.connHeaders.getRawHeaders(b"connection", ())).lower()
+        request.persistent = b"keep-alive" in options
+
 
 class _BoundedFactory(_LenientHTTP11ClientFactory):
     def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:  # noqa: N802

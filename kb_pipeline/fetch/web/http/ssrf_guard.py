@@ -86,6 +86,11 @@ def _is_opened(address: _Address, allowed_networks: tuple[str, ...]) -> bool:
     return any(address in network for network in _networks(allowed_networks))
 
 
+def literal_refusal(host: str, allowed_networks: Iterable[str] = ()) -> str | None:
+    """Return why a host that is written as an IP address must not be fetched; None for names: DNS decides."""
+    return None if _parse(host) is None else refusal(host, allowed_networks)
+
+
 def url_refusal(url: str) -> str | None:
     """Return why a URL, as it was written, must not be fetched, or None when it may be; resolves no name.
 

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from kb_pipeline.fetch.web.http.media_types import media_type
+from kb_pipeline.charset import Undecodable, decode
+from kb_pipeline.fetch.web.parse.link_headers import LINK_RELATIONS, read_link_header
+from kb_pipeline.fetch.web.parse.option_links import option_links
+from kb_pipeline.fetch.web.parse.stubs import PageRedirect, Stub, refresh_of
 from kb_pipeline.fetch.web.politeness.usage_directives import has_nofollow
+from kb_pipeline.media_types import FEED_TYPES, media_type
+from kb_pipeline.page_kind import kind_of
+from kb_pipeline.script_shell import Place, asks_for_scripts, is_shell, is_unread, place_of
 from kb_pipeline.urls import canonical_url
+from kb_pipeline.xhtml import as_html
 
-_CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
-_PRESCAN_BYTES = 1024
 _TAG = re.compile(rb"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 _HREF = re.compile(rb"""<a\s[^>]{0,500}?href\s*=\s*["']?([^"'>\s]{1,2000})""", re.IGNORECASE)
 _META = re.compile(rb"""<meta\s[^>]{0,1000}>""", re.IGNORECASE)
 _ATTRIBUTE = re.compile(rb"""(name|content)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
-_REFRESH = re.compile(r"""\s*[\d.]+\s*[;,]?\s*(?:url\s*=\s*)?["']?([^"'\s]+)""", re.IGNORECASE)
-_VOID = frozenset(b"area base br col embed hr img input link meta param source track wbr p li td tr dt dd".split())
+_SHADOW_ROOT = r"<template(?=\s[^<>]{0,500}\bshadowrootmode)"
+_SHADOW_ROOTS = re.compile(_SHADOW_ROOT, re.IGNORECASE), re.compile(_SHADOW_ROOT.encode(), re.IGNORECASE)
+_VOID = frozenset(
+    b"area base br col embed hr img input link meta param source track wbr p li td tr th dt dd option".split()
+)
 _MANY_TAGS = 20_000
 _DEEP = 10_000
 _NOT_PAGES = ("javascript:", "mailto:", "tel:", "data:", "blob:", "#")
-_FEED_TYPES = frozenset({"application/rss+xml", "application/atom+xml"})
-_LINK_RELATIONS = frozenset({"canonical", "next", "prev"})
-"""The relations of `link` elements that are followed; the others do not lead to pages."""
 _INVISIBLE = ["script", "style", "noscript", "template", "svg"]
-_MOUNTS = "#root, #app, #__next, #__nuxt, #__layout, #q-app, #gatsby-focus-wrapper, #svelte, #application, app-root"
-_MIN_WORDS = 50
-_MAX_PLACEHOLDER_WORDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +40,46 @@ class ParsedPage:
     """What a crawler needs of one page."""
 
     urls: tuple[str, ...] = ()
-    """The canonical URLs it leads to, in page order and each once: links, frames, a refresh, the canonical address,
-    translations. Empty when the page asks for nofollow."""
+    """The canonical URLs it leads to, each once: links, frames, a refresh, the canonical address, translations, options
+    that are addresses, `Link` headers. Empty when the page asks for nofollow."""
     invalid: int = 0
     """The number of http(s) links that are no valid URL."""
     over_limit: int = 0
     """The number of links beyond the limit."""
     feeds: tuple[str, ...] = ()
-    """RSS and Atom feeds that the page names."""
+    """RSS and Atom feeds that the page or its headers name."""
     meta_tags: tuple[tuple[str, str], ...] = ()
     """Name (in lower case) and content of every meta element that has both."""
     text: str = ""
     """The visible text, a line for each text node."""
     is_shell: bool = False
-    """Whether it is to be filled by scripts: it shows next to no text, and has a mount point or asks for JavaScript."""
+    """Whether it is to be filled by scripts: it shows next to nothing before they run."""
+    redirect: PageRedirect | None = None
+    """Where it sends its readers on to, if it does."""
 
 
-def parse_page(body: bytes, content_type: str, url: str, max_links: int) -> ParsedPage:
-    """Parse a page found at `url`."""
+def parse_page(body: bytes, content_type: str, url: str, max_links: int, link_header: str = "") -> ParsedPage:
+    """Parse a page found at `url`; `link_header` is the `Link` header of its response."""
+    linked = read_link_header(link_header)
+    header_urls = [target for href in linked.urls if (target := _resolved(href, url))]
     if _is_too_deep(body):
-        return _read_flat(body, url, max_links)
-    tree = LexborHTMLParser(_decoded(body, content_type))
+        return _read_flat(body, url, max_links, header_urls)
+    tree = LexborHTMLParser(_with_shadow_roots(_decoded(body, content_type, url)))
     meta_tags = tuple(_meta_tags(tree))
     base = _base(tree, url)
-    feeds = tuple(dict.fromkeys(target for href in _feeds(tree) if (target := _resolved(href, base))))
-    hrefs = () if has_nofollow(meta_tags) else _hrefs(tree)
+    header_feeds = (target for href in linked.feeds if (target := _resolved(href, url)))
+    page_feeds = (target for href in _feeds(tree) if (target := _resolved(href, base)))
+    feeds = tuple(dict.fromkeys(chain(page_feeds, header_feeds)))
+    hrefs = () if has_nofollow(meta_tags) else chain(_hrefs(tree), header_urls)
     urls, invalid, over_limit = _targets(hrefs, base, max_links)
-    is_shell = _may_be_shell(tree)
+    shell = _is_shell(tree)
+    stub, canonical = Stub.of(tree), _resolved(_canonical(tree), base)
     tree.strip_tags(_INVISIBLE)
     text = tree.body.text(separator="\n") if tree.body is not None else ""
-    return ParsedPage(urls, invalid, over_limit, feeds, meta_tags, text, is_shell and _is_short(text))
+    href, how = stub.sends_on(text)
+    target = _resolved(href, base)
+    redirect = PageRedirect(target, how, target == canonical) if target and target != url else None
+    return ParsedPage(urls, invalid, over_limit, feeds, meta_tags, text, shell, redirect)
 
 
 def _targets(hrefs: Iterable[str], base: str, max_links: int) -> tuple[tuple[str, ...], int, int]:
@@ -85,28 +96,28 @@ def _targets(hrefs: Iterable[str], base: str, max_links: int) -> tuple[tuple[str
 
 
 def _hrefs(tree: LexborHTMLParser) -> Iterator[str]:
-    for node in tree.css("a[href], area[href]"):
-        href = (node.attributes.get("href") or "").strip()
+    for node in tree.css("a[href], area[href], svg a"):
+        href = (node.attributes.get("href") or node.attributes.get("xlink:href") or "").strip()
         if href and not href[:11].lower().startswith(_NOT_PAGES) and "nofollow" not in _relations(node):
             yield href
     for node in tree.css("link[href][rel], frame[src], iframe[src], meta[http-equiv][content]"):
         if href := _other_href(node).strip():
             yield href
+    yield from option_links(tree)
 
 
 def _other_href(node: LexborNode) -> str:
     """Return the target of an element that is no link for a reader but one for a crawler; empty if it has none."""
     attributes = node.attributes
     if node.tag == "meta":
-        is_refresh = (attributes["http-equiv"] or "").lower() == "refresh"
-        match = _REFRESH.match(attributes["content"] or "") if is_refresh else None
-        return match[1] if match else ""
+        refresh = refresh_of(node)
+        return refresh[1] if refresh else ""
     if node.tag != "link":
         href = attributes["src"] or ""
         return "" if href[:11].lower().startswith(_NOT_PAGES) else href
     relations = _relations(node)
     is_translation = "alternate" in relations and "hreflang" in attributes
-    return (attributes["href"] or "") if is_translation or relations & _LINK_RELATIONS else ""
+    return (attributes["href"] or "") if is_translation or relations & LINK_RELATIONS else ""
 
 
 def _relations(node: LexborNode) -> frozenset[str]:
@@ -114,9 +125,14 @@ def _relations(node: LexborNode) -> frozenset[str]:
     return frozenset(rel.lower().split()) if rel else frozenset()
 
 
+def _canonical(tree: LexborHTMLParser) -> str:
+    links = (node for node in tree.css("link[href][rel]") if "canonical" in _relations(node))
+    return next((node.attributes["href"] or "" for node in links), "")
+
+
 def _feeds(tree: LexborHTMLParser) -> Iterator[str]:
     for node in tree.css("link[href][rel][type]"):
-        if "alternate" in _relations(node) and media_type(node.attributes["type"] or "") in _FEED_TYPES:
+        if "alternate" in _relations(node) and media_type(node.attributes["type"] or "") in FEED_TYPES:
             yield (node.attributes["href"] or "").strip()
 
 
@@ -126,28 +142,24 @@ def _meta_tags(tree: LexborHTMLParser) -> Iterator[tuple[str, str]]:
         yield (attributes["name"] or "").strip().lower(), attributes["content"] or ""
 
 
-def _may_be_shell(tree: LexborHTMLParser) -> bool:
-    if tree.css_first("script") is None:
+def _is_shell(tree: LexborHTMLParser) -> bool:
+    if tree.css_first("script") is None or tree.body is None:
         return False
-    has_mount_point = any(not mount.text(strip=True) for mount in tree.css(_MOUNTS))
-    asks_for_javascript = any("javascript" in (element.html or "").lower() for element in tree.css("noscript"))
-    body = tree.body
-    return has_mount_point or asks_for_javascript or body is None or _shows_nothing(body)
+    asks = any(asks_for_scripts(message.text()) for message in tree.css("noscript"))
+    return is_shell(_pieces(tree.body), asks=asks)
 
 
-def _shows_nothing(body: LexborNode) -> bool:
-    # The text includes that of scripts: whether a page with more text is a shell is decided by _is_short.
-    texts = (node.text(deep=False) for node in body.traverse() if node.tag not in _INVISIBLE)
-    words = 0
-    for text in texts:
-        words += len(text.split())
-        if words > _MAX_PLACEHOLDER_WORDS:
-            return False
-    return True
-
-
-def _is_short(text: str) -> bool:
-    return len(text.split()) < _MIN_WORDS
+def _pieces(body: LexborNode) -> Iterator[tuple[str, Place]]:
+    """Yield what `is_shell` reads of a body."""
+    waiting = [(body, Place.BODY)]
+    while waiting:
+        node, outer = waiting.pop()
+        if node.is_text_node:
+            yield node.text_content or "", outer
+        elif node.tag and not is_unread(node.tag, node.attributes.get):
+            place = place_of(node.tag, node.attributes.get, outer)
+            yield "", place
+            waiting.extend((child, place) for child in reversed(list(node.iter(include_text=True))))
 
 
 def _is_too_deep(body: bytes) -> bool:
@@ -158,9 +170,9 @@ def _is_too_deep(body: bytes) -> bool:
     return max(accumulate(steps), default=0) > _DEEP
 
 
-def _read_flat(body: bytes, url: str, max_links: int) -> ParsedPage:
+def _read_flat(body: bytes, url: str, max_links: int, header_urls: Iterable[str]) -> ParsedPage:
     hrefs = (match[1].decode("utf-8", "replace") for match in _HREF.finditer(body))
-    followed = (href for href in hrefs if not href[:11].lower().startswith(_NOT_PAGES))
+    followed = chain((href for href in hrefs if not href[:11].lower().startswith(_NOT_PAGES)), header_urls)
     meta_tags = tuple(_flat_meta_tags(body))
     urls, invalid, over_limit = _targets(() if has_nofollow(meta_tags) else followed, url, max_links)
     return ParsedPage(urls, invalid, over_limit, meta_tags=meta_tags)
@@ -192,18 +204,23 @@ def _resolved(href: str, base: str) -> str | None:
     return canonical_url(bare, base if bare.startswith("?") else folder)
 
 
-def _decoded(body: bytes, content_type: str) -> bytes | str:
-    """Return the body, decoded unless it is UTF-8, which the parser reads by itself."""
-    declared = _CHARSET.search(content_type.encode("latin-1", "replace")) or _CHARSET.search(body[:_PRESCAN_BYTES])
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return body.decode("utf-16", "replace")
-    name = _codec(declared[1].decode("ascii")) if declared else "utf-8"
-    return body if name in ("utf-8", "ascii") else body.decode(name, "replace")
+def _with_shadow_roots(body: bytes | str) -> bytes | str:
+    """Return the body with declarative shadow roots as plain elements, which the parser does not hide.
+
+    Their end tags then close nothing: the element around them does.
+    """
+    if isinstance(body, str):
+        return _SHADOW_ROOTS[0].sub("<div", body)
+    return _SHADOW_ROOTS[1].sub(b"<div", body)
 
 
-def _codec(name: str) -> str:
+def _decoded(body: bytes, content_type: str, url: str) -> bytes | str:
+    """Return the body as the cleaner reads it; ASCII and what is no text as it is, for the parser to make do with."""
+    is_xml = kind_of(content_type, url, body) == "xhtml"
+    if body.isascii() and not is_xml and b"\x1b" not in body:
+        return body
     try:
-        info = codecs.lookup(name)
-    except LookupError:
-        return "utf-8"
-    return info.name if getattr(info, "_is_text_encoding", True) else "utf-8"
+        text = decode(body, content_type)
+    except Undecodable:
+        return body
+    return as_html(text) if is_xml else text

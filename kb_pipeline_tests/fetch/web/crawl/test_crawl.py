@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import random
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -135,6 +139,39 @@ def test_a_host_that_is_not_there(crawled: Crawler) -> None:
     assert found.outcome("https://no-such-host.invalid/") == "failed robots_unreachable"
     assert found.outcome("file:///etc/passwd") == "rejected invalid_url"
     assert found.summary.finished
+
+
+@pytest.mark.upgrade("scrapy")
+def test_a_server_that_ends_each_connection_without_saying_so_is_asked_once_for_each_page(crawled: Crawler) -> None:
+    asked: Counter[str] = Counter()
+
+    class OldServer(BaseHTTPRequestHandler):
+        """Speaks HTTP/1.0, as Python's does by default."""
+
+        def do_GET(self) -> None:
+            asked[self.path] += 1
+            links = "".join(f'<a href="/{number}">{number}</a>' for number in range(200)) if self.path == "/" else ""
+            chance = random.Random(self.path)  # every page has words of its own
+            words = " ".join("".join(chance.choices("abcdefghij", k=8)) for _ in range(20))
+            body = f"<p>{words}</p>{links}".encode()
+            self.send_response(404 if self.path == "/robots.txt" else 200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), OldServer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        found = crawled(f"http://127.0.0.1:{server.server_port}/")
+        server.shutdown()
+    assert found.summary.outcomes == {"fetched": 201}
+    assert found.summary.requests == asked.total() == 202, "no request went into a connection that was over"
 
 
 def test_a_crash_of_the_child_is_reported_with_its_words(tmp_path: Path, site: Site, crawled: Crawler) -> None:

@@ -15,12 +15,14 @@ from kb_pipeline.fetch.web.crawl.crawler import Crawler
 from kb_pipeline.fetch.web.crawl.journal import JournalWriter, read_rows
 from kb_pipeline.fetch.web.crawl.known_pages import KnownPages
 from kb_pipeline.fetch.web.crawl.page_quota import unlimited
+from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCache, StoredRobots
 from kb_pipeline.fetch.web.crawl.statistics import Statistics
-from kb_pipeline.fetch.web.http.client import FetchError
+from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient
+from kb_pipeline.fetch.web.politeness.host_throttle import CrawlStopped, HostThrottles
 from kb_pipeline.fetch.web.rules import CrawlLimits, CrawlRules, CrawlSummary
 from kb_pipeline.host_scheduler import LocalHostScheduler, Permit, Report
 from kb_pipeline.model import document_id
-from kb_pipeline_tests.fetch.web.conftest import files_at, known_file, rules_for
+from kb_pipeline_tests.fetch.web.conftest import files_at, known_file, note_links, rules_for
 from kb_pipeline_tests.fetch.web.scripted import SITE, Answer, Script, ScriptedSite, page, redirect
 from kb_pipeline_tests.fetch.web.virtual_time import run_in_virtual_time
 
@@ -59,6 +61,7 @@ class Crawl:
         path = known_file(self.folder / "known.parquet", *known) if known else None
         files = files_at(self.journal, path)
         files.notes.mkdir(exist_ok=True)
+        note_links(files)
         writer, scheduler = JournalWriter(files.journal), LocalHostScheduler()
 
         async def exchange(reports: Mapping[str, Report]) -> Mapping[str, Permit]:
@@ -123,11 +126,37 @@ def test_an_unreachable_robots_txt_closes_its_host(crawl: Crawl, site: ScriptedS
     assert site.order() == []
 
 
+def test_a_robots_txt_whose_fetch_was_stopped_is_not_read(tmp_path: Path, site: ScriptedSite) -> None:
+    async def exchange(reports: Mapping[str, Report]) -> Mapping[str, Permit]:
+        raise CrawlStopped  # the parent process is gone
+
+    async def look() -> None:
+        rules = rules_for(f"{SITE}/")
+        throttles = HostThrottles(rules.delay_s, rules.concurrency, exchange)
+        client = PoliteClient(site, throttles, rules)
+        robots = RobotsCache(client, throttles, rules.user_agent, StoredRobots(tmp_path))
+        assert robots.read_policy(SITE) is None
+        with pytest.raises(CrawlStopped):
+            await robots.policy(SITE)
+        assert robots.read_policy(SITE) is None
+
+    run_in_virtual_time(look())
+
+
 def test_a_redirect_is_a_row_and_its_target_a_page(crawl: Crawl, site: ScriptedSite) -> None:
     site["/a"] = redirect("/moved")
     site["/moved"] = page(title="Moved")
     found = crawl()
     assert (found["/a"], found["/moved"], found["/c"]) == ("redirected", "fetched", "fetched")
+
+
+def test_where_a_start_url_redirects_to_is_one_page_though_another_start_links_there(
+    crawl: Crawl, site: ScriptedSite
+) -> None:
+    site["/old"] = redirect("/a")
+    found = crawl(start_urls=(f"{SITE}/", f"{SITE}/old"), max_pages=3)
+    assert site.asked[f"{SITE}/a"] == 1
+    assert list(found.values()).count("fetched") == 3
 
 
 def test_redirects_in_a_circle_end(crawl: Crawl, site: ScriptedSite) -> None:
@@ -453,3 +482,60 @@ def test_a_site_without_end_costs_what_the_limits_allow(crawl: Crawl, site: Scri
     found = crawl(max_depth=10_000, max_pages=10_000, limits=CrawlLimits(repetitive_pages=20))
     assert list(found.values()).count("fetched") < 60
     assert set(found.values()) == {"fetched", "rejected repetitive"}
+
+
+def _sitemap(*urls: str) -> Answer:
+    locations = "".join(f"<url><loc>{url}</loc></url>" for url in urls)
+    return Answer(f"<urlset>{locations}</urlset>".encode(), headers={"content-type": "text/xml"})
+
+
+def _robots(*lines: str) -> Answer:
+    return Answer("\n".join(lines).encode(), headers={"content-type": "text/plain"})
+
+
+@pytest.mark.parametrize("place", ["https://site.example", "http://www.site.example", "https://files.example"])
+def test_a_sitemap_that_robots_txt_names_at_another_host_or_scheme_is_read(
+    crawl: Crawl, site: ScriptedSite, place: str
+) -> None:
+    site["/robots.txt"] = _robots(f"Sitemap: {place}/map.xml")
+    site[f"{place}/map.xml"] = _sitemap(f"{SITE}/hidden", f"{place}/outside")
+    site["/hidden"] = page(title="hidden")
+    assert crawl(sitemap="auto")["/hidden"] == "fetched"
+    assert site.asked[f"{place}/robots.txt"] == 1, "its own robots.txt decides about it"
+
+
+def test_a_sitemap_at_another_host_obeys_that_hosts_robots_txt(crawl: Crawl, site: ScriptedSite) -> None:
+    site["/robots.txt"] = _robots("Sitemap: http://www.site.example/map.xml")
+    site["http://www.site.example/robots.txt"] = _robots("User-agent: *", "Disallow: /")
+    crawl(sitemap="auto")
+    assert site.asked["http://www.site.example/map.xml"] == 0
+    assert crawl.summary is not None
+    assert [problem.reason for problem in crawl.summary.problems] == ["robots"]
+
+
+def test_sitemaps_are_looked_for_where_a_start_url_redirects_to(crawl: Crawl, site: ScriptedSite) -> None:
+    site["/"] = redirect("https://www.site.example/")
+    site["https://www.site.example/"] = page(title="home")
+    site["https://www.site.example/sitemap.xml"] = _sitemap("https://www.site.example/hidden")
+    site["https://www.site.example/hidden"] = page(title="hidden")
+    assert crawl(sitemap="auto")["https://www.site.example/hidden"] == "fetched"
+
+
+def test_links_out_of_scope_are_counted_by_host_siblings_first(crawl: Crawl, site: ScriptedSite) -> None:
+    siblings = [f"http://www.site.example/{number}" for number in range(3)] + ["http://site.example:8080/"]
+    others = [f"http://other.example/{number}" for number in range(5)]
+    site["/a"], site["/b"] = page(*siblings, *others, title="a"), page(*siblings, title="b")
+    crawl()
+    assert crawl.summary is not None
+    assert [(host.host, host.urls, host.is_sibling) for host in crawl.summary.outside_hosts] == [
+        ("www.site.example", 3, True), ("site.example:8080", 1, True), ("other.example", 5, False),
+    ]  # fmt: skip
+    assert crawl.summary.out_of_scope == 9
+
+
+def test_hosts_out_of_scope_beyond_a_limit_are_counted_together(crawl: Crawl, site: ScriptedSite) -> None:
+    site["/"] = page(*(f"http://host{number}.example/" for number in range(1_000)))
+    crawl()
+    assert crawl.summary is not None
+    assert (crawl.summary.outside_hosts[0].host, crawl.summary.outside_hosts[0].urls) == ("", 700)
+    assert crawl.summary.out_of_scope == 1_000

@@ -66,6 +66,65 @@ def test_a_feed_of_a_start_page_leads_to_its_entries(site: Site, crawled: Crawle
     assert found.outcome(site.url + "/new") == "fetched", "the feed is remembered although the start page is unchanged"
 
 
+def _feed(site: Site, next_page: str, *paths: str) -> Page:
+    entries = "".join(f'<entry><link href="{site.url}{path}"/></entry>' for path in paths)
+    return Page(f'<feed><link rel="next" href="{next_page}"/>{entries}</feed>'.encode(), headers=XML)
+
+
+def test_a_feed_is_read_page_by_page_until_it_says_nothing_new(site: Site, crawled: Crawler) -> None:
+    site.pages["/"] = Page(b'<link rel=alternate type="application/atom+xml" href="/feed"><p>Home of the news')
+    for path in ("/new", "/old", "/oldest"):
+        site.link(path)
+    site.pages["/feed"] = _feed(site, "/feed?page=2", "/new")
+    site.pages["/feed?page=2"] = _feed(site, "/feed?page=3", "/old")
+    site.pages["/feed?page=3"] = _feed(site, "/feed?page=4", "/old", "/oldest")
+    site.pages["/feed?page=4"] = _feed(site, "/feed?page=5", "/oldest")
+    site.pages["/feed?page=5"] = _feed(site, "/feed?page=6", "/never")
+    found = crawled(site.url + "/", sitemap="auto")
+    assert set(_outcomes(site, found)) == {"/", "/new", "/old", "/oldest"}
+    assert [(problem.key, problem.reason) for problem in found.summary.problems] == [
+        (site.url + "/feed?page=4", "sitemap_loop")
+    ]
+
+
+def test_the_pages_of_a_feed_that_never_ends_are_limited(site: Site, crawled: Crawler) -> None:
+    site.pages["/"] = Page(b'<link rel=alternate type="application/atom+xml" href="/feed?page=0"><p>Home of the news')
+
+    def endless(hit: Hit, _: int) -> Page:
+        number = int(hit.path.partition("=")[2])
+        return _feed(site, f"/feed?page={number + 1}", f"/post{number}")
+
+    for number in range(150):
+        site.pages[f"/feed?page={number}"] = endless
+    found = crawled(site.url + "/", sitemap="auto")
+    assert sum(site.count(f"/feed?page={number}") for number in range(150)) == 100
+    assert [problem.reason for problem in found.summary.problems] == ["sitemap_too_large"]
+
+
+def test_a_feed_that_goes_on_in_a_circle_is_a_problem(site: Site, crawled: Crawler) -> None:
+    site.pages["/a.xml"], site.pages["/b.xml"] = _feed(site, "/b.xml", "/one"), _feed(site, "/a.xml", "/two")
+    site.link("/")
+    found = crawled(site.url + "/", sitemap=(site.url + "/a.xml",))
+    assert [(problem.key, problem.reason) for problem in found.summary.problems] == [
+        (site.url + "/b.xml", "sitemap_loop")
+    ]
+    assert site.count("/a.xml") == site.count("/b.xml") == 1
+
+
+def test_options_headers_and_translations_of_a_sitemap_lead_to_pages(site: Site, crawled: Crawler) -> None:
+    header = {"Content-Type": HTML, "Link": '</next>; rel="next"'}
+    site.pages["/"] = Page(b'<p>Home<select><option value="/option">Option</select>', headers=header)
+    alternate = f'<xhtml:link rel="alternate" hreflang="de" href="{site.url}/de"/>'
+    named = (
+        f'<urlset xmlns:xhtml="http://www.w3.org/1999/xhtml"><url><loc>{site.url}/en</loc>{alternate}</url></urlset>'
+    )
+    site.pages["/map.xml"] = Page(named.encode(), headers=XML)
+    for path in ("/next", "/option", "/en", "/de"):
+        site.link(path)
+    found = crawled(site.url + "/", sitemap=(site.url + "/map.xml",))
+    assert _outcomes(site, found) == dict.fromkeys(("/", "/next", "/option", "/en", "/de"), "fetched")
+
+
 def test_refreshes_translations_frames_and_canonical_addresses_are_followed(site: Site, crawled: Crawler) -> None:
     site.pages["/"] = Page(
         b'<head><link rel=canonical href="/home"><link rel=alternate hreflang=de href="/de"></head>'

@@ -37,12 +37,25 @@ class Discovered:
     def consider(self, *paths: str, depth: int = 1, **how: Any) -> None:
         self.policy.consider([path if "://" in path else SITE + path for path in paths], depth, **how)
 
+    def read(self, path: str, title: str) -> None:
+        """A visit found a page with a text that belongs to its title."""
+        html = page(title=title).body
+        row = Row(SITE + path, SITE + path, "fetched", None, depth=0)  # type: ignore[arg-type]  # no time
+        self.policy.follow(CrawlRequest(row.key, 1), row, parse_page(html, "text/html", row.url, 100))
+
+    def end(self, path: str, outcome: str, **fields: Any) -> None:
+        """A visit found no page."""
+        row = Row(SITE + path, SITE + path, outcome, None, depth=0, **fields)  # type: ignore[arg-type]  # no time
+        self.policy.end(CrawlRequest(row.key, 1), row)
+
     def queued(self) -> list[str]:
+        """Take what may be taken until one of the visits ends, then end them all."""
         found = []
         while (taken := self.policy.take()) is not None:
-            self.policy.current.release(taken[0])
-            found.append(taken[1].url.removeprefix(SITE))
-        return found
+            found.append(taken)
+        for host, _ in found:
+            self.policy.current.release(host)
+        return [request.url.removeprefix(SITE) for _, request in found]
 
     def reasons(self) -> dict[str, str | None]:
         return {row.key.removeprefix(SITE): row.reason for row in self.journal.rows}
@@ -79,32 +92,60 @@ def test_too_deep_is_final_only_at_the_end() -> None:
     assert found.reasons() == {"/far": "too_deep"}
 
 
-def test_traps_refuse_what_links_lead_to_and_believe_a_sitemap() -> None:
-    found = Discovered(limits=CrawlLimits(per_directory=2))
-    found.consider(*(f"/shop/{name}" for name in "abcd"))
-    assert found.reasons() == {"/shop/c": "directory_limit", "/shop/d": "directory_limit"}
+def test_a_pattern_without_news_is_parked_with_the_limit_that_held_it_and_a_sitemap_is_believed() -> None:
+    found = Discovered(limits=CrawlLimits(per_directory=2, per_query_pattern=1))
+    found.consider(*(f"/shop/{name}" for name in "abcd"), "/list?page=1", "/list?page=2")
     found.consider("/shop/e", from_sitemap=True)
-    assert found.queued() == ["/shop/a", "/shop/b", "/shop/e"]
+    assert found.queued() == ["/shop/a", "/shop/b", "/list?page=1", "/shop/e"]
+    found.consider("/shop/d", from_sitemap=True)
+    assert found.queued() == ["/shop/d"]
+    found.policy.record_leftovers("max_pages")
+    assert found.reasons() == {"/shop/c": "directory_limit", "/list?page=2": "query_limit"}
+
+
+def test_a_parked_url_is_released_by_news_of_its_pattern_and_keeps_its_least_depth() -> None:
+    found = Discovered(limits=CrawlLimits(per_directory=1))
+    found.consider("/shop/a", "/shop/b", "/shop/c", depth=5)
+    assert found.queued() == ["/shop/a"]
+    found.consider("/shop/b", depth=2)
+    found.read("/shop/a", title="First")
+    taken = found.policy.take()
+    assert taken is not None
+    assert (taken[1].url, taken[1].depth) == (f"{SITE}/shop/b", 2)
+
+
+def test_what_leads_nowhere_costs_a_pattern_nothing_and_a_redirect_to_what_is_known_does() -> None:
+    found = Discovered(limits=CrawlLimits(per_directory=2))
+    found.consider(*(f"/shop/{name}" for name in "abcde"), "/known")
+    taken = [found.policy.take() for _ in range(3)]
+    assert {one[1].url for one in taken if one} == {SITE + path for path in ("/shop/a", "/shop/b", "/known")}
+    found.end("/shop/a", "rejected", reason="not_found")
+    found.end("/shop/b", "redirected", redirect_to=f"{SITE}/known")
+    assert [found.policy.take() is not None for _ in range(2)] == [True, False]
+
+
+def test_a_few_parked_urls_are_tried_when_nothing_else_is_left() -> None:
+    found = Discovered(limits=CrawlLimits(per_directory=1))
+    found.consider(*(f"/shop/{number}" for number in range(20)), *(f"/blog/{number}" for number in range(20)))
+    assert found.queued() == ["/shop/0", "/blog/0"]
+    tried: list[str] = []
+    while probe := found.queued():
+        tried += probe
+    assert 2 <= len(tried) < 10
+    assert {path.split("/")[1] for path in tried} == {"shop", "blog"}, "patterns take turns"
 
 
 def test_pages_without_news_send_their_links_to_the_end_until_another_page_links_there() -> None:
     found = Discovered()
-    request = CrawlRequest(f"{SITE}/", 0)
-    for path, links in (("/", ["/a"]), ("/copy", ["/b", "/c"])):  # the same text again
+    # The same text again and again: once may be a chapter of what was read as one page.
+    for path, links in (("/", ["/a"]), ("/1", []), ("/2", []), ("/copy", ["/b", "/c"])):
         html = page(*links, title="Same").body
         row = Row(f"{SITE}{path}", f"{SITE}{path}", "fetched", None, depth=0)  # type: ignore[arg-type]  # no time
-        found.policy.follow(request, row, parse_page(html, "text/html", row.url, 100))
+        found.policy.follow(CrawlRequest(row.key, 0), row, parse_page(html, "text/html", row.url, 100))
     found.consider("/late", depth=5)
     assert found.policy.new.is_waiting_last(f"{SITE}/b")
     found.consider("/c", depth=3)
     assert found.queued() == ["/a", "/c", "/late", "/b"]
-
-
-def test_repetitive_pages_have_a_limit_that_grows_with_the_sites_own() -> None:
-    found = Discovered(limits=CrawlLimits(repetitive_pages=2))
-    repeated = CrawlRequest(f"{SITE}/x", 1, is_repetitive=True)
-    assert [found.policy.is_over_repetitive_limit(repeated) for _ in range(4)] == [False, False, True, True]
-    assert not found.policy.is_over_repetitive_limit(CrawlRequest(f"{SITE}/y", 1))
 
 
 def test_known_pages_are_seeds_and_no_discoveries(tmp_path: Path) -> None:

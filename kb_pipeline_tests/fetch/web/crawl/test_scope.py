@@ -72,3 +72,24 @@ def test_registrable_domains() -> None:
     assert registrable_domain("one.github.io") == "one.github.io"
     assert registrable_domain("127.0.0.1") == "127.0.0.1"
     assert registrable_domain("localhost") == "localhost"
+
+
+@pytest.mark.parametrize(
+    ("url", "is_sibling"),
+    [
+        ("https://www.docs.example.co.uk/a", True),
+        ("https://example.co.uk/", True),
+        ("http://docs.example.co.uk:8080/", True),
+        ("https://docs.example.co.uk/other/", False),
+        ("https://other.co.uk/", False),
+    ],
+)
+def test_siblings_are_other_hosts_of_the_same_site(url: str, is_sibling: bool) -> None:
+    assert Scope(rules_for("https://docs.example.co.uk/guide/", scope="prefix")).is_sibling(url) is is_sibling
+
+
+def test_names_of_this_machine_are_siblings() -> None:
+    scope = Scope(rules_for("http://127.0.0.1:8000/"))
+    assert [scope.is_sibling(f"http://{host}:8000/") for host in ("localhost", "127.0.0.2", "10.0.0.1")] == [
+        True, True, False,
+    ]  # fmt: skip

@@ -8,8 +8,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kb_pipeline.fetch.web.crawl.traps import NoveltyFilter, UrlTrapFilter
-from kb_pipeline.fetch.web.rules import CrawlLimits
 from kb_pipeline_tests.fetch.web.conftest import Crawler
 from kb_pipeline_tests.fetch.web.site import Page, Site
 
@@ -144,47 +142,3 @@ def test_a_sitemap_is_believed(site: Site, crawled: Crawler) -> None:
         site.pages[path] = Page(f"<p>The price today is {number} euro.</p>".encode())
     limits = crawled.limits(repetitive_pages=5, per_directory=5, per_query_pattern=5)
     assert crawled(site.url + "/", sitemap="auto", limits=limits).summary.outcomes == {"fetched": 101}
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("https://example.com/a/b/a/b/a/b/", "path_repetition"),
-        ("https://example.com/x/x/x", "path_repetition"),
-        ("https://example.com/x/x/y", None),
-        ("https://example.com/2026/2026/11", None),
-        ("https://example.com/" + "a/b" * 30, "path_too_long"),
-        ("https://example.com/?q=/a/a/a/a", None),
-    ],
-)
-def test_shapes_of_urls(url: str, reason: str | None) -> None:
-    assert UrlTrapFilter(CrawlLimits()).refusal(url) == reason
-
-
-def test_folders_that_differ_in_numbers_and_queries_that_differ_in_values_count_as_one() -> None:
-    folders, shapes = UrlTrapFilter(CrawlLimits(per_directory=3)), UrlTrapFilter(CrawlLimits(per_query_pattern=2))
-    assert [folders.refusal(f"https://example.com/{year}/x{year}") for year in range(2020, 2024)] == [
-        None, None, None, "directory_limit",
-    ]  # fmt: skip
-    assert [shapes.refusal(f"https://example.com/list?b={n}&a={n}") for n in range(3)] == [None, None, "query_limit"]
-    others = [f"https://example.com/list?{name}={n}" for n in range(2) for name in "abc"]
-    assert [shapes.refusal(url) for url in others] == [None] * 4 + ["query_limit"] * 2, "three patterns a path"
-    assert shapes.refusal("https://other.example/list?a=1&b=2") is None
-
-
-def test_text_seen_before_is_not_novel_whatever_its_numbers_and_urls() -> None:
-    novelty = NoveltyFilter()
-    url, links = "https://example.com/2026/11", ("https://example.com/2026/12",)
-    text = "The events of 2026/11\nNothing is planned in this month or in the next one\nmore in 12"
-    assert novelty.is_novel(url, text, links)
-    assert not novelty.is_novel(url, text, links)
-    assert not novelty.is_novel("https://example.com/2031/05", text.replace("2026/11", "2031/05"), links)
-    assert novelty.is_novel("https://other.example/2026/11", text, links), "each host is read for itself"
-    assert novelty.is_novel(url, text + "\nThe council meets in the old town hall to talk about bees", links)
-
-
-def test_a_full_novelty_filter_is_cleared() -> None:
-    novelty = NoveltyFilter()
-    chance = random.Random(1)
-    for _ in range(2500):
-        assert novelty.is_novel("https://example.com/", " ".join(f"w{chance.getrandbits(50)}" for _ in range(3000)), ())

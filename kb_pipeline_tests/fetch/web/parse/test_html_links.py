@@ -66,6 +66,13 @@ def test_the_text_that_a_page_shows() -> None:
     assert found.text.split() == ["One", "two", "three"]
 
 
+def test_links_and_text_in_a_declarative_shadow_root_are_read() -> None:
+    page = '<x-a><template shadowrootmode="open"><a href="/in">In</a></template></x-a><a href="/out">Out</a>'
+    assert _links(page) == ("https://example.com/in", "https://example.com/out")
+    assert _read(page).text.split() == ["In", "Out"]
+    assert _links(page.replace("shadowrootmode", "id")) == ("https://example.com/out",)
+
+
 @pytest.mark.parametrize(
     ("html", "is_shell"),
     [

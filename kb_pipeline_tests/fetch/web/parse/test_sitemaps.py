@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -33,6 +34,31 @@ def test_urls_and_lastmod() -> None:
 def test_an_index_names_sitemaps() -> None:
     body = f"<sitemapindex {XMLNS}><sitemap><loc>https://example.com/1.xml</loc></sitemap></sitemapindex>"
     assert list(read_sitemap(body.encode())) == [SitemapEntry("https://example.com/1.xml", None, is_sitemap=True)]
+
+
+def test_addresses_put_in_as_they_are_lead_where_they_say() -> None:
+    body = f"""<urlset {XMLNS}><url><loc>https://example.com/a?b=1&c=2&amp;d=3&copy=4</loc></url>
+        <url><loc><![CDATA[https://example.com/x?a=1&b=2]]></loc></url><url><loc>https://example.com/?&#38;z</loc></url>
+        <url><loc>https://example.com/caf&eacute;</loc></url></urlset>"""
+    assert [entry.url for entry in read_sitemap(body.encode())] == [
+        "https://example.com/a?b=1&c=2&d=3&copy=4",
+        "https://example.com/x?a=1&b=2",
+        "https://example.com/?&z",
+        "https://example.com/caf\u00e9",
+    ]
+
+
+def test_translations_of_a_prefix_that_nobody_declared_are_named_too() -> None:
+    link = '<xhtml:link rel="alternate" hreflang="de" href="https://example.com/de?x=1&y=2"/>'
+    body = f"<urlset {XMLNS}><url><loc>https://example.com/en</loc>{link}</url></urlset>"
+    found = [entry.url for entry in read_sitemap(body.encode())]
+    assert found == ["https://example.com/en", "https://example.com/de?x=1&y=2"]
+
+
+@pytest.mark.timeout(20)
+def test_a_file_of_openings_that_never_end_is_read_once() -> None:
+    with pytest.raises(UnreadableSitemap):
+        list(read_sitemap(b"<a>" + b"<![CDATA[&" * 300_000))
 
 
 def test_plain_text() -> None:
@@ -76,6 +102,28 @@ def test_rss_and_atom_are_read_as_sitemaps() -> None:
         <updated>2026-01-03T00:00:00Z</updated></entry>
         </feed>"""
     assert [(entry.url, entry.lastmod) for entry in read_sitemap(atom)] == [("/c", "2026-01-03T00:00:00Z")]
+
+
+def test_translations_of_a_sitemaps_pages_are_pages_each_named_once() -> None:
+    link = '<xhtml:link rel="alternate" hreflang="{0}" href="https://example.com/{0}"/>'
+    links = "".join(map(link.format, "ab"))
+    mobile = '<xhtml:link rel="alternate" media="only screen" href="https://example.com/m"/>'
+    urls = "".join(f"<url><loc>https://example.com/{name}</loc>{links}{mobile}</url>" for name in "abc")
+    body = f'<urlset {XMLNS} xmlns:xhtml="http://www.w3.org/1999/xhtml">{urls}</urlset>'
+    found = Counter(entry.url.removeprefix("https://example.com/") for entry in read_sitemap(body.encode()))
+    assert found == {"a": 2, "b": 2, "c": 1}
+
+
+def test_a_feed_names_its_next_page_and_its_archive() -> None:
+    atom = b"""<feed xmlns="http://www.w3.org/2005/Atom"><link rel="self" href="/feed"/>
+        <link rel="next" href="/feed?page=2"/><link rel="prev-archive" href="/feed/2025"/>
+        <entry><link href="/a"/><link rel="next" href="/no"/></entry></feed>"""
+    assert {entry.url: entry.is_next for entry in read_sitemap(atom)} == {
+        "/feed?page=2": True, "/feed/2025": True, "/a": False,
+    }  # fmt: skip
+    rss = b"""<rss xmlns:atom="http://www.w3.org/2005/Atom"><channel><atom:link rel="next" href="/feed?paged=2"/>
+        <item><link>/b</link></item></channel></rss>"""
+    assert {entry.url: entry.is_next for entry in read_sitemap(rss)} == {"/feed?paged=2": True, "/b": False}
 
 
 NOW = datetime(2026, 1, 2, 13, tzinfo=UTC)
