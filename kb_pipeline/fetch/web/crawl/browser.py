@@ -12,10 +12,10 @@ import asyncio
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCache
 from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient
@@ -40,6 +40,8 @@ _HEAP_MB = 512
 _IDLE_S = 0.5
 """A page is done when it has had no request in flight and no change for so long (as Puppeteer's networkidle0)."""
 _POLL_S = 0.1
+_OPENING_S = 60.0
+"""A browser that is asked for a page for longer hangs."""
 _CLOSING_S = 5.0
 _FETCHED_TYPES = frozenset({"document", "script", "xhr", "fetch"})
 _MAX_REDIRECTS = 5
@@ -47,6 +49,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CACHED_BYTES = 32 << 20
 _FORWARDED = ("accept", "accept-language", "origin", "content-type", "x-requested-with")
 _DROPPED_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection", "set-cookie"})
+_Result = TypeVar("_Result")
 _DEAD_PROXY = "http://127.0.0.1:9"  # the port of the discard service, where nothing listens
 _ARGUMENTS = (
     f"--proxy-server={_DEAD_PROXY}", "--proxy-bypass-list=<-loopback>", "--dns-prefetch-disable", "--disable-gpu",
@@ -64,9 +67,8 @@ class Renderer:
         self._room, self._alone = asyncio.Semaphore(MAX_OPEN_PAGES), asyncio.Lock()
         self._starting = asyncio.Lock()
         self._playwright: Playwright | None = None
-        self._browser: Browser | None = None
-        self._context: BrowserContext | None = None
-        self._opened = self._open = self._kills = 0
+        self._browser: _Running | None = None
+        self._open = self._kills = 0
         self._cache = _Cache(_CACHED_BYTES)
 
     async def __aenter__(self) -> Renderer:
@@ -75,7 +77,8 @@ class Renderer:
     async def __aexit__(self, *exception: object) -> None:
         await self._close_browser()
         if self._playwright is not None:
-            await self._playwright.stop()
+            with contextlib.suppress(TimeoutError):  # its process ends with this one
+                await asyncio.wait_for(self._playwright.stop(), _CLOSING_S)
 
     async def render(self, url: str, body: bytes, content_type: str) -> str:
         """Return the rendered HTML of a page whose bytes were fetched already; raise FetchError or CrawlStopped."""
@@ -95,12 +98,12 @@ class Renderer:
 
         timeout_s = self._rules.render_timeout_s
         try:
-            async with self._page() as page:
-                watch = asyncio.create_task(self._watch_memory(load))
+            async with self._page() as (browser, page):
+                watch = asyncio.create_task(self._watch_memory(browser, load))
                 try:
                     return await asyncio.wait_for(load.run(page), timeout_s)
                 except TimeoutError:
-                    await self._kill()  # a page that never becomes idle may block its closing too
+                    self._kill(browser)  # a page that never becomes idle may block its closing too
                     raise FetchError("render_timeout", f"not done within {timeout_s:g} s") from None
                 finally:
                     watch.cancel()
@@ -140,29 +143,32 @@ class Renderer:
     # -- the browser
 
     @contextlib.asynccontextmanager
-    async def _page(self) -> AsyncIterator[Page]:
-        context = await self._fresh_context()
-        page = await context.new_page()
+    async def _page(self) -> AsyncIterator[tuple[_Running, Page]]:
+        async with self._starting:
+            browser, context = await self._fresh_context()
+        page = await self._ask(browser, context.new_page())
         self._open += 1
         try:
-            yield page
+            yield browser, page
         finally:
             self._open -= 1
             with contextlib.suppress(Exception):  # the page is done; an error of its closing does not matter
                 await asyncio.wait_for(page.close(), _CLOSING_S)
 
-    async def _fresh_context(self) -> BrowserContext:
-        async with self._starting:
-            is_alive = self._browser is not None and self._browser.is_connected()
-            if not is_alive or (self._open == 0 and self._opened >= PAGES_PER_BROWSER):
-                await self._close_browser()
-                self._browser, self._opened = await self._launch(), 0
-            if self._context is None or (self._open == 0 and self._opened % PAGES_PER_CONTEXT == 0):
-                if self._context is not None:
-                    await self._context.close()
-                self._context = await self._new_context()
-            self._opened += 1
-            return self._context
+    async def _fresh_context(self) -> tuple[_Running, BrowserContext]:
+        browser = self._browser
+        is_alive = browser is not None and browser.handle.is_connected()
+        if browser is None or not is_alive or (self._open == 0 and browser.opened >= PAGES_PER_BROWSER):
+            await self._close_browser()
+            browser = self._browser = _Running(await self._launch())
+            browser.handle.on("disconnected", lambda _: browser.gone.set())
+        context = browser.context
+        if context is None or (self._open == 0 and browser.opened % PAGES_PER_CONTEXT == 0):
+            if context is not None:
+                await self._ask(browser, context.close())
+            context = browser.context = await self._ask(browser, self._new_context(browser))
+        browser.opened += 1
+        return browser, context
 
     async def _launch(self) -> Browser:
         from playwright.async_api import async_playwright
@@ -174,33 +180,66 @@ class Renderer:
             executable_path=self._rules.browser, args=_ARGUMENTS, chromium_sandbox=os.geteuid() != 0
         )
 
-    async def _new_context(self) -> BrowserContext:
-        if self._browser is None:
-            raise RuntimeError("no browser")
-        return await self._browser.new_context(
+    async def _new_context(self, browser: _Running) -> BrowserContext:
+        return await browser.handle.new_context(
             user_agent=self._rules.user_agent, service_workers="block", accept_downloads=False
         )
 
-    async def _watch_memory(self, load: _PageLoad) -> None:
+    async def _ask(self, browser: _Running, work: Awaitable[_Result]) -> _Result:
+        """Return the browser's reply; raise FetchError when it ends meanwhile or hangs.
+
+        Playwright never replies to a call for a page whose browser was killed meanwhile (as of 1.65), and these calls
+        have no time limit.
+        """
+        reply, gone = asyncio.ensure_future(work), asyncio.ensure_future(browser.gone.wait())
+        try:
+            await asyncio.wait({reply, gone}, timeout=_OPENING_S, return_when=asyncio.FIRST_COMPLETED)
+            if reply.done():
+                return reply.result()
+            if gone.done():
+                raise FetchError("render_failed", "the browser ended before the page was open")
+            self._kill(browser)
+            raise FetchError("render_failed", f"the browser opened no page within {_OPENING_S:g} s")
+        finally:
+            reply.cancel()
+            gone.cancel()
+
+    async def _watch_memory(self, browser: _Running, load: _PageLoad) -> None:
         while True:
             await asyncio.sleep(_POLL_S)
             if await asyncio.to_thread(_browser_memory) > MAX_MEMORY_BYTES:
                 load.is_too_large = True
-                await self._kill()
+                self._kill(browser)
                 return
 
-    async def _kill(self) -> None:
+    def _kill(self, browser: _Running) -> None:
+        """Kill a browser, unless that was done: another one may be starting by now."""
+        browser.gone.set()
+        if self._browser is not browser:
+            return
         self._kills += 1
-        for process in _browser_processes():
-            with contextlib.suppress(Exception):
-                process.kill()
-        self._browser = self._context = None
+        self._browser = None
+        _kill_processes()
 
     async def _close_browser(self) -> None:
-        browser, self._browser, self._context = self._browser, None, None
-        if browser is not None:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(browser.close(), _CLOSING_S)
+        browser, self._browser = self._browser, None
+        if browser is None:
+            return
+        try:
+            await asyncio.wait_for(browser.handle.close(), _CLOSING_S)
+        except Exception:  # noqa: BLE001 - it hangs or is gone, and there is no other browser now
+            _kill_processes()
+
+
+@dataclass(eq=False, slots=True)
+class _Running:
+    """A browser that was started."""
+
+    handle: Browser
+    context: BrowserContext | None = None
+    """Cookies, storage and caches that pages share."""
+    opened: int = 0
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -290,6 +329,12 @@ class _Cache:
         while self._left < 0:
             _, gone = self._responses.popitem(last=False)
             self._left += len(gone.body)
+
+
+def _kill_processes() -> None:
+    for process in _browser_processes():
+        with contextlib.suppress(Exception):
+            process.kill()
 
 
 def _browser_processes() -> list[psutil.Process]:

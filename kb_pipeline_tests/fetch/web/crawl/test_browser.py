@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,13 @@ import pytest
 
 from kb_pipeline.errors import BrowserMissing
 from kb_pipeline.fetch.web.crawl import find_browser as browsers
+from kb_pipeline.fetch.web.crawl.browser import Renderer
 from kb_pipeline.fetch.web.crawl.find_browser import find_browser
-from kb_pipeline_tests.fetch.web.conftest import Crawled, Crawler, known_file
+from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCache, StoredRobots
+from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient, Request, Response
+from kb_pipeline.fetch.web.politeness.host_throttle import CrawlStopped, HostThrottles
+from kb_pipeline.host_scheduler import Permit, Report
+from kb_pipeline_tests.fetch.web.conftest import Crawled, Crawler, known_file, rules_for
 from kb_pipeline_tests.fetch.web.site import Page, Site, running_site
 
 try:
@@ -174,6 +182,54 @@ def test_hostile_scripts_end_and_their_neighbours_are_unharmed(shop: Site, crawl
     assert "Saw number 3" in _text(found, shop.url + "/item/3")
     assert shop.count("/order") == 0
     assert shop.count("/elsewhere") == 0
+
+
+BUSY = b"<p id=root></p><script>setInterval(() => root.append('x'), 50)</script>"
+
+
+def test_a_page_that_opens_while_the_browser_is_killed_comes_to_an_end(tmp_path: Path) -> None:
+    import psutil
+
+    def signal_browser(number: int, *, only_children: bool) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                is_child = any(argument.startswith("--type=") for argument in process.cmdline())
+                if "chrom" in process.name() and (is_child or not only_children):
+                    process.send_signal(number)
+
+    async def kill_while_opening() -> str:
+        async with _offline_renderer(tmp_path) as renderer:
+            await renderer.render("http://127.0.0.1/", b"<p>It starts the browser</p>", "text/html")
+            busy = asyncio.ensure_future(renderer.render("http://127.0.0.1/busy", BUSY, "text/html"))
+            await asyncio.sleep(1.0)
+            signal_browser(signal.SIGSTOP, only_children=True)  # so that the next page does not open
+            opening = asyncio.ensure_future(renderer.render("http://127.0.0.1/next", b"<p>Next</p>", "text/html"))
+            await asyncio.sleep(1.0)
+            assert not opening.done()
+            signal_browser(signal.SIGKILL, only_children=False)
+            with pytest.raises(FetchError) as failed:
+                await asyncio.wait_for(opening, 20.0)
+            with pytest.raises(FetchError):
+                await busy
+            assert "<p>Last</p>" in await renderer.render("http://127.0.0.1/last", b"<p>Last</p>", "text/html")
+        return failed.value.reason
+
+    assert asyncio.run(kill_while_opening()) == "render_failed"
+
+
+def _offline_renderer(notes: Path) -> Renderer:
+    """Return a renderer of pages that load nothing."""
+
+    async def refuse(request: Request) -> Response:
+        raise FetchError("connection", request.url)
+
+    async def exchange(reports: Mapping[str, Report]) -> Mapping[str, Permit]:
+        raise CrawlStopped
+
+    rules = rules_for("http://127.0.0.1/", browser=BROWSER)
+    throttles = HostThrottles(rules.delay_s, rules.concurrency, exchange)
+    client = PoliteClient(refuse, throttles, rules)
+    return Renderer(rules, client, RobotsCache(client, throttles, rules.user_agent, StoredRobots(notes)))
 
 
 def test_a_page_that_uses_too_much_memory_fails_and_others_do_not(shop: Site, crawled: Crawler) -> None:
