@@ -48,9 +48,14 @@ KbError
 
 from __future__ import annotations
 
+import textwrap
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+_EXCERPT = 100
+"""Characters of a line that an error quotes."""
 
 
 class KbError(Exception):
@@ -64,24 +69,56 @@ class UsageError(KbError):
 
 
 @dataclass(frozen=True)
+class Position:
+    """A place in a file that somebody wrote."""
+
+    file: str
+    line: int
+    """From 1, as the column."""
+    column: int
+    text: str
+    """The whole line."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+    def excerpt(self) -> str:
+        """Return the line, cut to what fits a screen, and below it a caret at the column."""
+        start = max(0, self.column - 1 - _EXCERPT // 2)
+        shown = "".join(c if c.isprintable() else " " for c in self.text[start : start + _EXCERPT])
+        before = shown[: self.column - 1 - start]
+        wide = sum(unicodedata.east_asian_width(c) in "WF" for c in before)
+        return f"{shown}\n{' ' * (len(before) + wide)}^"
+
+
+@dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a file: where, what was given, what is allowed."""
+    """One thing wrong with a file: where, what was given, what is allowed, and what may have been meant."""
 
     field: str
     given: str
     allowed: str
+    suggestion: str = ""
+    position: Position | None = None
 
     def __str__(self) -> str:
-        return f"{self.field}: got {self.given}; {self.allowed}"
+        meant = f"{self.suggestion}{'' if self.suggestion.endswith('?') else ';'} " if self.suggestion else ""
+        return f"{self.field}: got {self.given}; {meant}{self.allowed}"
 
 
 class InvalidSpec(UsageError):
     """A KB file, or another of its kind, cannot be applied."""
 
     def __init__(self, file: str, problems: Sequence[Problem], kind: str = "KB") -> None:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(f"{file}: not a valid {kind} file, nothing was applied\n{lines}")
+        told = "\n".join(textwrap.indent(_told(problem), "  ") for problem in problems)
+        super().__init__(f"{file}: not a valid {kind} file, nothing was applied\n{told}")
         self.file, self.problems = file, tuple(problems)
+
+
+def _told(problem: Problem) -> str:
+    if problem.position is None:
+        return str(problem)
+    return f"{problem.position}: {problem}\n{textwrap.indent(problem.position.excerpt(), '    ')}"
 
 
 class InvalidKey(UsageError):

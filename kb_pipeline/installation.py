@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kb_pipeline.index.documents import ListedDocument, StoredDocument
     from kb_pipeline.index.export import Export
     from kb_pipeline.index.search import Mode
-    from kb_pipeline.operations.apply import AppliedKb
+    from kb_pipeline.operations.apply import AppliedKb, KbText
     from kb_pipeline.operations.approve import Approval
     from kb_pipeline.operations.backup import Backup
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
@@ -117,22 +117,25 @@ class Installation:
         return Kb(self, catalog.get_kb(self._db, named).key)
 
     @operation("apply")
-    def apply(self, *files: str | Path, reuse_key: bool = False) -> list[AppliedKb]:
+    def apply(self, *files: str | Path | KbText, reuse_key: bool = False, dry_run: bool = False) -> list[AppliedKb]:
         """Create or update KBs from their files; nothing is applied unless every file is valid.
 
         Args:
-            files: paths of KB files.
+            files: paths of KB files or of folders that hold some, or their text.
             reuse_key: whether the key of a deleted tenant or KB may be taken.
+            dry_run: whether to only say what would change, and what the next refresh would do because of it.
 
         Raises:
             InvalidSpec: a file is not valid; the error names the field, what was given and what is allowed.
             NotAllowed, UnknownModel, QuotaExceeded, KeyRetired, TenantInactive: it may not be applied.
+            UsageError: a folder holds no KB file.
         """
         from kb_pipeline.operations.apply import apply_files
 
-        paths = [Path(file) for file in files]
         return apply_files(
-            self._settings, self._db, self._caller, self._orchestrator, paths, reuse_key=reuse_key
+            self._settings, self._db, self._caller, self._orchestrator,
+            [Path(file) if isinstance(file, str) else file for file in files],
+            reuse_key=reuse_key, dry_run=dry_run,
         )  # fmt: skip
 
     @operation("apply")
@@ -144,11 +147,9 @@ class Installation:
             name: what errors call it.
             reuse_key: whether the key of a deleted tenant or KB may be taken.
         """
-        from kb_pipeline.operations.apply import KbText, apply_files
+        from kb_pipeline.operations.apply import KbText
 
-        (applied,) = apply_files(
-            self._settings, self._db, self._caller, self._orchestrator, [KbText(yaml, name)], reuse_key=reuse_key
-        )
+        (applied,) = self.apply(KbText(yaml, name), reuse_key=reuse_key)
         return applied
 
     @operation("delete")
@@ -289,6 +290,11 @@ class Kb:
     def caller(self) -> Caller:
         """Who it is opened for."""
         return self._home.caller
+
+    @operation("show")
+    def file(self) -> catalog.AppliedFile:
+        """Return the KB file in force: its text, with `${NAME}` as it is written, and who applied it when."""
+        return catalog.file_in_force(self._db, self.key)
 
     @operation("status")
     def status(self) -> status.KbStatus:

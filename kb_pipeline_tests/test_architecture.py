@@ -67,7 +67,7 @@ ALLOWED["operations"] = set().union(*(ALLOWED[room] for room in ("fetch", "publi
 ALLOWED[""] = {"installation", "settings", "version"}
 ALLOWED["administration"] = WORDS | {"control", "operations", "spec"}
 ALLOWED["installation"] = WORDS | {"administration", "control", "operations", "index", "defs"}
-ALLOWED["cli"] = WORDS | {"installation", "operations", "control", "defs", "demo_site", "index", "clean"}
+ALLOWED["cli"] = WORDS | {"installation", "spec", "operations", "control", "defs", "demo_site", "index", "clean"}
 EXCEPTIONS = {
     ("control", "store/manifest"),  # a version's manifest, as it lies beside the data, is a column of its row
     ("control", "store/durable_files"),  # a key file must survive a power cut

@@ -270,6 +270,7 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Installation.usage": lambda home, key, at: list(home.usage(key.tenant)),
     "Installation.extract": lambda home, key, at: list(home.extract(at)),
     "Installation.backup": lambda home, key, at: home.backup(at / "backup"),
+    "Kb.file": lambda home, key, at: home.kb(key).file(),
     "Kb.status": lambda home, key, at: home.kb(key).status(),
     "Kb.search": lambda home, key, at: home.kb(key).search("apples"),
     "Kb.documents": lambda home, key, at: list(home.kb(key).documents()),

@@ -9,7 +9,7 @@ import typer
 from kb_pipeline.cli.audit import audit_app
 from kb_pipeline.cli.flags import flag_app
 from kb_pipeline.cli.installation import backup, demo, doctor, restore, ui
-from kb_pipeline.cli.kbs import apply, build, delete, explain, failures, retry, status
+from kb_pipeline.cli.kbs import apply, build, delete, explain, failures, retry, schema, show, status
 from kb_pipeline.cli.keys import key_app
 from kb_pipeline.cli.plans import plan_app
 from kb_pipeline.cli.quota import quota, usage
@@ -36,8 +36,8 @@ for group, name in (
 ):
     app.add_typer(group, name=name)
 for command in (
-    quota, usage, apply, build, status, search, documents, page, failures, explain, retry, versions, rollback, approve,
-    diff, export, replay, erase, delete, backup, restore, extract, demo, ui, doctor,
+    quota, usage, schema, apply, show, build, status, search, documents, page, failures, explain, retry, versions,
+    rollback, approve, diff, export, replay, erase, delete, backup, restore, extract, demo, ui, doctor,
 ):  # fmt: skip
     app.command()(command)
 

@@ -1,4 +1,4 @@
-"""`kb apply`, `build`, `status`, `failures`, `explain`, `retry` and `delete`: a KB from its file to its deletion."""
+"""`kb schema`, `apply`, `show`, `build`, `status`, `failures`, `explain`, `retry`, `delete`: a KB from file to end."""
 
 from __future__ import annotations
 
@@ -28,15 +28,32 @@ if TYPE_CHECKING:
 EXIT_STATUS = {"ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3, "snoozed": 4}
 
 
+def schema() -> None:
+    """Print the JSON Schema of KB files, with which editors complete and check them."""
+    import json
+
+    from kb_pipeline.spec.json_schema import kb_schema
+
+    sys.stdout.write(json.dumps(kb_schema(), indent=2, ensure_ascii=False) + "\n")
+
+
 def apply(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="KB files.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="KB files, folders that hold some, or - for standard input.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would change, and what the next refresh would do.")
+    ] = False,
     reuse_key: Annotated[bool, typer.Option("--reuse-key", help="Take the key of a deleted tenant or KB.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Create or update KBs from their files; nothing is applied unless every file is valid."""
-    from kb_pipeline.cli.output import out, print_json, warn
+    from kb_pipeline.cli.output import print_json, warn
+    from kb_pipeline.cli.show import print_applied
+    from kb_pipeline.operations.apply import KbText
 
-    applied = home().apply(*files, reuse_key=reuse_key)
+    given = [KbText(sys.stdin.read(), "standard input") if str(path) == "-" else path for path in files]
+    applied = home().apply(*given, reuse_key=reuse_key, dry_run=dry_run)
     for item in applied:
         for message in item.warnings:
             warn(f"{item.kb}: {message}")
@@ -44,7 +61,18 @@ def apply(
         print_json([item.as_json() for item in applied])
         return
     for item in applied:
-        out.print(f"{item.kb}: {item.action}")
+        print_applied(item)
+
+
+def show(kb: KbArgument, as_json: JsonOption = False) -> None:
+    """Print the KB file in force, as it was applied."""
+    from kb_pipeline.cli.output import print_json, printable
+
+    file = open_kb(kb).file()
+    if as_json:
+        print_json(file.as_json())
+    else:
+        sys.stdout.write(printable(file.yaml.rstrip("\n")) + "\n")
 
 
 def build(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from kb_pipeline.index.search import Hit
 if TYPE_CHECKING:
     from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
     from kb_pipeline.index.diff import VersionDiff
+    from kb_pipeline.operations.apply import AppliedKb
     from kb_pipeline.operations.backup import Backup
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
     from kb_pipeline.operations.explain import Explanation, SourceExplanation
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.restore import Restoration
 
 _SNIPPET_CHARS = 240
+_VALUE_CHARS = 200
+"""Of a field that an edit of a KB file changes."""
 _KEYS = 20
 """How many keys of each kind of difference are shown."""
 
@@ -44,6 +48,23 @@ def print_hits(hits: Sequence[Hit], provenances: Sequence[HitProvenance] | None 
         if provenances is not None:
             out.print(f"   {printable(_provenance_line(provenances[number]))}", markup=False, style="dim")
         out.print()
+
+
+def print_applied(item: AppliedKb) -> None:
+    """Print what was done with a KB file, or would be, what it changes and what comes of it."""
+    action = {"created": "create", "updated": "update"}.get(item.action)
+    out.print(f"{item.kb}: {f'would {action}' if item.is_dry and action else item.action}", markup=False)
+    if item.is_dry and item.action == "updated":
+        for change in item.changes:
+            before, after = _written(change.before), _written(change.after)
+            out.print(printable(f"  {change.field}: {before} -> {after}"), markup=False)
+    for effect in item.effects if item.is_dry or item.action == "updated" else ():
+        out.print(printable(f"  {effect}"), markup=False)
+
+
+def _written(value: object) -> str:
+    text = "not given" if value is None else json.dumps(value, ensure_ascii=False)
+    return textwrap.shorten(text, _VALUE_CHARS, placeholder=" ...")
 
 
 def _provenance_line(hit: HitProvenance) -> str:

@@ -20,8 +20,8 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 
 _READING = (
-    "list", "status", "search", "documents", "page", "failures", "explain", "versions", "diff", "export", "replay",
-    "quota", "usage",
+    "list", "show", "status", "search", "documents", "page", "failures", "explain", "versions", "diff", "export",
+    "replay", "quota", "usage",
 )  # fmt: skip
 SCOPES: dict[str, Scope] = {
     **dict.fromkeys(_READING, "read"),

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from kb_pipeline.errors import InvalidSpec, Problem
 from kb_pipeline.model import KbKey, digest
-from kb_pipeline.spec.sources import SOURCE_CLASSES, CrawlLimits, Source
-from kb_pipeline.spec.variables import VariablesOf, names_in, redact, substitute, values_for
-from kb_pipeline.spec.yaml_file import SLUG, FileKind, Seconds, Slug, Strict, problem_of, read_text, read_yaml
+from kb_pipeline.spec.problems import did_you_mean, spelled
+from kb_pipeline.spec.sources import Source
+from kb_pipeline.spec.variables import VariablesOf, names_in, redact, variable_problems
+from kb_pipeline.spec.yaml_file import (
+    SLUG,
+    FileKind,
+    Seconds,
+    Slug,
+    Strict,
+    WrittenFile,
+    read_beside,
+    read_file,
+    read_written,
+)
 
 
 class Chunking(Strict):
@@ -48,7 +60,7 @@ class Schedule(Strict):
     timezone: str = "UTC"
     adaptive: bool = False
     """Whether pages that never change are asked for less often than the KB is refreshed."""
-    max_age: Seconds = 604_800.0
+    max_age: Annotated[Seconds, Field(json_schema_extra={"default": "7d"})] = 604_800.0
     """With `adaptive`: no page is older than this."""
 
     @field_validator("timezone")
@@ -108,12 +120,20 @@ class Retention(Strict):
     versions: Annotated[int, Field(ge=1, le=1000)] = 5
 
 
+def _read_norwegian(written: object) -> object:
+    return "no" if written is False else written  # YAML reads no without quotes as false
+
+
+_LANGUAGE_WORDS = "an ISO 639 code of two or three letters, as in en or de"
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$", description=_LANGUAGE_WORDS), BeforeValidator(_read_norwegian)]
+
+
 class KbSpec(Strict):
     """One KB: its sources and its rules."""
 
     tenant: Slug
     kb: Slug
-    languages: list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]] = Field(default_factory=list)
+    languages: list[Language] = Field(default_factory=list)
     """Languages (ISO 639) the sources are written in, when known: applying warns if the model cannot read them."""
     sources: Annotated[list[Source], Field(min_length=1, max_length=100)]
     chunking: Chunking = Chunking()
@@ -154,28 +174,68 @@ _MAX_WRITTEN = 200
 """Characters of a field that are quoted."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedSpec:
+    """A valid KB file."""
+
+    spec: KbSpec
+    yaml: str
+    """The text to store: it keeps `${NAME}` references, so that secrets are not stored."""
+    file: WrittenFile
+    """Where each field stands in it."""
+
+
 def load_spec(
     path: Path, variables_of: VariablesOf = lambda *_: {}, may_read: Callable[[Path], object] = lambda _: None
-) -> tuple[KbSpec, str]:
-    """Read and validate a KB file; returns the spec and the YAML to store for it.
+) -> LoadedSpec:
+    """Read and validate a KB file. Without `${NAME}` in it, no variable is asked for.
 
-    The YAML keeps `${NAME}` references, so that secrets are not stored. Without any, no variable is asked for.
-    `may_read` raises for a file beside that whoever wrote this one may not have read.
+    Args:
+        path: of the file.
+        variables_of: gives the values of a tenant's variables.
+        may_read: raises for a file beside that whoever wrote this one may not have read.
 
     Raises:
         InvalidSpec: naming the file, each field, what was given and what is allowed.
     """
-    text = read_text(path, _KB)
-    body = _inline_queries(read_yaml(text, str(path), _KB), path, may_read)
+    file = read_file(path, _KB)
+    _inline_queries(file, path, may_read)
     import yaml
 
-    stored = yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
-    return parse_spec(stored, str(path), _ask(body, variables_of)), stored
+    stored = yaml.safe_dump(file.body, sort_keys=False, allow_unicode=True)
+    return LoadedSpec(_validate(file, _ask(file.body, variables_of)), stored, file)
 
 
-def read_spec(text: str, name: str, variables_of: VariablesOf) -> KbSpec:
-    """Return what the text of a KB file says, with the values of the variables that it names; raises InvalidSpec."""
-    return parse_spec(text, name, _ask(read_yaml(text, name, _KB), variables_of))
+def load_text(text: str, name: str, variables_of: VariablesOf) -> LoadedSpec:
+    """Validate the text of a KB file that errors call `name`, as `load_spec` does."""
+    file = read_written(text, name, _KB)
+    return LoadedSpec(_validate(file, _ask(file.body, variables_of)), text, file)
+
+
+def parse_spec(text: str, file: str, variables: Mapping[str, str] | None = None) -> KbSpec:
+    """Validate the text of a KB file, with the values of the variables that it names; raises InvalidSpec."""
+    return _validate(read_written(text, file, _KB), variables or {})
+
+
+def parse_stored(text: str, name: str, variables: Mapping[str, str]) -> KbSpec:
+    """Validate a KB file that was applied, by this release or an earlier one, which took repeated names; see above."""
+    return _validate(read_written(text, name, _KB, may_repeat=True), variables)
+
+
+def written_fields(text: str) -> dict[str, Any]:
+    """Return the fields of a KB file that was applied, as they are written."""
+    return read_written(text, "KB file", _KB, may_repeat=True).body
+
+
+def other_kind(path: Path) -> str | None:
+    """Return what a YAML file beside KB files is instead of one, in words; None if it is to be read as one."""
+    try:
+        value = read_beside(path, _KB).value
+    except InvalidSpec:
+        return None  # whoever applies it is told what is wrong
+    if isinstance(value, list):
+        return "a list, as of golden queries"
+    return "a plan file" if isinstance(value, dict) and "plan" in value and "kb" not in value else None
 
 
 def as_written(text: str, source: int, place: Sequence[str | int]) -> str | None:
@@ -186,7 +246,7 @@ def as_written(text: str, source: int, place: Sequence[str | int]) -> str | None
         source: the number of the source.
         place: where in it: `("exclude", 0)`.
     """
-    value: Any = read_yaml(text, "KB file", _KB)
+    value: Any = written_fields(text)
     for part in ("sources", source, *place):
         try:
             value = value[part]
@@ -202,56 +262,42 @@ def _ask(body: Mapping[str, object], variables_of: VariablesOf) -> Mapping[str, 
     return variables_of(tenant, names) if names and isinstance(tenant, str) and SLUG.fullmatch(tenant) else {}
 
 
-def _inline_queries(body: dict[str, object], path: Path, may_read: Callable[[Path], object]) -> dict[str, object]:
+def _inline_queries(file: WrittenFile, path: Path, may_read: Callable[[Path], object]) -> None:
     """Put the golden queries of the file that `publish.queries` names in its place.
 
     A KB must not depend on a file that may move, and a tenant's file must name only its neighbours.
     """
-    publish = body.get("publish")
+    publish = file.body.get("publish")
     name = publish.get("queries") if isinstance(publish, dict) else None
-    if not isinstance(publish, dict) or not isinstance(name, str):
-        return body
-    beside = path.parent / name
+    if not isinstance(name, str):
+        return
+    beside, place = path.parent / name, ("publish", "queries")
     allowed = "give the name of a YAML file beside the KB file that holds a list of {query, key or text}"
     is_beside = Path(name).name == name
     if is_beside:
         may_read(beside)  # it may be a link
     if not (is_beside and beside.is_file()):
-        raise InvalidSpec(str(path), [Problem("publish.queries", repr(name), allowed)])
-    return {**body, "publish": {**publish, "queries": _read_list(beside, allowed)}}
+        near = did_you_mean(name, _yaml_files(path.parent)) if is_beside else ""
+        raise file.invalid(file.located(Problem("publish.queries", spelled(name), allowed, near), place))
+    document = read_beside(beside, _KB)
+    if not isinstance(document.value, list):
+        where = document.position(())
+        problem = Problem("(file)", spelled(document.value), "golden queries are a list of {query, key or text}")
+        raise InvalidSpec(str(beside), [replace(problem, position=where)])
+    file.put(place, document)
 
 
-def _read_list(path: Path, allowed: str) -> list[object]:
-    import yaml
-
-    try:
-        items = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, ValueError) as error:
-        raise InvalidSpec(str(path), [Problem("(file)", str(error).replace("\n", " "), allowed)]) from None
-    if not isinstance(items, list):
-        raise InvalidSpec(str(path), [Problem("(file)", type(items).__name__, allowed)])
-    return items
+def _yaml_files(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir() if each.suffix in (".yaml", ".yml")]
 
 
-def parse_spec(text: str, file: str, variables: Mapping[str, str] | None = None) -> KbSpec:
-    """Validate the text of a KB file, with the values of the variables that it names; raises InvalidSpec."""
-    body = read_yaml(text, file, _KB)
-    given = values_for(body, variables or {}, file)
-    try:
-        spec = KbSpec.model_validate(substitute(body, given))
-    except ValidationError as error:
-        raise InvalidSpec(file, [problem_of(e, _KB, has_secrets=bool(given)) for e in error.errors()]) from None
+def _validate(file: WrittenFile, variables: Mapping[str, str]) -> KbSpec:
+    if problems := list(variable_problems(file.body, variables)):
+        raise file.invalid(*dict.fromkeys(file.located(problem, place) for problem, place in problems))
+    given = {name: variables[name] for name in names_in(file.body)}
+    spec = cast("KbSpec", file.validate(given))
     spec._given = given
     return spec
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {
-    **SOURCE_CLASSES,
-    "limits": CrawlLimits,
-    "chunking": Chunking,
-    "embedding": Embedding,
-    "schedule": Schedule,
-    "publish": Publish,
-    "retention": Retention,
-}
-_KB = FileKind("KB", KbSpec, _SECTIONS, ("tenant", "kb", "sources"), typed_lists=("sources",))
+_KB = FileKind("KB", KbSpec, ("tenant", "kb", "sources"))

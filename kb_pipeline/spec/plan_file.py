@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from kb_pipeline.errors import InvalidSpec
 from kb_pipeline.spec.sources import SourceType
-from kb_pipeline.spec.yaml_file import FileKind, Seconds, Slug, Strict, problem_of, read_text, read_yaml
+from kb_pipeline.spec.yaml_file import FileKind, Seconds, Slug, Strict, read_file
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B")
 _UNITS = {"": 1, **{f"{p}{i}": base**n for i, base in (("", 1000), ("i", 1024)) for n, p in enumerate("kMGT", 1)}}
@@ -29,7 +28,13 @@ def _read_size(written: object) -> object:
 
 _MOST = 2**53  # what JSON and SQL's big integers carry unharmed
 Count = Annotated[int, Field(ge=0, le=_MOST)]
-Bytes = Annotated[int, BeforeValidator(_read_size), Field(ge=0, le=_MOST)]
+_SIZE_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": _MOST},
+        {"type": "string", "pattern": rf"^{_SIZE.pattern}$", "description": "a size, as in 20 GB"},
+    ]
+}
+Bytes = Annotated[int, BeforeValidator(_read_size), Field(ge=0, le=_MOST), WithJsonSchema(_SIZE_SCHEMA)]
 """Written as `20 GB`."""
 
 
@@ -63,13 +68,9 @@ class PlanSpec(Strict):
     """Of a million tokens, by model, in whatever currency the operator counts."""
 
 
-_PLAN = FileKind("plan", PlanSpec, {"limits": PlanLimits}, ("plan", "limits"))
+_PLAN = FileKind("plan", PlanSpec, ("plan", "limits"))
 
 
 def load_plan(path: Path) -> PlanSpec:
     """Read and validate a plan file; raises InvalidSpec."""
-    body = read_yaml(read_text(path, _PLAN), str(path), _PLAN)
-    try:
-        return PlanSpec.model_validate(body)
-    except ValidationError as error:
-        raise InvalidSpec(str(path), [problem_of(e, _PLAN) for e in error.errors()], "plan") from None
+    return cast("PlanSpec", read_file(path, _PLAN).validate())

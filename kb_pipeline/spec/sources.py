@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from kb_pipeline.spec.yaml_file import Slug, Strict
+from kb_pipeline.spec.yaml_file import Slug, Strict, read_off
 
 _MAX_WILDCARDS = 8
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -49,7 +49,7 @@ class WebSource(Strict):
     name: Slug
     type: Literal["web"]
     start_urls: Annotated[list[HttpUrl], Field(min_length=1, max_length=1000)]
-    sitemap: Literal["auto", "off"] | list[HttpUrl] = "auto"
+    sitemap: Annotated[Literal["auto", "off"] | list[HttpUrl], BeforeValidator(read_off)] = "auto"
     scope: Literal["host", "domain", "prefix"] = "host"
     include: list[str] = Field(default_factory=list)
     exclude: list[str] = Field(default_factory=list)
@@ -105,7 +105,3 @@ class FilesSource(Strict):
 
 Source = Annotated[WebSource | FilesSource, Field(discriminator="type")]
 SourceType = Literal["web", "files"]
-SOURCE_CLASSES: dict[str, type[BaseModel]] = {
-    get_args(kind.model_fields["type"].annotation)[0]: kind for kind in (WebSource, FilesSource)
-}
-"""By type."""

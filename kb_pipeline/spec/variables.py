@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from kb_pipeline.errors import InvalidSpec, Problem
+from kb_pipeline.errors import Problem
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAMED_FIELDS = frozenset({"name", "type"})
@@ -27,24 +27,18 @@ def names_in(body: Mapping[str, object]) -> frozenset[str]:
     return frozenset(name for _, name in _references(body))
 
 
-def values_for(body: Mapping[str, object], variables: Mapping[str, str], file: str) -> dict[str, str]:
-    """Return the value of each variable that a file names.
-
-    Raises:
-        InvalidSpec: one has no value, or stands where no variable may.
-    """
-    problems = []
-    for where, name in _references(body):
-        if len(where) < 3 or where[0] != "sources" or where[2] in _NAMED_FIELDS:
+def variable_problems(
+    body: Mapping[str, object], variables: Mapping[str, str]
+) -> Iterator[tuple[Problem, tuple[str | int, ...]]]:
+    """Yield what is wrong with the variables that a file names, and where: no value, or no place for a variable."""
+    for place, name in _references(body):
+        if len(place) < 3 or place[0] != "sources" or place[2] in _NAMED_FIELDS:
             allowed = "variables may stand in the fields of a source, except its name and type: the rest is shown"
-            problems.append(Problem(".".join(where), f"${{{name}}}", allowed))
+            yield Problem(".".join(map(str, place)), f"${{{name}}}", allowed), place
         elif name not in variables:
             remedy = f"set {name} with: kb secret set {body.get('tenant')} {name}; what the environment has, the "
             remedy += "operator opens with KB_FILE_VARIABLES"
-            problems.append(Problem(f"${{{name}}}", "no such variable", remedy))
-    if problems:
-        raise InvalidSpec(file, list(dict.fromkeys(problems)))
-    return {name: variables[name] for _, name in _references(body)}
+            yield Problem(f"${{{name}}}", "no such variable", remedy), place
 
 
 def substitute(value: object, given: Mapping[str, str]) -> object:
@@ -69,14 +63,14 @@ def redact(value: Any, given: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON,
     return value
 
 
-def _references(value: object, where: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+def _references(value: object, where: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the place and the name of every `${NAME}` of a YAML value."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _references(item, (*where, str(key)))
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            yield from _references(item, (*where, str(number)))
+            yield from _references(item, (*where, number))
     elif isinstance(value, str):
         yield from ((where, name) for name in _VARIABLE.findall(value))
 

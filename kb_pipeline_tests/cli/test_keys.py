@@ -286,7 +286,7 @@ def test_a_key_names_folders_only_beneath_those_that_are_opened(
     for root in ("/etc", str(opened / "out"), str(opened / "out/ssl"), str(tmp_path)):
         write(root)
         told = refused("--key", key, "apply", "kb.yaml")
-        assert f"sources.files.root: got '{root}'; a tenant may name folders only beneath" in str(told)
+        assert f"sources.0.root: got '{root}'; a tenant may name folders only beneath" in str(told)
     assert [str(record.key) for record in catalog.list_kbs(db)] == ["acme/docs", "globex/docs"]
     write(str(opened / "docs"))
     kb("--key", key, "apply", "kb.yaml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from kb_pipeline.fetch.source import FetchJob, Known, Unlimited
 from kb_pipeline.host_scheduler import LocalHostScheduler
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec.kb_file import parse_spec
-from kb_pipeline.spec.sources import SOURCE_CLASSES
+from kb_pipeline.spec.sources import SourceType
 
 DOCS = Path(__file__).parents[2] / "docs/sources"
 
@@ -26,17 +27,17 @@ def _example(source_type: str) -> str:
 
 
 def test_each_type_is_registered_specified_and_told_of() -> None:
-    assert set(SOURCE_TYPES) == set(SOURCE_CLASSES) == {path.stem for path in DOCS.glob("*.md")} - {"README"}
+    assert set(SOURCE_TYPES) == set(get_args(SourceType)) == {path.stem for path in DOCS.glob("*.md")} - {"README"}
     listed = re.findall(r"\[(\w+)\]\(\w+\.md\)", (DOCS / "README.md").read_text("utf-8"))
     assert sorted(listed) == sorted(SOURCE_TYPES)
 
 
-@pytest.mark.parametrize("source_type", SOURCE_CLASSES)
+@pytest.mark.parametrize("source_type", get_args(SourceType))
 def test_the_example_is_valid_and_names_every_field(source_type: str) -> None:
     (source,) = parse_spec(_example(source_type), f"{source_type}.md").sources
     assert source.type == source_type
     fields = yaml.safe_load(_example(source_type))["sources"][0]
-    assert set(fields) | {"limits"} >= set(SOURCE_CLASSES[source_type].model_fields)
+    assert set(fields) | {"limits"} >= set(type(source).model_fields)
 
 
 def test_the_example_of_files_reads_what_the_page_says(tmp_path: Path, home: Path) -> None:

@@ -162,7 +162,7 @@ def test_what_a_key_applied_reads_only_what_the_operator_opens(library: Library)
     assert home.refresh().ended == ("ready", 1)
     keys = library.keys()
     home.settings = replace(home.settings, file_roots=())
-    with pytest.raises(InvalidSpec, match=r"sources.files.root: got '.*docs'; a tenant may name folders only beneath"):
+    with pytest.raises(InvalidSpec, match=r"sources.0.root: got '.*docs'; a tenant may name folders only beneath"):
         check_spec(spec, "kb.yaml", home.settings, is_operator=False)
     closed = home.refresh()
     assert closed.status == "failed"

@@ -19,9 +19,9 @@ from kb_pipeline.control.tenancy.api_keys import is_key_actor
 from kb_pipeline.control.tenancy.secrets import variables_of
 from kb_pipeline.control.tenancy.tenants import check_not_retired, ensure_tenant, last_token_of, require_active
 from kb_pipeline.errors import UnknownKb, UnknownTenant
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, Record
 from kb_pipeline.settings import Settings
-from kb_pipeline.spec.kb_file import KbSpec, parse_spec
+from kb_pipeline.spec.kb_file import KbSpec, parse_stored
 from kb_pipeline.spec.variables import variable_names
 
 _IS_ACTIVE = select(Tenant.tenant).where(Tenant.tenant == Kb.tenant, Tenant.status == "active").exists()
@@ -47,7 +47,20 @@ class KbRecord:
         """Return the validated spec, with today's value of each `${NAME}`; raises InvalidSpec or SecretUnreadable."""
         names = variable_names(self.yaml)
         variables = variables_of(settings, self._db, self.key.tenant, names) if names else {}
-        return parse_spec(self.yaml, f"KB {self.key}, revision {self.revision}", variables)
+        return parse_stored(self.yaml, f"KB {self.key}, revision {self.revision}", variables)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedFile(Record):
+    """The KB file that is in force, as `kb show` prints it."""
+
+    kb: KbKey
+    revision: int
+    """1 for the first file, one more for each that said something else."""
+    applied_at: datetime
+    applied_by: str
+    yaml: str
+    """Golden queries of a file beside it are part of it; `${NAME}` stands as it is written."""
 
 
 def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool = False) -> Action:
@@ -108,11 +121,15 @@ def is_operators(db: Database, key: KbKey) -> bool:
 
 
 def _applied_by_operator(session: Session, key: KbKey) -> bool:
+    actor = _last_applier(session, key)
+    return actor is not None and not is_key_actor(actor)
+
+
+def _last_applier(session: Session, key: KbKey) -> str | None:
     query = select(AuditEntry.actor).where(
         AuditEntry.tenant == key.tenant, AuditEntry.action == "kb.apply", AuditEntry.subject == str(key)
     )
-    actor = session.scalar(query.order_by(AuditEntry.number.desc()).limit(1))
-    return actor is not None and not is_key_actor(actor)
+    return session.scalar(query.order_by(AuditEntry.number.desc()).limit(1))
 
 
 def _note_authority(session: Session, key: KbKey, revision: int, actor: str) -> None:
@@ -142,6 +159,16 @@ def get_kb(db: Database, key: KbKey) -> KbRecord:
     if row is None:
         raise UnknownKb(key)
     return _record(db, row)
+
+
+def file_in_force(db: Database, key: KbKey) -> AppliedFile:
+    """Return the KB file in force; raise UnknownKb."""
+    with db.read(key.tenant) as session:
+        row = session.get(Kb, (key.tenant, key.kb))
+        if row is None:
+            raise UnknownKb(key)
+        applied_by = _last_applier(session, key) or "unknown"
+        return AppliedFile(key, row.revision, row.updated_at, applied_by, row.spec)
 
 
 def list_kbs(db: Database, *, only_active: bool = False) -> Iterator[KbRecord]:

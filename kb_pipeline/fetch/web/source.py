@@ -11,7 +11,7 @@ from kb_pipeline.fetch.source import FetchJob, KeyView, Listing, OwnColumns, Red
 from kb_pipeline.fetch.web.crawl import journal
 from kb_pipeline.fetch.web.crawl.find_browser import find_browser
 from kb_pipeline.fetch.web.crawl.process import CrawlProcess
-from kb_pipeline.fetch.web.crawl.scope import glob_problem
+from kb_pipeline.fetch.web.file_checks import empty_warnings, glob_problems
 from kb_pipeline.fetch.web.page_columns import WebColumns
 from kb_pipeline.fetch.web.rules import CrawlFiles, CrawlLimits, CrawlRules, CrawlSummary
 from kb_pipeline.fetch.web.stored_links import read_missing_links, store_links
@@ -85,20 +85,18 @@ def origin(given: WebSource) -> str:
 def check(given: WebSource, settings: Settings, *, is_operator: bool) -> Iterator[Problem]:
     """Yield the path globs that are none."""
     del settings, is_operator  # what may be reached on the network is decided at each address
-    for field, globs in (("include", given.include), ("exclude", given.exclude)):
-        for glob in globs:
-            if problem := glob_problem(glob):
-                yield Problem(field, repr(glob), problem)
+    yield from glob_problems(given)
 
 
 def warnings(given: WebSource, settings: Settings, redact: Redact) -> Iterator[str]:
-    """Yield what a variable in an address means, and that a browser is missing here."""
+    """Yield what a variable in an address means, that no page can be kept, and that a browser is missing here."""
     sitemaps = [] if isinstance(given.sitemap, str) else given.sitemap
     if any(redact(url) != url for url in (*given.start_urls, *sitemaps)):
         yield (
             f"source {given.name}: a variable is part of an address; pages are stored and shown with theirs, so "
             "whoever reads this KB may see the value"
         )
+    yield from empty_warnings(given)
     if given.render != "never":  # not an error: the refresh may run on another machine
         try:
             find_browser(settings.browser)

@@ -79,7 +79,7 @@ def test_a_plan_that_changes_is_in_the_audit_log(db: Database, tmp_path: Path) -
     [
         (
             "plan: gold\nlimits: {page_per_day: 1}",
-            "limits.page_per_day: got an unknown field; allowed here: concurrent",
+            "limits.page_per_day: got an unknown field; did you mean pages_per_day? allowed here: concurrent",
         ),
         ("plan: gold\nlimits: {storage: 20 parsec}", "limits.storage: got '20 parsec'; allowed is a number of bytes"),
         ("plan: gold\nlimits: {pages_per_day: -1}", "limits.pages_per_day"),
