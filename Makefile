@@ -21,6 +21,7 @@ setup: $(READY)
 
 # What `kb` itself takes: no torch, nothing of a contributor's.
 $(LIGHT): pyproject.toml constraints.txt
+	@echo "installing kb_pipeline and what it needs into $(VENV) (1.3 GB; a minute or two)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e .
 	touch $@
@@ -33,6 +34,7 @@ $(READY): $(LIGHT)
 	touch $@
 
 demo: $(LIGHT)
+	@echo "kb is $(CURDIR)/$(BIN)/kb"
 	$(BIN)/kb demo $(if $(URL),--url "$(URL)")
 
 test: setup

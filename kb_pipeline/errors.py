@@ -17,7 +17,10 @@ KbError
 │   │   └── ModelNeedsExtra   its packages come with an extra that is not installed
 │   ├── DeviceUnavailable     a model cannot run on the device asked for
 │   ├── UnknownDocument       no document of that key
+│   ├── AmbiguousDocument     a part of a key or title that several documents have
 │   ├── UnknownVersion        the KB has no version of that number
+│   ├── UnknownRun            the KB has no run of that id
+│   ├── SiteUnreachable       a site gives no page to begin with
 │   ├── UnknownFlag           no flag of that name
 │   ├── UnknownVariant        the flag has no variant of that name
 │   ├── InvalidRollout        invalid percentages
@@ -54,6 +57,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+_SHOWN_KEYS = 5
 _EXCERPT = 100
 """Characters of a line that an error quotes."""
 
@@ -187,9 +191,10 @@ class UnknownPlan(UsageError):
 class UnknownKb(UsageError):
     """No such KB has been applied to this home."""
 
-    def __init__(self, kb: object) -> None:
-        super().__init__(f"{kb}: no such KB here; apply its file first: kb apply FILE")
-        self.kb = kb
+    def __init__(self, kb: object, near: str | None = None) -> None:
+        remedy = f"did you mean {near}? kb list shows all" if near else "apply its file first: kb apply FILE"
+        super().__init__(f"{kb}: no such KB here; {remedy}")
+        self.kb, self.near = kb, near
 
 
 class UnknownApiKey(UsageError):
@@ -236,9 +241,20 @@ class DeviceUnavailable(UsageError):
 class UnknownDocument(UsageError):
     """The KB holds no document of that key."""
 
-    def __init__(self, kb: object, key: str) -> None:
-        super().__init__(f"{kb}: no document {key!r}; list them with: kb documents {kb}")
-        self.kb, self.key = kb, key
+    def __init__(self, kb: object, key: str, near: Sequence[str] = ()) -> None:
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        super().__init__(f"{kb}: no document {key!r}; {meant}list them with: kb documents {kb}")
+        self.kb, self.key, self.near = kb, key, tuple(near)
+
+
+class AmbiguousDocument(UsageError):
+    """Several documents of the KB may be meant by a part of a key or title."""
+
+    def __init__(self, kb: object, name: str, keys: Sequence[str]) -> None:
+        shown = "".join(f"\n  {key}" for key in keys[:_SHOWN_KEYS])
+        more = f"\n  and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+        super().__init__(f"{kb}: {name!r} may mean {len(keys)} documents; give more of one of them:{shown}{more}")
+        self.kb, self.name, self.keys = kb, name, tuple(keys)
 
 
 class UnknownVersion(UsageError):
@@ -255,6 +271,23 @@ class NoLiveVersion(UsageError):
     def __init__(self, kb: object) -> None:
         super().__init__(f"{kb}: nothing published yet; build it first: kb build {kb}")
         self.kb = kb
+
+
+class UnknownRun(UsageError):
+    """The KB has no run of that id, or none at all."""
+
+    def __init__(self, kb: object, run_id: str | None = None) -> None:
+        told = "no run yet; start one with" if run_id is None else f"no run {run_id}; look at the newest with"
+        super().__init__(f"{kb}: {told}: {'kb build' if run_id is None else 'kb logs'} {kb}")
+        self.kb, self.run_id = kb, run_id
+
+
+class SiteUnreachable(UsageError):
+    """A site gives no page to begin with, or does not let it be fetched."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"{url}: {why}; nothing was written")
+        self.url = url
 
 
 class UnknownFlag(UsageError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,9 @@ from kb_pipeline.administration import ApiKeys, AuditLog, Flags, Plans, Secrets,
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.metering import limits, report
-from kb_pipeline.control.runs import failures, requests, status
+from kb_pipeline.control.runs import failures, overview, requests, status
+from kb_pipeline.control.tenancy.tenants import get_tenant
+from kb_pipeline.errors import UnknownKb
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations import authorization
 from kb_pipeline.operations.authorization import Caller, operation
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.apply import AppliedKb, KbText
     from kb_pipeline.operations.approve import Approval
     from kb_pipeline.operations.backup import Backup
+    from kb_pipeline.operations.cancel import Cancellation
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
     from kb_pipeline.operations.explain import Explanation
     from kb_pipeline.operations.extract import ExtractedFile, UnextractedFile
@@ -46,8 +50,11 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.restore import Restoration
     from kb_pipeline.operations.retry import RetryResult
     from kb_pipeline.operations.rollback import Rollback
+    from kb_pipeline.operations.run_log import LogLine
     from kb_pipeline.operations.search import SearchResult
 
+_LIKENESS = 0.75
+"""Of difflib: what is less like the key of a KB was not meant for it."""
 AsOf = int | str | datetime | None
 """Which version to read: a number, the one that was live at a time (ISO text or datetime), or None for the live one."""
 
@@ -102,9 +109,27 @@ class Installation:
     @operation("list")
     def kbs(self) -> list[Kb]:
         """Return the KBs that the caller can see, by key."""
+        return self._visible_kbs()
+
+    def _visible_kbs(self) -> list[Kb]:
         if (tenant := self._caller.tenant) is None:
             return [Kb(self, record.key) for record in catalog.list_kbs(self._db)]
         return [Kb(self, record.key) for record in catalog.list_kbs_of(self._db, tenant)]
+
+    @operation("list")
+    def overview(self, tenant: str | None = None) -> list[overview.KbOverview]:
+        """Return how each KB stands, by key: state, live version, last and next refresh, failures.
+
+        Args:
+            tenant: only that tenant's; a key's holder sees its own.
+
+        Raises:
+            UnknownTenant: there is none such, or it is not the caller's.
+        """
+        named = self._caller.tenant_named(tenant)
+        if named is not None:
+            get_tenant(self._db, named)
+        return overview.list_overviews(self._db, named)
 
     def kb(self, key: str | KbKey) -> Kb:
         """Return one KB, `tenant/kb`.
@@ -113,8 +138,13 @@ class Installation:
             InvalidKey: that is not how KBs are named.
             UnknownKb: there is none such, or it is another tenant's.
         """
-        named = self._caller.visible_kb(key if isinstance(key, KbKey) else KbKey.parse(key))
-        return Kb(self, catalog.get_kb(self._db, named).key)
+        named = key if isinstance(key, KbKey) else KbKey.parse(key)
+        try:
+            return Kb(self, catalog.get_kb(self._db, self._caller.visible_kb(named)).key)
+        except UnknownKb:
+            known = [str(kb.key) for kb in self._visible_kbs()]  # of the caller's own: nothing is told of others'
+            near = get_close_matches(str(named), known, n=1, cutoff=_LIKENESS)
+            raise UnknownKb(named, *near) from None
 
     @operation("apply")
     def apply(self, *files: str | Path | KbText, reuse_key: bool = False, dry_run: bool = False) -> list[AppliedKb]:
@@ -393,6 +423,18 @@ class Kb:
         return read_document(self._readers.open(self.key, _text(as_of)), key)
 
     @operation("page")
+    def find_document(self, name: str, *, as_of: AsOf = None) -> str:
+        """Return the key of the document that a person means by its address, path or title, or a part of one.
+
+        Raises:
+            UnknownDocument: none is meant; it names keys that are like it.
+            AmbiguousDocument: several may be meant.
+        """
+        from kb_pipeline.index.find_document import find_document
+
+        return find_document(self._readers.open(self.key, _text(as_of)), name)
+
+    @operation("page")
     def raw_bytes(self, key: str, *, as_of: AsOf = None) -> bytes:
         """Return the exact bytes that a document was made from.
 
@@ -513,6 +555,30 @@ class Kb:
         """
         self._may_start(force=force)
         return requests.request_run(self._db, self.key, ["force"] * force, self._settings.actor)
+
+    @operation("logs")
+    def logs(self, run_id: str | None = None, *, follow: bool = False) -> Iterator[LogLine]:
+        """Yield what a run did: its stages, checks, warnings and errors.
+
+        Args:
+            run_id: which run; without it the newest.
+            follow: whether to go on until the run has ended.
+
+        Raises:
+            UnknownRun: the KB had none such.
+        """
+        from kb_pipeline.operations.run_log import read_lines, run_named
+
+        named = run_named(self._db, self.key, run_id)
+        with self._home._orchestrator.open_log(named) as log:
+            yield from read_lines(log, follow=follow)
+
+    @operation("cancel")
+    def cancel(self) -> Cancellation:
+        """Stop the refreshes that run or wait; what they fetched is kept, and the live version stays."""
+        from kb_pipeline.operations.cancel import cancel_refreshes
+
+        return cancel_refreshes(self._db, self._home._orchestrator, self.key)
 
     @operation("rollback")
     def rollback(self, version: int) -> Rollback:

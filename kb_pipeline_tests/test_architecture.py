@@ -118,6 +118,7 @@ LOOK_ACROSS = {
     "operations/delete",  # a tenant that goes, table by table
     "control/tenancy/plans",  # what every tenant's plan says
     "control/runs/requests",  # whose requests wait, for the sensor
+    "control/runs/overview",  # how the KBs of all stand, for the operator
     "control/metering/report",  # what all have used, for the operator
     "control/tenancy/tenants",  # lists tenants; keys of deleted ones
 }

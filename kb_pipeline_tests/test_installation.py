@@ -263,6 +263,7 @@ def nobody(home: Path, tmp_path: Path, models_dir: Path, site: Site, monkeypatch
 
 CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Installation.kbs": lambda home, key, at: home.kbs(),
+    "Installation.overview": lambda home, key, at: home.overview(key.tenant),
     "Installation.apply": lambda home, key, at: home.apply(_spec_in(at, key)),
     "Installation.apply_text": lambda home, key, at: home.apply_text(_spec_in(at, key).read_text()),
     "Installation.delete_kb": lambda home, key, at: home.delete_kb(key),
@@ -277,6 +278,7 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Kb.account": lambda home, key, at: home.kb(key).account(),
     "Kb.left_out": lambda home, key, at: list(home.kb(key).left_out()),
     "Kb.document": lambda home, key, at: home.kb(key).document("x"),
+    "Kb.find_document": lambda home, key, at: home.kb(key).find_document("x"),
     "Kb.raw_bytes": lambda home, key, at: home.kb(key).raw_bytes("x"),
     "Kb.versions": lambda home, key, at: home.kb(key).versions(),
     "Kb.diff": lambda home, key, at: home.kb(key).diff(1, 2),
@@ -288,6 +290,8 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Kb.retry": lambda home, key, at: home.kb(key).retry("none-such"),
     "Kb.refresh": lambda home, key, at: home.kb(key).refresh(),
     "Kb.request_refresh": lambda home, key, at: home.kb(key).request_refresh(),
+    "Kb.logs": lambda home, key, at: list(home.kb(key).logs()),
+    "Kb.cancel": lambda home, key, at: home.kb(key).cancel(),
     "Kb.rollback": lambda home, key, at: home.kb(key).rollback(1),
     "Kb.approve": lambda home, key, at: home.kb(key).approve(1),
     "Kb.erase": lambda home, key, at: home.kb(key).erase("x"),

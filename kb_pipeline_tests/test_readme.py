@@ -49,7 +49,7 @@ def test_every_setting_that_is_read_is_in_the_table() -> None:
 def test_every_command_is_in_the_table_and_exists() -> None:
     told = set(re.findall(r"`kb (\w+)", README.split("| command |")[1].split("\n\n")[0]))
     done = subprocess.run([sys.executable, "-m", "kb_pipeline", "--help"], capture_output=True, text=True, check=True)
-    assert told == set(re.findall(r"^│ (\w+) ", done.stdout.split("Commands")[1], re.MULTILINE))
+    assert told == set(re.findall(r"^  (\w+)  ", done.stdout.split("First day:")[1], re.MULTILINE))
 
 
 def test_sensors_and_schedules_are_those_of_the_code() -> None:

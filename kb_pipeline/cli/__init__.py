@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line; errors of ours become one message and an exit status."""
     from kb_pipeline.cli.app import app
+    from kb_pipeline.cli.completion import prepare
     from kb_pipeline.errors import KbError, UsageError
 
+    prepare()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except UsageError as error:
         sys.exit(_complain(error, 2))
     except KbError as error:
         sys.exit(_complain(error, 1))
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: nothing to say to it
+    except BrokenPipeError:  # the reader of our output has gone: nothing to say to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full or read-only disk, say: the environment's fault, and no reason for a trace
+        sys.exit(_complain(error, 1))
+    except Exception as error:
+        if not _is_database_error(error):
+            raise
+        sys.exit(_complain(f"the control plane cannot be used: {str(error).splitlines()[0]}", 1))
 
 
-def _complain(error: Exception, status: int) -> int:
+def _is_database_error(error: Exception) -> bool:
+    """Return whether the database is away, locked or damaged; nothing is imported to find out."""
+    return any(each.__module__.startswith("sqlalchemy.exc") for each in type(error).__mro__)
+
+
+def _complain(error: object, status: int) -> int:
     sys.stderr.write(f"kb: {error}\n")
     return status

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Callable
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kb_pipeline.cli.rows import ColumnsOption, LimitOption
 from kb_pipeline.cli.session import JsonOption, home
 
+if TYPE_CHECKING:
+    from kb_pipeline.control.tenancy.audit import AuditRecord
+
+_COLUMNS: dict[str, Callable[[AuditRecord], object]] = {
+    "number": attrgetter("number"),
+    "at": attrgetter("at"),
+    "actor": attrgetter("actor"),
+    "action": attrgetter("action"),
+    "subject": attrgetter("subject"),
+    "before": lambda entry: _as_text(entry.before),
+    "after": lambda entry: _as_text(entry.after),
+}
 audit_app = typer.Typer(help="List changes, and verify that their log was not tampered with.", no_args_is_help=True)
 
 Tenant = Annotated[str, typer.Argument(metavar="[TENANT]", help="Whose changes; without it, the installation's.")]
 
 
 @audit_app.command("list")
-def list_them(tenant: Tenant = "", as_json: JsonOption = False) -> None:
+def list_them(
+    tenant: Tenant = "", limit: LimitOption = None, columns: ColumnsOption = None, as_json: JsonOption = False
+) -> None:
     """List changes, oldest first: by whom, when, from what to what."""
-    from kb_pipeline.cli.output import out, print_json, printable
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_rows
 
-    entries = home().audit.list(tenant)
+    entries = islice(home().audit.list(tenant), limit)
     if as_json:
         for entry in entries:
             print_json(entry.as_json())
         return
-    for entry in entries:
-        change = f"{_as_text(entry.before)} -> {_as_text(entry.after)}" if entry.before else _as_text(entry.after)
-        line = f"{entry.number:>6}  {entry.at.isoformat()[:19]}  {entry.actor}  {entry.action}  {entry.subject}  "
-        out.print(printable(line + change), markup=False, highlight=False, soft_wrap=True)
+    print_rows(entries, _COLUMNS, list(_COLUMNS), chosen=columns)
 
 
 @audit_app.command()
@@ -36,7 +52,8 @@ def verify(as_json: JsonOption = False) -> None:
 
     Keep the heads elsewhere: without them, entries that were cut off the end of a log are not noticed.
     """
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_table
 
     chains = home().audit.verify()
     if as_json:

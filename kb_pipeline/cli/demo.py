@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import kb_pipeline
 from kb_pipeline.cli.kbs import EXIT_STATUS
-from kb_pipeline.cli.output import err, out, print_stages
+from kb_pipeline.cli.output import print_stages
 from kb_pipeline.cli.progress import show_progress
 from kb_pipeline.cli.show import print_hits
+from kb_pipeline.cli.terminal import err, out
+from kb_pipeline.operations.first_file import propose_file
 from kb_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +30,11 @@ _QUESTIONS = 3
 def run_demo(settings: Settings, url: str | None) -> int:
     """Build a KB of the sample site, or of the site at `url`, ask it three questions; returns the exit status."""
     if url is not None:
-        return _demo(settings, _own_spec(url), None)
+        err.print(f"looking at {url}", markup=False)
+        proposed = propose_file(url, settings, tenant="demo")
+        for line in proposed.found:
+            err.print(line, markup=False)
+        return _demo(settings, proposed.yaml, None)
     from kb_pipeline.demo_site.server import QUESTIONS, demo_spec, serve_demo_site
 
     # Whoever runs the demo is the operator: open loopback to it, as KB_ALLOW_PRIVATE_NETWORKS would.
@@ -73,17 +80,19 @@ def _own_questions(kb: Kb) -> Iterator[tuple[str, str]]:
 
 def _print_next_steps(kb: Kb) -> None:
     out.print("[bold]Go on:[/]")
-    out.print("  kb ui                              Dagster's web UI on this home, http://127.0.0.1:3000")
-    out.print(f"  kb search {kb.key} 'your question'")
-    out.print("  make demo URL=https://your.site/   a KB of your own site")
-    out.print("  kb apply examples/documentation-site.yaml   what a KB file can say")
+    for line in _path_lines():
+        out.print(f"  {line}", markup=False)
+    out.print(f"  kb search {kb.key} your question")
+    out.print("  kb init https://your.site/     writes the file of a KB of your own site")
+    out.print("  kb list                        how all KBs stand")
+    out.print("  kb ui                          Dagster's web UI on this home, http://127.0.0.1:3000")
 
 
-def _own_spec(url: str) -> str:
-    """Return a KB file for one site: demo/<its host>."""
-    host = urlsplit(url).hostname or "site"
-    slug = re.sub(r"[^a-z0-9]+", "-", host.lower()).strip("-")[:63] or "site"
-    import yaml
-
-    source = {"name": "site", "type": "web", "start_urls": [url], "max_pages": 200}
-    return yaml.safe_dump({"tenant": "demo", "kb": slug, "sources": [source]}, sort_keys=False)
+def _path_lines() -> Iterator[str]:
+    """Yield the line after which a plain `kb` works, unless it does already."""
+    program = Path(sys.argv[0]).absolute()
+    if shutil.which("kb") is None and program.name == "kb":
+        folder = str(program.parent)
+        home = str(Path.cwd())
+        shown = f"$PWD{folder.removeprefix(home)}" if folder.startswith(f"{home}/") else folder
+        yield f'export PATH="{shown}:$PATH"     so that a plain kb works in this shell'

@@ -17,8 +17,16 @@ class Finding(Record):
 
     check: str
     ok: bool
+    """Whether it works today."""
     what: str
     """The state, or what is broken and what to do."""
+    warning: bool = False
+    """Whether it will bite later."""
+
+    @property
+    def verdict(self) -> str:
+        """What a person reads first."""
+        return "NO" if not self.ok else "later" if self.warning else "yes"
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -28,6 +36,8 @@ def examine(settings: Settings) -> list[Finding]:
         "packages": health.check_packages,
         "home": health.check_home,
         "disk": health.check_disk,
+        "open files": health.check_open_files,
+        "contact": health.check_contact,
         "control plane": health.check_control_plane,
         "clock": health.check_clock,
         "dagster": _dagster,
@@ -35,6 +45,8 @@ def examine(settings: Settings) -> list[Finding]:
         "daemons": _daemons,
         "code server": _code_server,
         "runs": _runs,
+        "schedules": _schedules,
+        "KBs": health.check_kbs,
         "embedding": health.check_embedding,
         "other models": health.check_other_models,
         "network": health.check_network,
@@ -46,7 +58,8 @@ def examine(settings: Settings) -> list[Finding]:
 def run_check(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
     """Run one check; an error that it raises is its finding."""
     try:
-        return Finding(name, True, check(settings))
+        told = check(settings)
+        return Finding(name, True, str(told), warning=isinstance(told, health.Warned))
     except KbError as error:
         return Finding(name, False, str(error))
     except Exception as error:  # noqa: BLE001 - whatever is broken is the finding
@@ -93,3 +106,11 @@ def _runs(settings: Settings) -> str:
 
     with open_instance(settings) as instance:
         return check_runs(instance, health.open_control_plane(settings))
+
+
+def _schedules(settings: Settings) -> str:
+    from kb_pipeline.defs.health import is_daemon_alive
+    from kb_pipeline.defs.instance import open_instance
+
+    with open_instance(settings) as instance:
+        return health.check_schedules(settings, is_daemon_alive=is_daemon_alive(instance))

@@ -24,7 +24,8 @@ def list_them(
     as_json: JsonOption = False,
 ) -> None:
     """List the flags with all that is set, or what they are for one KB and why."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_table
 
     flags = home().flags
     choices = flags.of_kb(kb) if kb else []
@@ -84,7 +85,7 @@ def _show(state: FlagRecord, *, as_json: bool) -> None:
 
 
 def _print_state(state: FlagRecord) -> None:
-    from kb_pipeline.cli.output import out
+    from kb_pipeline.cli.terminal import out
 
     out.print(f"{state.flag}: {state.about}", markup=False, style="bold")
     fields = {

@@ -52,8 +52,9 @@ def ui(port: Annotated[int, typer.Option(help="Where the web UI listens, on loop
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check what kb_pipeline depends on; exit status 1 if anything is broken."""
-    from kb_pipeline.cli.output import print_json, print_table
+    """Check what kb_pipeline depends on, now and later; exit status 1 if anything is broken now."""
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_table
 
     session().require_operator("doctor")
     from kb_pipeline.cli.doctor import examine
@@ -62,5 +63,5 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([finding.as_json() for finding in findings])
     else:
-        print_table(["check", "ok", "what"], ([each.check, "yes" if each.ok else "NO", each.what] for each in findings))
+        print_table(["check", "ok", "what"], ([each.check, each.verdict, each.what] for each in findings))
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)

@@ -1,4 +1,4 @@
-"""`kb schema`, `apply`, `show`, `build`, `status`, `failures`, `explain`, `retry`, `delete`: a KB from file to end."""
+"""`kb schema`, `apply`, `show`, `build`, `failures`, `explain`, `retry`, `delete`: a KB from file to end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kb_pipeline.cli.rows import ColumnsOption, LimitOption
 from kb_pipeline.cli.session import (
     JsonOption,
     KbArgument,
@@ -66,7 +67,8 @@ def apply(
 
 def show(kb: KbArgument, as_json: JsonOption = False) -> None:
     """Print the KB file in force, as it was applied."""
-    from kb_pipeline.cli.output import print_json, printable
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import printable
 
     file = open_kb(kb).file()
     if as_json:
@@ -87,7 +89,8 @@ def build(
 
     Exit status 0 done, 1 failed, 3 held by a check, 4 snoozed: a daily quota of the tenant's plan is used up.
     """
-    from kb_pipeline.cli.output import out, print_json, print_stages, warn
+    from kb_pipeline.cli.output import print_json, print_stages, warn
+    from kb_pipeline.cli.terminal import out
 
     chosen = open_kb(kb)
     if queue:
@@ -123,34 +126,23 @@ def _progress() -> Iterator[ProgressListener]:
         yield show
 
 
-def status(kb: KbArgument, as_json: JsonOption = False) -> None:
-    """Show the live version, what runs now and how the last refresh ended."""
-    from kb_pipeline.cli.output import out, print_account, print_json, print_stages
-
-    described = open_kb(kb).status()
-    if as_json:
-        print_json(described.as_json())
-        return
-    for name in ("kb", "status", "live_version", "documents", "chunks", "model"):
-        out.print(f"{name:<13} {getattr(described, name)}")
-    if described.account:
-        print_account(described.account)
-    if running := described.running:
-        out.print(f"{'running':<13} {running.stage} {running.done}/{running.total}, {running.eta_s} s left")
-    for asked in described.requested:
-        out.print(f"{'requested':<13} {asked.requested_at.isoformat()[:19]} by {asked.requested_by}", markup=False)
-    if last := described.last_run:
-        message = (last.message or "").replace("\n", "\n" + " " * 14)
-        out.print(f"{'last run':<13} {last.run_id} {last.status} {message}", markup=False)
-        print_stages(last.stages)
-
-
-def failures(kb: KbArgument, as_json: JsonOption = False) -> None:
+def failures(
+    kb: KbArgument,
+    reason: Annotated[str | None, typer.Option(help="Only with that reason code.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only of that source.")] = None,
+    limit: LimitOption = None,
+    columns: ColumnsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List what could not be turned into searchable text, at which stage and why."""
     from kb_pipeline.cli.output import print_failures, print_json
 
-    rows = open_kb(kb).failures()
-    print_json([row.as_json() for row in rows]) if as_json else print_failures(rows)
+    found = open_kb(kb).failures()
+    rows = [row for row in found if reason in (None, row.reason) and source in (None, row.source)]
+    if as_json:
+        print_json([row.as_json() for row in rows[:limit]])
+    else:
+        print_failures(rows, columns, limit)
 
 
 def explain(
@@ -179,7 +171,8 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Ask at once again for what failed or was refused, and say what is left of it; exit status 1 if anything is."""
-    from kb_pipeline.cli.output import out, print_failures, print_json, warn
+    from kb_pipeline.cli.output import print_failures, print_json, warn
+    from kb_pipeline.cli.terminal import out
 
     chosen = open_kb(kb)
     with _progress() as progress:

@@ -29,7 +29,8 @@ def create(
     """Make a key and print it: only its hash is kept, so that it cannot be shown again."""
     from datetime import timedelta
 
-    from kb_pipeline.cli.output import err, out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import err, out
 
     lifetime = timedelta(days=days) if days else None
     key, described = home().keys.create(tenant, scope, label=label, lifetime=lifetime)
@@ -43,7 +44,8 @@ def create(
 @key_app.command("list")
 def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     """List the keys: what they may do, until when, when they were used last (to the hour)."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_table
 
     rows = home().keys.list(tenant)
     if as_json:
@@ -62,7 +64,8 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Refuse a key from now on."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import out
 
     described = home().keys.revoke(tenant, key_id)
     if as_json:

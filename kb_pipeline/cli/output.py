@@ -1,20 +1,21 @@
-"""Prints tables for people, JSON for programs, warnings and logs on stderr."""
+"""Prints JSON, refreshes and what they left out on stdout; warnings and logs on stderr."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from kb_pipeline.account import CATEGORIES
+from kb_pipeline.cli.rows import Columns, from_now, print_rows, print_table, span
+from kb_pipeline.cli.terminal import err, out, printable
 
 if TYPE_CHECKING:
     from kb_pipeline.account import Account
@@ -24,9 +25,9 @@ _BY = {
     "file": "by the file", "site": "by the site", "limits": "by limits", "request": "by request", "failed": "failed",
     "not_asked": "not asked yet",
 }  # fmt: skip
-_MINUTE = "%Y-%m-%dT%H:%M"
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+_FAILURE_COLUMNS = (
+    "id", "source", "stage", "reason", "key", "message", "recoverable", "attempts", "first_seen", "last_seen",
+)  # fmt: skip
 
 
 def print_json(value: object) -> None:
@@ -34,45 +35,37 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """Print a table for people."""
-    table = Table(*columns, title=title, title_justify="left", header_style="bold")
-    for row in rows:
-        table.add_row(*("" if cell is None else escape(printable(str(cell))) for cell in row))
-    out.print(table)
-
-
-def print_failures(rows: Iterable[FailureRecord]) -> None:
-    """Print failures for people, grouped by reason; a message that a whole group shares is shown once."""
+def print_failures(rows: Iterable[FailureRecord], chosen: str | None = None, limit: int | None = None) -> None:
+    """Print failures: for people grouped by reason, a message that a whole group shares once; else a line each."""
     ordered = sorted(rows, key=lambda row: (row.stage, row.reason, row.key))
-    for (stage, reason), group in groupby(ordered, key=lambda row: (row.stage, row.reason)):
+    if chosen is not None or not sys.stdout.isatty():
+        columns: Columns[FailureRecord] = {name: attrgetter(name) for name in _FAILURE_COLUMNS}
+        print_rows(ordered, columns, _FAILURE_COLUMNS, chosen=chosen, limit=limit)
+        return
+    for (stage, reason), group in groupby(ordered[:limit], key=lambda row: (row.stage, row.reason)):
         failed = list(group)
         shared = failed[0].message if len({row.message for row in failed}) == 1 else ""
         hint = ", recoverable" if failed[0].recoverable else ""
         out.print(printable(f"{stage}: {reason} ({len(failed)}{hint}) {shared}"), markup=False, style="bold")
         for row in failed:
             times = f"{row.attempts} time{'s' * (row.attempts != 1)}"
-            seen = f"{times}, {row.first_seen:{_MINUTE}} to {row.last_seen:{_MINUTE}}"
+            seen = f"{times}, first {from_now(row.first_seen)}, last {from_now(row.last_seen)}"
             message = "" if shared else f": {row.message}"
             out.print(printable(f"  {row.id}  {row.key}  {seen}{message}"), markup=False)
 
 
-def print_account(account: Account) -> None:
-    """Print the sums of an account: what is there, and what is not by whose will."""
+def account_fields(account: Account) -> dict[str, str]:
+    """Return the sums of an account by name: what is there, and what is not by whose will."""
     parts = {"documents": account.documents, "aliases": account.aliases, "duplicates": account.duplicates}
-    told = ", ".join(f"{count} {noun}" for noun, count in parts.items() if count or noun == "documents")
-    out.print(f"{'known':<13} {'at least ' if account.at_least else ''}{account.known} keys: {told}")
+    told = ", ".join(f"{count:,} {noun}" for noun, count in parts.items() if count or noun == "documents")
+    fields = {"known": f"{'at least ' if account.at_least else ''}{account.known:,} keys: {told}"}
     for category in CATEGORIES:
         if reasons := account.missing(category):
-            each = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-            out.print(f"{_BY[category]:<13} {reasons.total()} ({each})", markup=False)
+            each = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+            fields[_BY[category]] = f"{reasons.total():,} ({each})"
     if account.not_recorded:
-        out.print(f"{'not recorded':<13} {account.not_recorded}")
-
-
-def printable(text: str) -> str:
-    """Replace control characters, so that a page's title cannot drive the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+        fields["not recorded"] = f"{account.not_recorded:,}"
+    return fields
 
 
 def warn(message: str) -> None:
@@ -82,13 +75,19 @@ def warn(message: str) -> None:
 
 def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the counts of each stage of a refresh, and the reasons for which items were left out."""
-    columns = ["in", "out", "unchanged", "rejected", "failed", "deleted", "seconds"]
-    rows = [[name, *(f"{report.get(c, 0):g}" for c in columns)] for name, report in stages.items()]
-    print_table(["stage", *columns], rows)
+    columns = ["in", "out", "unchanged", "rejected", "failed", "deleted"]
+    if sys.stdout.isatty():
+        rows = [[name, *(r.get(c, 0) for c in columns), span(r.get("seconds", 0))] for name, r in stages.items()]
+        print_table(["stage", *columns, "time"], rows)
     for name, report in stages.items():
         reasons = {**report.get("rejected_by_reason", {}), **report.get("failed_by_reason", {})}
-        if reasons:
-            out.print(f"  {name}: " + ", ".join(f"{reason} {count}" for reason, count in reasons.items()))
+        told = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+        if not sys.stdout.isatty():
+            counts = [f"{column} {report.get(column, 0)}" for column in columns]
+            cells = [name, *counts, f"seconds {report.get('seconds', 0):g}", told]
+            sys.stdout.write("\t".join(cells).rstrip("\t") + "\n")
+        elif told:
+            out.print(f"  {name}: {told}", markup=False)
 
 
 class JsonLines(logging.Formatter):

@@ -18,7 +18,8 @@ def apply(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Plan files.")], as_json: JsonOption = False
 ) -> None:
     """Create or change plans; nothing is applied unless every file is valid."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import out
 
     applied = home().plans.apply(*files)
     if as_json:
@@ -31,7 +32,8 @@ def apply(
 @plan_app.command("list")
 def list_them(as_json: JsonOption = False) -> None:
     """List the plans; what they do not limit is unlimited."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_table
 
     plans = home().plans.list()
     if as_json:
@@ -45,16 +47,16 @@ def show(
     plan: Annotated[str, typer.Argument(metavar="PLAN", help="The plan's name.")], as_json: JsonOption = False
 ) -> None:
     """Show one plan: its limits and prices."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_fields
 
     shown = home().plans.get(plan)
     if as_json:
         print_json(shown.as_json())
         return
-    named = {"plan": shown.plan, "tenants": shown.tenants, "updated_at": shown.as_json()["updated_at"]}
+    named = {"plan": shown.plan, "tenants": shown.tenants, "updated_at": shown.updated_at}
     prices = {f"price of {model}": f"{price:g} a million tokens" for model, price in shown.prices.items()}
-    for name, value in (named | dict(shown.limits) | prices).items():
-        out.print(f"{name:<25} {'' if value is None else value}", markup=False)
+    print_fields(named | dict(shown.limits) | prices)
 
 
 def _told(limits: Mapping[str, Any]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from kb_pipeline.cli.session import JsonOption, home, require_utf8
+
+if TYPE_CHECKING:
+    from kb_pipeline.control.metering.limits import QuotaRecord
 
 _WIDTHS = {"pages": 10, "bytes": 14, "tokens": 12, "seconds": 10, "cost": 12}
 """Columns of figures, in characters."""
@@ -22,14 +24,15 @@ def quota(
     as_json: JsonOption = False,
 ) -> None:
     """Show each limit of a tenant: what is used, what is left, when it renews."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_table
 
     rows = home().quotas(tenant)
     if as_json:
         print_json([row.as_json() for row in rows])
         return
     columns = ["limit", "used", "allowed", "left", "renews_at"]
-    print_table(columns, ([_printed_value(name, getattr(row, name)) for name in columns] for row in rows))
+    print_table(columns, ([_printed_value(row, name) for name in columns] for row in rows))
 
 
 def usage(
@@ -65,8 +68,13 @@ def usage(
 
 def _print_lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Print each row as soon as it is read: there may be a year of them."""
-    from kb_pipeline.cli.output import printable
+    from kb_pipeline.cli.rows import plain
+    from kb_pipeline.cli.terminal import printable
 
+    if not sys.stdout.isatty():
+        for row in rows:
+            sys.stdout.write("\t".join(plain(row[name]) for name in columns) + "\n")
+        return
     for row in chain([dict(zip(columns, columns, strict=True))], rows):
         cells = (f"{row[name]:>{_WIDTHS[name]}}" if name in _WIDTHS else f"{row[name]:<16}" for name in columns)
         sys.stdout.write(printable("  ".join(cells)) + "\n")
@@ -78,9 +86,10 @@ def _write_csv(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
     writer.writerows(rows)
 
 
-def _printed_value(name: str, value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
+def _printed_value(row: QuotaRecord, name: str) -> object:
+    from kb_pipeline.cli.rows import Bytes
+
+    value = getattr(row, name)
     if value is None:
         return {"allowed": "unlimited", "left": "unlimited"}.get(name, "")
-    return value
+    return Bytes(value) if row.limit == "storage" and isinstance(value, int) else value

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kb_pipeline.cli.rows import ColumnsOption, LimitOption
 from kb_pipeline.cli.session import AsOf, JsonOption, KbArgument, KeyArgument, home, open_kb, require_utf8
+
+if TYPE_CHECKING:
+    from kb_pipeline.installation import Kb
+
+_DOCUMENT_COLUMNS = (
+    "key", "title", "language", "chunks", "source", "document_id", "sha256", "fetched_at", "run_id",
+)  # fmt: skip
 
 
 def search(
@@ -39,29 +50,33 @@ def documents(
     ] = False,
     reason: Annotated[str | None, typer.Option(help="Of what is left out, only for that reason code.")] = None,
     source: Annotated[str | None, typer.Option(help="Only of that source.")] = None,
+    language: Annotated[str | None, typer.Option(help="Only in that language (ISO 639).")] = None,
+    limit: LimitOption = None,
+    columns: ColumnsOption = None,
     as_of: AsOf = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the documents of the live version, or an earlier one; or every key that has none, and why."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_rows
     from kb_pipeline.cli.show import print_left_out
 
     chosen = open_kb(kb)
     if left_out or reason is not None:
-        missing = chosen.left_out(reason=reason, source=source, as_of=as_of)
+        missing = islice(chosen.left_out(reason=reason, source=source, as_of=as_of), limit)
         if as_json:
             for each in missing:
                 print_json(each.as_json())
         else:
-            print_left_out(missing)
+            print_left_out(missing, columns)
         return
-    rows = (row for row in chosen.documents(as_of=as_of) if source in (None, row.source))
+    listed = (row for row in chosen.documents(as_of=as_of) if source in (None, row.source))
+    rows = islice((row for row in listed if language in (None, row.language)), limit)
     if as_json:
         for row in rows:
             print_json(row.as_json())
         return
-    columns = ["key", "title", "language", "chunks"]
-    print_table(columns, ([getattr(row, name) for name in columns] for row in rows))
+    print_rows(rows, {name: attrgetter(name) for name in _DOCUMENT_COLUMNS}, _DOCUMENT_COLUMNS[:4], chosen=columns)
 
 
 def page(
@@ -72,9 +87,11 @@ def page(
     as_json: JsonOption = False,
 ) -> None:
     """Show a document's Markdown (or its exact bytes) and where it came from."""
-    from kb_pipeline.cli.output import err, print_json, printable
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import err, printable
 
     chosen = open_kb(kb)
+    key = found_document(chosen, key, as_of)
     if raw and not as_json:
         sys.stdout.buffer.write(chosen.raw_bytes(key, as_of=as_of))
         return
@@ -86,7 +103,19 @@ def page(
     sys.stdout.write(printable(document.markdown) + "\n")
     del fields["markdown"]
     for name, value in fields.items():
-        err.print(f"{name:<14} {value}", markup=False, style="dim")
+        if value not in (None, {}, []):
+            told = json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+            err.print(f"{name:<14} {told}", markup=False, style="dim")
+
+
+def found_document(kb: Kb, name: str, as_of: str | None) -> str:
+    """Return the key of the document that is meant, and say so if more than its key was given."""
+    from kb_pipeline.cli.terminal import printable
+
+    key = kb.find_document(name, as_of=as_of)
+    if key != name:
+        sys.stderr.write(printable(f"{name} is {key}\n"))
+    return key
 
 
 def diff(
@@ -116,14 +145,15 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a version as Parquet files: documents, chunks with their vectors, and its manifest."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import Bytes, print_table
+    from kb_pipeline.cli.terminal import out
 
     exported = open_kb(kb).export(directory, as_of=as_of)
     if as_json:
         print_json(exported.as_json())
         return
-    for file in exported.files:
-        out.print(f"{file.name:<18} {file.bytes:>12,} bytes  sha256 {file.sha256}")
+    print_table(["file", "size", "sha256"], ([file.name, Bytes(file.bytes), file.sha256] for file in exported.files))
     counts = f"{exported.documents} documents, {exported.chunks} chunks"
     out.print(f"{kb}: version {exported.version}, {counts} in {exported.directory}", markup=False)
 
@@ -133,7 +163,8 @@ def replay(kb: KbArgument, key: KeyArgument, as_of: AsOf = None, as_json: JsonOp
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.cli.show import print_replay
 
-    result = open_kb(kb).replay(key, as_of=as_of)
+    chosen = open_kb(kb)
+    result = chosen.replay(found_document(chosen, key, as_of), as_of=as_of)
     print_json(result.as_json()) if as_json else print_replay(result)
     raise typer.Exit(0 if result.matches else 1)
 

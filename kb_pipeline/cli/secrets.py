@@ -18,7 +18,8 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="As in ${NAME} of its 
 @secret_app.command("set")
 def set_it(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
     """Store a value, given on stdin or at a prompt: arguments are seen by others and kept by shells."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import out
 
     home().secrets.set(tenant, name, _read_value(name))
     if as_json:
@@ -30,7 +31,8 @@ def set_it(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
 @secret_app.command("list")
 def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
     """List the names, and when and by whom each was set; values are never shown."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_table
 
     rows = home().secrets.list(tenant)
     if as_json:
@@ -42,7 +44,8 @@ def list_them(tenant: Tenant, as_json: JsonOption = False) -> None:
 @secret_app.command()
 def delete(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
     """Forget a value; KBs whose files name it cannot be refreshed until it is set again."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import out
 
     home().secrets.delete(tenant, name)
     if as_json:
@@ -54,7 +57,8 @@ def delete(tenant: Tenant, name: Name, as_json: JsonOption = False) -> None:
 @secret_app.command()
 def rotate(as_json: JsonOption = False) -> None:
     """Encrypt every tenant's secrets with the newest key; exit status 1 if any cannot be decrypted."""
-    from kb_pipeline.cli.output import out, print_json, warn
+    from kb_pipeline.cli.output import print_json, warn
+    from kb_pipeline.cli.terminal import out
 
     rotation = home().secrets.rotate()
     if as_json:
@@ -69,7 +73,8 @@ def rotate(as_json: JsonOption = False) -> None:
 @secret_app.command()
 def key(as_json: JsonOption = False) -> None:
     """Print a new key: put it first in KB_SECRET_KEYS, then kb secret rotate, then take the others out."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import out
 
     made = home().secrets.new_key()
     if as_json:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kb_pipeline.cli.completion import complete_kb
 from kb_pipeline.settings import load_api_key
 
 if TYPE_CHECKING:
@@ -99,8 +100,15 @@ def kb_key(given: str) -> str:
     return str(KbKey.parse(given))
 
 
-KbArgument = Annotated[str, typer.Argument(metavar="KB", help="The KB: tenant/kb.", callback=kb_key)]
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The document's key: its URL.", callback=require_utf8)]
+KbArgument = Annotated[
+    str, typer.Argument(metavar="KB", help="The KB: tenant/kb.", callback=kb_key, autocompletion=complete_kb)
+]
+KeyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY", help="The document: its URL or key, or a part of it or its title.", callback=require_utf8
+    ),
+]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable JSON on stdout.")]

@@ -7,12 +7,15 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from kb_pipeline.clean.plain_text import plain_text
-from kb_pipeline.cli.output import out, print_json, print_table, printable
+from kb_pipeline.cli.output import print_json
+from kb_pipeline.cli.rows import Bytes, print_fields, print_rows, print_table
+from kb_pipeline.cli.terminal import out, printable
 from kb_pipeline.index.documents import HitProvenance
 from kb_pipeline.index.search import Hit
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 _SNIPPET_CHARS = 240
 _VALUE_CHARS = 200
 """Of a field that an edit of a KB file changes."""
+_LEFT_OUT_COLUMNS = ("key", "source", "reason", "category", "message", "remedy")
 _KEYS = 20
 """How many keys of each kind of difference are shown."""
 
@@ -78,8 +82,11 @@ def _provenance_line(hit: HitProvenance) -> str:
     )
 
 
-def print_left_out(rows: Iterable[LeftOutKey]) -> None:
-    """Print each key that has no document, below its reason and what would help; nothing is held in memory."""
+def print_left_out(rows: Iterable[LeftOutKey], chosen: str | None = None) -> None:
+    """Print each key that has no document: below its reason and what would help for people, else a line each."""
+    if chosen is not None or not sys.stdout.isatty():
+        print_rows(rows, {name: attrgetter(name) for name in _LEFT_OUT_COLUMNS}, _LEFT_OUT_COLUMNS, chosen=chosen)
+        return
     for (source, reason), group in groupby(rows, key=lambda row: (row.source, row.reason)):
         for number, row in enumerate(group):
             if number == 0:
@@ -159,9 +166,9 @@ def print_deletion(receipt: DeletionReceipt, *, as_json: bool) -> None:
         print_json(receipt.as_json())
         return
     moment = receipt.removed_at or receipt.begun_at
-    out.print(f"{receipt.key}: {receipt.status} at {moment.isoformat() if moment else None}", markup=False)
+    out.print(f"{receipt.key}: {receipt.status}{f' at {moment.isoformat()}' if moment else ''}", markup=False)
     places = receipt.places or ()
-    print_table(["place", "removed", "bytes"], ([place.place, place.removed, place.bytes] for place in places))
+    print_table(["place", "removed", "size"], ([p.place, p.removed, Bytes(p.bytes or 0)] for p in places))
     print_table(["looked through again", "found"], ([each.store, each.found] for each in receipt.checks or ()))
     for line in receipt.not_reached or ():
         out.print(f"not reached: {line}", markup=False)
@@ -193,9 +200,7 @@ def print_backup(outcome: Backup | Restoration, *, as_json: bool) -> None:
     if as_json:
         print_json(fields)
         return
-    for name, value in fields.items():
-        if not isinstance(value, list):
-            out.print(f"{name:<14} {value:,}" if isinstance(value, int) else f"{name:<14} {value}", markup=False)
+    print_fields({name: value for name, value in fields.items() if not isinstance(value, list)})
     for version in fields.get("live_versions", []):
         out.print(f"searched: {version}", markup=False)
     for line in outcome.left_out:

@@ -35,7 +35,8 @@ def create(
 @tenant_app.command("list")
 def list_them(as_json: JsonOption = False) -> None:
     """List the tenants."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_table
 
     rows = home().tenants.list()
     if as_json:
@@ -108,11 +109,10 @@ def _parse_grace(text: str) -> timedelta:
 
 
 def _print(tenant: TenantRecord, *, as_json: bool) -> None:
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_fields
 
-    described = tenant.as_json()
     if as_json:
-        print_json(described)
-        return
-    for name, value in described.items():
-        out.print(f"{name:<11} {value if value is not None else ''}", markup=False)
+        print_json(tenant.as_json())
+    else:
+        print_fields({name: getattr(tenant, name) for name in tenant.as_json()})

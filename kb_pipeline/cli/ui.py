@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kb_pipeline.cli.output import err
+from kb_pipeline.cli.terminal import err
 from kb_pipeline.defs.instance import prepare_dagster_home
 from kb_pipeline.errors import Unhealthy
 from kb_pipeline.processes import SAFE_PYTHON, die_with_parent

@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kb_pipeline.cli.rows import ColumnsOption, LimitOption
 from kb_pipeline.cli.session import JsonOption, KbArgument, KeyArgument, open_kb
 
+if TYPE_CHECKING:
+    from kb_pipeline.control.kbs.versions import VersionRecord
+
+_VERSION_COLUMNS: dict[str, Callable[[VersionRecord], object]] = {
+    "version": attrgetter("version"),
+    "live": lambda row: "live" if row.live else "",
+    "status": attrgetter("status"),
+    "created": attrgetter("created_at"),
+    "documents": attrgetter("documents"),
+    "chunks": attrgetter("chunks"),
+    "recall@5": lambda row: row.scores.get("known_item_recall_at_5"),
+    "mrr": lambda row: row.scores.get("known_item_mrr"),
+    "model": attrgetter("model"),
+    "run_id": attrgetter("run_id"),
+}
 VersionArgument = Annotated[int, typer.Argument(metavar="V", help="A version's number.", min=1)]
 
 
-def versions(kb: KbArgument, as_json: JsonOption = False) -> None:
+def versions(
+    kb: KbArgument, limit: LimitOption = None, columns: ColumnsOption = None, as_json: JsonOption = False
+) -> None:
     """List the versions of a KB, newest first."""
-    from kb_pipeline.cli.output import print_json, print_table
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.rows import print_rows
 
-    rows = open_kb(kb).versions()
+    rows = open_kb(kb).versions()[:limit]
     if as_json:
         print_json([row.as_json() for row in rows])
         return
-    scores = {"recall@5": "known_item_recall_at_5", "mrr": "known_item_mrr"}
-    print_table(
-        ["version", "status", "created", "documents", "chunks", *scores],
-        (
-            [
-                f"{row.version}{' live' if row.live else ''}", row.status, row.created_at.isoformat()[:16],
-                row.documents, row.chunks, *(row.scores.get(name) for name in scores.values()),
-            ]
-            for row in rows
-        ),
-    )  # fmt: skip
+    print_rows(rows, _VERSION_COLUMNS, list(_VERSION_COLUMNS)[:-2], chosen=columns)
 
 
 def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
     """Make an earlier version live again; nothing is fetched, embedded or copied."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import out
 
     result = open_kb(kb).rollback(version)
     if as_json:
@@ -45,7 +57,8 @@ def rollback(kb: KbArgument, version: VersionArgument, as_json: JsonOption = Fal
 
 def approve(kb: KbArgument, version: VersionArgument, as_json: JsonOption = False) -> None:
     """Publish a version that a check held."""
-    from kb_pipeline.cli.output import out, print_json
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.terminal import out
 
     result = open_kb(kb).approve(version)
     if as_json:

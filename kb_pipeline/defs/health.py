@@ -36,13 +36,17 @@ def check_daemons(instance: dg.DagsterInstance, *, is_required: bool) -> str:
     return f"running: {last_seen}"
 
 
+def is_daemon_alive(instance: dg.DagsterInstance) -> bool:
+    """Return whether a daemon gave a sign of life lately."""
+    return any(time.time() - beat.timestamp <= _FRESH_S for beat in instance.get_daemon_heartbeats().values())
+
+
 def check_code_server(instance: dg.DagsterInstance) -> str:
     """Return when the code server last evaluated a sensor; raise Unhealthy if that is too long ago.
 
     It has no heartbeat that others can see, so its evaluations serve as one.
     """
-    beats = instance.get_daemon_heartbeats().values()
-    if not any(time.time() - beat.timestamp <= _FRESH_S for beat in beats):
+    if not is_daemon_alive(instance):
         return "not asked: no daemon is running"
     age = _seconds_since_tick(instance, reap_dead_runs.name)
     if age is None or age > _FRESH_S:

@@ -55,6 +55,8 @@ _TYPES = {
     ".htm": "text/html", ".html": "text/html", ".md": "text/markdown", ".markdown": "text/markdown",
     ".rst": "text/x-rst", ".text": "text/plain", ".txt": "text/plain", ".xhtml": "application/xhtml+xml",
 }  # fmt: skip
+TEXT_SUFFIXES = frozenset(_TYPES)
+"""Of files that hold readable text."""
 _OTHER_TYPES = MimeTypes()
 """Python's own list: what the machine's says differs from one to the next."""
 _PROGRESS_FILES = 50

@@ -274,14 +274,14 @@ def read_raw_document(version: VersionReader, key: str) -> RawDocument:
 
 
 def _document_row(version: VersionReader, key: str) -> _DocumentRow:
-    where = sql_in("key", [_redirected(version, key)]) + " AND outcome = 'document'"
+    where = sql_in("key", [redirected(version, key)]) + " AND outcome = 'document'"
     rows = version.table("documents").rows(_DocumentRow, where, limit=1)
     if not rows:
         raise UnknownDocument(version.key, key)
     return rows[0]
 
 
-def _redirected(version: VersionReader, key: str) -> str:
+def redirected(version: VersionReader, key: str) -> str:
     """Return where the page of that key leads, or the key itself."""
     for _ in range(_MOST_HOPS):
         where = sql_in("key", [key]) + " AND outcome = 'redirected'"

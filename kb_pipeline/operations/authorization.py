@@ -21,11 +21,11 @@ from kb_pipeline.settings import Settings
 
 _READING = (
     "list", "show", "status", "search", "documents", "page", "failures", "explain", "versions", "diff", "export",
-    "replay", "quota", "usage",
+    "replay", "quota", "usage", "logs",
 )  # fmt: skip
 SCOPES: dict[str, Scope] = {
     **dict.fromkeys(_READING, "read"),
-    **dict.fromkeys(("build", "retry"), "build"),
+    **dict.fromkeys(("build", "retry", "cancel"), "build"),
     **dict.fromkeys(("apply", "rollback", "approve", "erase", "audit list", "build --force"), "manage"),
 }
 """The scope that a key needs for each operation, which is named as its command; all others are the operator's."""

@@ -1,4 +1,4 @@
-"""The interface of the orchestrator to operations: add KBs, and remove the records of deleted ones."""
+"""The interface of the orchestrator to operations: KBs that are new or deleted, and the runs of the others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.delete import RunHistory
+from kb_pipeline.operations.run_log import RunLog
 
 
 class Orchestrator(Protocol):
@@ -19,4 +20,16 @@ class Orchestrator(Protocol):
 
     def open_history(self) -> AbstractContextManager[RunHistory]:
         """Open the records of runs, to remove those of a deleted KB."""
+        ...
+
+    def unfinished_runs(self, key: KbKey) -> list[str]:
+        """Return the ids of a KB's runs that wait or run."""
+        ...
+
+    def cancel_run(self, run_id: str) -> None:
+        """Take a run out of the queue, or tell its worker to end."""
+        ...
+
+    def open_log(self, run_id: str) -> AbstractContextManager[RunLog]:
+        """Open the events of a run."""
         ...

@@ -67,7 +67,7 @@ class Orchard(Fruit):
             "sha256": sha256,
             "fetched_at": FETCHED_AT,
         }
-        segment = f"{sha256[:16]}-{key.strip('/')}.parquet"
+        segment = f"{sha256[:16]}-{key.strip('/').replace('/', '-')}.parquet"
         self.store.paths.raw.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist([fetched | {"body": body}]), self.store.paths.raw / segment)
         page = fetched | {

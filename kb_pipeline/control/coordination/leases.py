@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -106,6 +106,13 @@ def current_lease(db: Database, key: KbKey) -> Lease | None:
     with db.read(key.tenant) as session:
         row = session.get(Lease, (key.tenant, key.kb))
         return row if row is not None and row.expires_at > database_now(session) else None
+
+
+def lease_owners(session: Session, tenant: str | None) -> dict[tuple[str, str], str]:
+    """Return who writes which KB of a tenant, or of all, by tenant and name."""
+    query = select(Lease).where(Lease.expires_at > database_now(session))
+    rows = session.scalars(query if tenant is None else query.where(Lease.tenant == tenant))
+    return {(row.tenant, row.kb): row.owner for row in rows}
 
 
 def release_lease(db: Database, lease: HeldLease) -> None:

@@ -269,6 +269,11 @@ def pending_versions(db: Database, key: KbKey) -> list[PendingVersion]:
         return [PendingVersion(row.version, row.status, _manifest(row) if row.manifest else None) for row in rows]
 
 
+def newest_held(db: Database, key: KbKey) -> PendingVersion | None:
+    """Return the newest version that waits for approval, or None."""
+    return next((each for each in pending_versions(db, key) if each.status == "held"), None)
+
+
 def list_versions(db: Database, key: KbKey) -> Iterator[VersionRecord]:
     """Yield every version, newest first, also one whose manifest is not valid; raises UnknownKb."""
     query = select(Version).where(Version.tenant == key.tenant, Version.kb == key.kb)

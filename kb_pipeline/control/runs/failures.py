@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Failure
@@ -95,6 +95,13 @@ def first_seen(db: Database, key: KbKey) -> dict[str, datetime]:
     query = select(Failure.id, Failure.first_seen).where(Failure.tenant == key.tenant, Failure.kb == key.kb)
     with db.read(key.tenant) as session:
         return {row.id: row.first_seen for row in session.execute(query)}
+
+
+def count_failures(db: Database, key: KbKey) -> int:
+    """Return how many failures are open."""
+    query = select(func.count()).select_from(Failure).where(Failure.tenant == key.tenant, Failure.kb == key.kb)
+    with db.read(key.tenant) as session:
+        return session.scalar(query) or 0
 
 
 def list_failures(db: Database, key: KbKey) -> Iterator[FailureRecord]:

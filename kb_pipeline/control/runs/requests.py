@@ -91,6 +91,13 @@ def waiting_of(db: Database, key: KbKey) -> list[RequestRecord]:
         return [_record(row) for row in rows]
 
 
+def withdraw(db: Database, key: KbKey) -> int:
+    """Forget a KB's requests that have not become a run; return how many there were."""
+    waiting = (RunRequest.tenant == key.tenant) & (RunRequest.kb == key.kb) & RunRequest.run_id.is_(None)
+    with db.write(key.tenant) as session:
+        return len(session.execute(delete(RunRequest).where(waiting).returning(RunRequest.id)).all())
+
+
 def forget_old_requests(db: Database, kept: timedelta = _KEPT) -> None:
     """Forget requests that became runs long ago."""
     with db.write_all() as session:

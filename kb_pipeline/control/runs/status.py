@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from kb_pipeline.account import Account
 from kb_pipeline.control.coordination.leases import current_lease
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.kbs.catalog import get_kb
-from kb_pipeline.control.kbs.versions import live_manifest
+from kb_pipeline.control.kbs.catalog import KbRecord, get_kb
+from kb_pipeline.control.kbs.versions import live_manifest, newest_held
+from kb_pipeline.control.runs.failures import count_failures
+from kb_pipeline.control.runs.overview import next_refresh
 from kb_pipeline.control.runs.refreshes import RefreshRecord, StageInProgress, latest_refresh, newest_account
 from kb_pipeline.control.runs.requests import RequestRecord, waiting_of
+from kb_pipeline.control.tenancy.tenants import is_active
 from kb_pipeline.errors import NoLiveVersion
 from kb_pipeline.model import KbKey, Record
 from kb_pipeline.store.manifest import Manifest
@@ -39,13 +43,32 @@ class KbStatus(Record):
     """Refreshes that were asked for and wait, oldest first."""
     last_run: RefreshRecord | None
     """The newest refresh, whether it has ended or not."""
+    held_version: int | None
+    """The newest version that waits for approval, if any."""
+    held_because: str | None
+    """Why it waits: what its checks found."""
+    failures: int
+    """Keys that could not be turned into text."""
+    schedule: Schedule | None
+    """When it is refreshed by itself; None for never."""
     account: Account | None
     """What became of every known key by the newest refresh that came so far; None before the first one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule(Record):
+    """When a KB is refreshed by itself."""
+
+    cron: str
+    timezone: str
+    next_refresh_at: datetime | None
+    """None while its tenant is not active; when a quota renews, if that is what stopped it."""
+
+
 def describe_kb(db: Database, key: KbKey) -> KbStatus:
     """Return how a KB stands; raises UnknownKb."""
-    get_kb(db, key)
+    kb = get_kb(db, key)
+    held = newest_held(db, key)
     live = _live(db, key)
     last = _last_run(db, key)
     return KbStatus(
@@ -60,7 +83,24 @@ def describe_kb(db: Database, key: KbKey) -> KbStatus:
         requested=tuple(waiting_of(db, key)),
         last_run=last,
         account=newest_account(db, key) or (live.account if live else None),
+        held_version=held.number if held else None,
+        held_because=_reasons(held.manifest) if held else None,
+        failures=count_failures(db, key),
+        schedule=_schedule(db, kb),
     )
+
+
+def _schedule(db: Database, kb: KbRecord) -> Schedule | None:
+    if kb.cron is None:
+        return None
+    following = next_refresh(kb.cron, kb.timezone, kb.snoozed_until) if is_active(db, kb.key.tenant) else None
+    return Schedule(kb.cron, kb.timezone, following)
+
+
+def _reasons(manifest: Manifest | None) -> str | None:
+    """Return what the checks of a held version found, in their words."""
+    gates = manifest.gates if manifest else {}
+    return "; ".join(f"{name}: {gate.message}" for name, gate in gates.items() if not gate.passed) or None
 
 
 def _live(db: Database, key: KbKey) -> Manifest | None:

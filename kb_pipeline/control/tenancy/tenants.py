@@ -135,6 +135,13 @@ def require_active(db: Database, tenant: str) -> None:
         raise TenantInactive(tenant, row.status, row.reason)
 
 
+def is_active(db: Database, tenant: str) -> bool:
+    """Return whether the tenant's KBs may be refreshed and searched."""
+    with db.read(tenant) as session:
+        row = session.get(Tenant, tenant)
+    return row is not None and row.status == "active"
+
+
 def check_not_retired(db: Database, key: str, *, reuse: bool) -> None:
     """Check that a key is not that of a deleted tenant or KB, unless it may be reused.
 

@@ -79,6 +79,10 @@ def test_a_status_prints_as_it_always_did(db: Database) -> None:
             "stages": {},
         },
         "account": None,
+        "held_version": None,
+        "held_because": None,
+        "failures": 0,
+        "schedule": None,
     }
 
 
