@@ -10,10 +10,12 @@ from dagster._core.run_coordinator.queued_run_coordinator import RunQueueConfig
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.tags import PRIORITY_TAG
 
+from kb_pipeline.defs.jobs import ASSETS, refresh_kb
 from kb_pipeline.defs.niceness import count_unfinished
 from kb_pipeline.defs.partitions import PARTITION_TAG, PLAN_TAGS, tags_of
-from kb_pipeline.defs.resources import open_database
-from kb_pipeline.errors import TenantInactive, UnknownTenant
+from kb_pipeline.defs.resources import key_of, open_database, queue_tags
+from kb_pipeline.errors import KbError
+from kb_pipeline.model import KbKey
 
 if TYPE_CHECKING:
     from kb_pipeline.control.runs.priorities import QueuePolicy
@@ -27,22 +29,16 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
     """
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
-        """Queue the run with its tenant's priority; fail it at once, with the reason, if its tenant is not active."""
-        from kb_pipeline.control.tenancy.tenants import require_active
-
+        """Queue the run with its tenant's priority; fail it at once, with the reason, if it cannot do anything."""
         run = context.dagster_run
-        tags = tags_of(run.tags.get(PARTITION_TAG))
-        if not tags:
-            return super().submit_run(context)
-        tenant = tags["kb/tenant"]
         try:
-            require_active(open_database(), tenant)
-        except TenantInactive as error:
+            key = _key_of(run)
+        except KbError as error:
             self._instance.report_run_failed(run, message=str(error))
             return self._reloaded(run)
-        except UnknownTenant:
-            pass  # opening the KB raises it again
-        self._instance.add_run_tags(run.run_id, tags | self._queue_tags(tenant, run))
+        if key is None:
+            return super().submit_run(context)
+        self._instance.add_run_tags(run.run_id, tags_of(str(key)) | self._queue_tags(key.tenant, run))
         return super().submit_run(context._replace(dagster_run=self._reloaded(run)))
 
     def get_run_queue_config(self) -> RunQueueConfig:
@@ -70,9 +66,26 @@ class TenantRunCoordinator(dg.QueuedRunCoordinator):
         terms: QueuePolicy = terms_of(open_database(), tenant)
         priority = {PRIORITY_TAG: str(terms.priority(count_unfinished(self._instance, {"kb/tenant": tenant})))}
         # A priority that an operator has set stays.
-        return {"kb/plan": terms.plan, f"{PLAN_TAGS}{terms.plan}": tenant} | (
-            {} if PRIORITY_TAG in run.tags else priority
-        )
+        return queue_tags(tenant) | ({} if PRIORITY_TAG in run.tags else priority)
 
     def _reloaded(self, run: DagsterRun) -> DagsterRun:
         return self._instance.get_run_by_id(run.run_id) or run
+
+
+def _key_of(run: DagsterRun) -> KbKey | None:
+    """Return the KB of a run over this project's assets; None of any other run.
+
+    Raises:
+        InvalidKey, UsageError: its partition is no KB's key, or it has none.
+        UnknownKb: the key is free to be typed in the web UI, and no KB is there.
+        TenantInactive: the tenant is suspended, or being deleted.
+    """
+    from kb_pipeline.control.kbs.catalog import get_kb
+    from kb_pipeline.control.tenancy.tenants import require_active
+
+    if run.job_name != refresh_kb.name and not ASSETS & (run.asset_selection or set()):
+        return None
+    key = key_of(run)
+    get_kb(open_database(), key)
+    require_active(open_database(), key.tenant)
+    return key

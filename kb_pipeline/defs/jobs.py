@@ -5,11 +5,15 @@ import dagster as dg
 
 from kb_pipeline.defs.resources import open_database
 
+ASSETS = frozenset(
+    dg.AssetKey(name)
+    for name in ("raw_documents", "documents", "chunks", "embeddings", "candidate_version", "published_version")
+)
+"""The assets of a KB."""
+
 refresh_kb = dg.define_asset_job(
     "refresh_kb",
-    selection=dg.AssetSelection.assets(
-        "raw_documents", "documents", "chunks", "embeddings", "candidate_version", "published_version"
-    ),
+    selection=dg.AssetSelection.assets(*ASSETS),
     description="Refresh one KB: fetch, clean, chunk, embed, build a candidate, publish it if it passes its checks.",
     tags={dg.MAX_RUNTIME_SECONDS_TAG: str(24 * 3600)},
 )

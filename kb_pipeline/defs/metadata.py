@@ -1,21 +1,35 @@
-"""Converts stage reports and gates to metadata of Dagster's web UI."""
+"""Converts stage reports, gates and versions to metadata that people read in Dagster's web UI.
+
+The first lines say in words what happened; numbers, which the web UI plots over runs, and tables come after them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import dagster as dg
 
-from kb_pipeline.model import JsonObject, StageReport
+from kb_pipeline.model import JsonObject, KbKey, StageReport
 from kb_pipeline.publish.integrity_gates import Gate
+
+if TYPE_CHECKING:
+    from kb_pipeline.control.runs.failures import FailureRecord
+    from kb_pipeline.control.runs.refreshes import RefreshRecord
+    from kb_pipeline.operations.publish import Publication
+    from kb_pipeline.operations.run_summary import VersionChanges
 
 _MAX_ROWS = 50
 
 
-def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return counts, rate, reasons and sample rows of a stage."""
+def report_metadata(
+    report: StageReport, samples: Iterable[Mapping[str, Any]] = (), failures: Sequence[FailureRecord] = ()
+) -> dict[str, Any]:
+    """Return what a stage did in words, its counts and rate, reasons, failures and sample rows."""
     metadata: dict[str, Any] = {
+        "summary": _summary(report),
         "dagster/row_count": report.passed,
         "in": report.entered,
         "out": report.passed,
@@ -30,16 +44,62 @@ def report_metadata(report: StageReport, samples: Iterable[Mapping[str, Any]] = 
         metadata["rate_per_s"] = round(worked / report.seconds, 1)
     if reasons := _reasons(report):
         metadata["reasons"] = dg.MetadataValue.table(reasons)
+    if failures:
+        metadata["failures"] = dg.MetadataValue.table([dg.TableRecord(_failure_row(each)) for each in failures])
     for name, value in report.extra.items():
-        metadata |= _account_metadata(value) if name == "account" else {name: _to_metadata(value)}
-    if rows := [dg.TableRecord(_flat(row)) for row in samples]:
-        metadata["sample"] = dg.MetadataValue.table(rows)
-    return metadata
+        metadata |= _account_metadata(value) if name == "account" else _extra_metadata(name, value)
+    rows = [_flat(row) for row in samples]
+    if rows:
+        metadata["sample"] = dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+    return metadata | _links([each.key for each in failures] + [str(row.get("key", "")) for row in rows])
+
+
+def size_metadata(name: str, n_bytes: int) -> dict[str, Any]:
+    """Return a number of bytes with its unit, and as a number to plot."""
+    return {name: in_bytes(n_bytes), f"{name}_bytes": n_bytes}
 
 
 def score_metadata(scores: Mapping[str, float]) -> dict[str, dg.MetadataValue]:
     """Return the version's retrieval scores, which the web UI plots over versions."""
     return {name: dg.MetadataValue.float(float(value)) for name, value in scores.items()}
+
+
+def change_metadata(changes: VersionChanges | None) -> dict[str, Any]:
+    """Return what changed since the live version: in words, as numbers to plot, and the first keys."""
+    if changes is None:
+        return {}
+    counts = {f"documents_{what}": count for what, count in changes.counts.items()}
+    words = ", ".join(f"{count} {what}" for what, count in changes.counts.items() if count) or "none changed"
+    metadata: dict[str, Any] = {"changes": f"documents since version {changes.since}: {words}", **counts}
+    if changes.keys:
+        rows = [dg.TableRecord({"change": what, "key": key}) for what, key in changes.keys]
+        metadata["changed_documents"] = dg.MetadataValue.table(rows)
+    return metadata | _links([key for _, key in changes.keys])
+
+
+def published_metadata(published: Publication, before: int | None, counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return which version is live now and which was, and how much is in it."""
+    if published.status == "unchanged":
+        words = f"version {published.version} is live still: nothing changed"
+    else:
+        words = f"version {published.version} is live" + (f", after version {before}" if before else ", the first one")
+    return {"summary": words, "dagster/row_count": counts.get("chunks", 0), **counts, **published.as_json()}
+
+
+def check_specs(
+    asset: str, promises: Mapping[str, str], partitions: dg.PartitionsDefinition[str]
+) -> list[dg.AssetCheckSpec]:
+    """Return the declared checks of an asset, by name and promise, with a verdict for each partition.
+
+    Unpartitioned, as they are by default, the newest verdict stands for all KBs, so that one that passes hides another
+    that is held. Dagster 1.13 calls partitions of checks a preview, which it would say in every process.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return [
+            dg.AssetCheckSpec(name, asset=asset, description=promise, blocking=True, partitions_def=partitions)
+            for name, promise in promises.items()
+        ]
 
 
 def check_results(gates: Iterable[Gate], names: Iterable[str], *, force: bool) -> list[dg.AssetCheckResult]:
@@ -52,13 +112,58 @@ def check_results(gates: Iterable[Gate], names: Iterable[str], *, force: bool) -
     return [_check_result(name, found.get(name, unchanged), force=force) for name in names]
 
 
+def verdict_metadata(key: KbKey, ended: RefreshRecord) -> dict[str, Any]:
+    """Return why a candidate is not published, and how a person lets one through that is held."""
+    metadata: dict[str, Any] = {"status": ended.status, "version": ended.version, "why": ended.message or ""}
+    if ended.status == "held":
+        metadata["approve_with"] = f"kb approve {key} {ended.version}"
+    return metadata
+
+
+def unpublished(key: KbKey, ended: RefreshRecord) -> dg.Failure:
+    """Return the failure of a run whose candidate is not published: held for approval, or not whole."""
+    metadata = verdict_metadata(key, ended)
+    del metadata["why"]  # the description says it
+    return dg.Failure(f"{ended.status}: {ended.message}", metadata=metadata, allow_retries=False)
+
+
+def in_bytes(number: int) -> str:
+    """Return a number of bytes in the unit that people would use: `71.4 kB`."""
+    value, unit = float(number), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{number} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+def in_seconds(seconds: float) -> str:
+    """Return a time span in the units that people would use: `3.6 s`, `2 min 5 s`, `1 h 20 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _summary(report: StageReport) -> str:
+    counts = {
+        "unchanged": report.unchanged,
+        "rejected": report.rejected.total(),
+        "failed": report.failed.total(),
+        "deleted": report.deleted,
+    }
+    rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    return f"{report.passed} of {report.entered} passed{rest}, in {in_seconds(report.seconds)}"
+
+
 def _check_result(name: str, gate: Gate, *, force: bool) -> dg.AssetCheckResult:
     warns = force and gate.holds
+    verdict = "" if gate.passed or warns else "held: " if gate.holds else "failed: "
     return dg.AssetCheckResult(
         check_name=name,
         passed=gate.passed,
         severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
-        description=gate.message,
+        description=f"{verdict}{gate.message}",
         metadata=gate.measured,
     )
 
@@ -70,11 +175,15 @@ def _account_metadata(account: JsonObject) -> dict[str, Any]:
     return sums | ({"left_out": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])} if rows else {})
 
 
-def _to_metadata(value: Any) -> Any:  # noqa: ANN401 - any value that a stage reports
-    """Return a table for a list of records, JSON for other structures, else the value itself."""
+def _extra_metadata(name: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - any value that a stage reports
+    """Return a table for a list of records or a flat structure, bytes with their unit, JSON for other structures."""
+    if name.endswith("_bytes") and isinstance(value, int):
+        return size_metadata(name.removesuffix("_bytes"), value)
+    if isinstance(value, dict) and value and all(isinstance(each, (int, float, str)) for each in value.values()):
+        value = [{"name": key, "value": each} for key, each in value.items()]
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-        return dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in value[:_MAX_ROWS]])
-    return dg.MetadataValue.json(value) if isinstance(value, (dict, list)) else value
+        return {name: dg.MetadataValue.table([dg.TableRecord(_flat(row)) for row in value[:_MAX_ROWS]])}
+    return {name: dg.MetadataValue.json(value) if isinstance(value, (dict, list)) else value}
 
 
 def _reasons(report: StageReport) -> list[dg.TableRecord]:
@@ -84,6 +193,18 @@ def _reasons(report: StageReport) -> list[dg.TableRecord]:
         for kind, reasons in kinds
         for reason, count in reasons.most_common()
     ]
+
+
+def _failure_row(failure: FailureRecord) -> dict[str, str | int | float | bool]:
+    row = {name: getattr(failure, name) for name in ("key", "reason", "message", "attempts")}
+    return _flat(row | {"since": f"{failure.first_seen:%Y-%m-%d %H:%M} UTC"})
+
+
+def _links(keys: Iterable[str]) -> dict[str, dg.MetadataValue]:
+    """Return the keys that are web addresses as links, which a table cannot hold; nothing without any."""
+    urls = [key for key in dict.fromkeys(keys) if urlsplit(key).scheme in ("http", "https")]
+    lines = [f"- <{url}>" for url in urls[:_MAX_ROWS] if not set(url) & set("<> \n")]
+    return {"links": dg.MetadataValue.md("\n".join(lines))} if lines else {}
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, str | int | float | bool]:

@@ -15,6 +15,11 @@ knowledge_bases = dg.DynamicPartitionsDefinition(name="knowledge_bases")
 PARTITION_TAG = "dagster/partition"
 """Dagster's tag for the partition of a run."""
 
+NAMES_NO_KB = (
+    "the run names no KB: choose a partition, tenant/kb; on the command line "
+    """--tags '{"dagster/partition": "acme/handbook"}' or --partition acme/handbook"""
+)
+
 OPTION_TAGS = "kb/"
 """With the name of an option: the tag that turns it on."""
 FORCE_TAG = f"{OPTION_TAGS}force"
@@ -26,6 +31,9 @@ RETRY_TAG = f"{OPTION_TAGS}retry"
 
 REQUEST_TAG = "kb/request"
 """The id of the request that a run was started for; see control.runs.requests."""
+
+STATUS_TAG = "kb/status"
+"""How the refresh of a run ended, as `kb status` says it: `held` is no crash."""
 
 PLAN_TAGS = "kb/tenant."
 """The prefix, before a plan's name, of the tag whose value is the tenant: so each plan can limit its tenants' runs."""

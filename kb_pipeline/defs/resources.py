@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from kb_pipeline.control.runs.refreshes import get_refresh
 from kb_pipeline.defs.niceness import leave_cpu_to_others
-from kb_pipeline.defs.partitions import FORCE_TAG, RETRY_TAG, ids_of, tags_of
-from kb_pipeline.errors import ChildCrashed, KbError, LeaseHeld
+from kb_pipeline.defs.partitions import (
+    FORCE_TAG,
+    NAMES_NO_KB,
+    PARTITION_TAG,
+    PLAN_TAGS,
+    RETRY_TAG,
+    STATUS_TAG,
+    ids_of,
+    tags_of,
+)
+from kb_pipeline.defs.plain_failures import PlainFailures
+from kb_pipeline.errors import ChildCrashed, KbError, LeaseHeld, UsageError
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
 
@@ -46,7 +57,7 @@ def _database(url: str) -> Database:
     return Database(url)
 
 
-class Workspaces(dg.ConfigurableResource[Any]):
+class Workspaces(dg.ConfigurableResource[Any], PlainFailures):
     """Opens the KB of an asset's partition for writing, and sends heartbeats while the run executes."""
 
     @contextmanager
@@ -55,6 +66,7 @@ class Workspaces(dg.ConfigurableResource[Any]):
         from kb_pipeline.control.runs.heartbeats import beating
 
         if context.run and context.instance:
+            _add_missing_tags(context.instance, context.run)
             leave_cpu_to_others(context.instance, context.run)
         with beating(open_database(), context.run.run_id) if context.run else nullcontext():
             yield self
@@ -67,19 +79,51 @@ class Workspaces(dg.ConfigurableResource[Any]):
         run = context.run
         refuse_if_ended(context.instance, run.run_id)
         leave_cpu_to_others(context.instance, run)
-        if missing := tags_of(context.partition_key).items() - run.tags.items():
-            context.instance.add_run_tags(run.run_id, dict(missing))  # started without the coordinator
         with translated_errors():
-            key = KbKey.parse(context.partition_key)
+            key = key_of(run)
             force, retry = (run.tags.get(tag) == "true" for tag in (FORCE_TAG, RETRY_TAG))
             settings = load_settings()
-            with open_refresh_run(
-                settings, open_database(), key, run.run_id, models=_models(settings.models_dir),
-                force=force, retry=retry, retry_ids=ids_of(run.tags.get(RETRY_TAG)),
-            ) as kb:  # fmt: skip
-                yield kb
-                if not _publishes(run):
-                    kb.end_partial(sorted(asset.to_user_string() for asset in run.asset_selection or ()))
+            try:
+                with open_refresh_run(
+                    settings, open_database(), key, run.run_id, models=_models(settings.models_dir),
+                    force=force, retry=retry, retry_ids=ids_of(run.tags.get(RETRY_TAG)),
+                ) as kb:  # fmt: skip
+                    yield kb
+                    if not _publishes(run) and kb.summary.ended() is None:
+                        kb.end_partial(sorted(asset.to_user_string() for asset in run.asset_selection or ()))
+            finally:
+                _tag_with_status(context.instance, key, run.run_id)
+
+
+def key_of(run: dg.DagsterRun) -> KbKey:
+    """Return the KB of a run; raise InvalidKey, or UsageError if the run has no partition."""
+    partition = run.tags.get(PARTITION_TAG)
+    if partition is None:
+        raise UsageError(NAMES_NO_KB)
+    return KbKey.parse(partition)
+
+
+def queue_tags(tenant: str) -> dict[str, str]:
+    """Return the tags by which the run queue limits the runs of a tenant: its plan, known or not."""
+    from kb_pipeline.control.runs.priorities import terms_of
+
+    plan = terms_of(open_database(), tenant).plan
+    return {"kb/plan": plan, f"{PLAN_TAGS}{plan}": tenant}
+
+
+def _add_missing_tags(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Add what the coordinator adds to queued runs, to one that came past the queue (`dagster asset materialize`)."""
+    if own := tags_of(run.tags.get(PARTITION_TAG)):
+        missing = own if "kb/plan" in run.tags else own | queue_tags(own["kb/tenant"])
+        if new := missing.items() - run.tags.items():
+            instance.add_run_tags(run.run_id, dict(new))
+
+
+def _tag_with_status(instance: dg.DagsterInstance, key: KbKey, run_id: str) -> None:
+    """Tag the run with how its refresh ended, if it has: the list of runs can be filtered by it."""
+    refresh = get_refresh(open_database(), key, run_id)
+    if refresh is not None and refresh.status != "running":
+        instance.add_run_tags(run_id, {STATUS_TAG: refresh.status})
 
 
 def refuse_if_ended(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -107,6 +107,11 @@ def diff_versions(before: VersionReader, after: VersionReader) -> VersionDiff:
     return VersionDiff(before, after, _document_changes(old, new), _chunk_changes(before, after, old, new))
 
 
+def diff_documents(before: VersionReader, after: VersionReader) -> Changes:
+    """Compare the documents of two versions by their hashes alone, which reads no text."""
+    return _document_changes(_documents(before), _documents(after))
+
+
 def change_feed(diff: VersionDiff) -> Iterator[DocumentChange | ChunkChange]:
     """Yield one change after the other: whoever applies them in order to the earlier version has the later one.
 

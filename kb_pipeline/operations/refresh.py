@@ -80,6 +80,11 @@ class RefreshRun:
         self._pages = PageLedger(context.db, context.lease)
 
     @property
+    def key(self) -> KbKey:
+        """The KB."""
+        return self._context.key
+
+    @property
     def spec(self) -> KbSpec:
         """The KB file as it was when the step began."""
         return self._context.spec

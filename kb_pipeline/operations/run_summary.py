@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Literal
 
 from kb_pipeline.account import Account
 from kb_pipeline.control.metering import daily_quotas, limits
 from kb_pipeline.control.runs import refreshes
+from kb_pipeline.control.runs.failures import FailureRecord, list_failures
 from kb_pipeline.embed.models import describe_model
+from kb_pipeline.errors import DamagedStore
+from kb_pipeline.index.diff import diff_documents
+from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import JsonObject
 from kb_pipeline.operations import account_warnings
 from kb_pipeline.operations.run_context import RunContext
 from kb_pipeline.operations.source_rules import origins
 from kb_pipeline.store.durable_files import folder_bytes
+from kb_pipeline.store.manifest import Manifest
 
 SAMPLE_COLUMNS = {
     "pages": ["key", "outcome", "reason", "status", "content_type"],
@@ -25,9 +31,23 @@ SAMPLE_COLUMNS = {
 """By table, the columns of a sample. No text of documents, nor titles: Dagster's event log keeps the sample, and no
 erasure reaches it."""
 _SAMPLE_ROWS = 5
+_FAILURES_NAMED = 50
+_CHANGES_NAMED = 10
 _REASONS_NAMED = 3
 _NOUNS = {"fetch": "pages", "clean": "documents"}
 """What the stages whose failures are warned of count."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionChanges:
+    """How the documents of a version differ from those of the live one."""
+
+    since: int
+    """The number of the live version."""
+    counts: Mapping[str, int]
+    """How many were `removed`, `changed` and `added`."""
+    keys: Sequence[tuple[str, str]]
+    """What happened to a key, for the first of each kind."""
 
 
 class RunSummary:
@@ -36,10 +56,42 @@ class RunSummary:
     def __init__(self, context: RunContext) -> None:
         self._context = context
 
+    def ended(self) -> refreshes.RefreshRecord | None:
+        """Return how the refresh ended; None while it goes on."""
+        row = self._row()
+        return row if row and row.status != "running" else None
+
     def live_counts(self) -> dict[str, int]:
         """Return the numbers of documents and chunks of the live version; empty without one."""
         live = self._context.live_manifest()
         return asdict(live.counts) if live else {}
+
+    def live_version(self) -> int | None:
+        """Return the number of the live version; None before the first one is published."""
+        live = self._context.live_manifest()
+        return live.version if live else None
+
+    def changes(self, candidate: Manifest) -> VersionChanges | None:
+        """Return how a candidate's documents differ from the live version's; None if there is none to compare with."""
+        live = self._context.live_manifest()
+        if live is None:
+            return None
+        store = self._context.store
+        try:
+            with VersionReader(store, live) as before, VersionReader(store, candidate) as after:
+                found = diff_documents(before, after)
+        except DamagedStore:  # the checks have told
+            return None
+        frames = {"removed": found.removed, "changed": found.changed, "added": found.added}
+        keys = [(what, key) for what, rows in frames.items() for key in rows["key"].head(_CHANGES_NAMED).to_list()]
+        counts = {what: rows.height for what, rows in frames.items()}
+        return VersionChanges(live.version, counts, [(what, self._context.spec.redact(key)) for what, key in keys])
+
+    def failures(self, stage: str) -> list[FailureRecord]:
+        """Return the first of a stage's open failures."""
+        context = self._context
+        of_stage = (each for each in list_failures(context.db, context.key) if each.stage == stage)
+        return list(islice(of_stage, _FAILURES_NAMED))
 
     def sample(self, table: str) -> list[JsonObject]:
         """Return the first rows of a stage table, in the columns SAMPLE_COLUMNS."""
@@ -73,9 +125,12 @@ class RunSummary:
         return list(account_warnings.returns(self._stages().get("fetch", {}).get("came_back", {})))
 
     def _stages(self) -> Mapping[str, JsonObject]:
-        context = self._context
-        row = refreshes.get_refresh(context.db, context.key, context.run_id)
+        row = self._row()
         return row.stages if row else {}
+
+    def _row(self) -> refreshes.RefreshRecord | None:
+        context = self._context
+        return refreshes.get_refresh(context.db, context.key, context.run_id)
 
     def _failures(self, stages: Mapping[str, JsonObject]) -> Iterator[str]:
         for stage, noun in _NOUNS.items():

@@ -19,15 +19,19 @@ from dagster._core.utils import make_new_run_id
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from kb_pipeline.control.db.models import Plan
+from kb_pipeline.control.kbs.catalog import apply_spec
 from kb_pipeline.control.runs.priorities import QueuePolicy
 from kb_pipeline.control.tenancy.tenants import create_tenant, set_plan, set_status
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.instance import open_instance
 from kb_pipeline.defs.resources import open_database
+from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
+from kb_pipeline.spec.kb_file import parse_spec
 
 pytestmark = pytest.mark.upgrade("dagster")
 
+SOURCE = "{name: site, type: web, start_urls: ['http://site.example/']}"
 ORIGIN = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("kb"), "kb"), "refresh_kb")
 
 
@@ -44,10 +48,16 @@ def put_plan(name: str, **limits: int) -> None:
 
 def queue(instance: dg.DagsterInstance, key: str, **tags: str) -> dg.DagsterRun:
     """As the web UI does it: with nothing but the partition."""
+    yaml = f"tenant: {KbKey.parse(key).tenant}\nkb: {KbKey.parse(key).kb}\nsources: [{SOURCE}]\n"
+    apply_spec(open_database(), parse_spec(yaml, "test"), yaml, "tester")
+    return submit(instance, {"dagster/partition": key, **tags})
+
+
+def submit(instance: dg.DagsterInstance, tags: dict[str, str]) -> dg.DagsterRun:
     new = DagsterRun(
         job_name="refresh_kb",
         run_id=make_new_run_id(),
-        tags={"dagster/partition": key, **tags},
+        tags=tags,
         status=dg.DagsterRunStatus.NOT_STARTED,
         remote_job_origin=ORIGIN,
     )
@@ -85,18 +95,41 @@ def test_a_run_that_names_no_kb_is_queued_as_it_is(instance: dg.DagsterInstance)
 
 
 def test_runs_of_a_suspended_tenant_fail_at_once_with_the_reason(instance: dg.DagsterInstance) -> None:
-    create_tenant(open_database(), "acme", "default", "tester")
+    queue(instance, "acme/docs")
     set_status(open_database(), "acme", "suspended", "invoice 17 is open", "tester")
-    run = queue(instance, "acme/docs")
+    run = submit(instance, {"dagster/partition": "acme/docs"})
     assert run.status == dg.DagsterRunStatus.FAILURE
+    assert "tenant acme is suspended: invoice 17 is open" in reason_of(instance, run)
+    set_status(open_database(), "acme", "active", "", "tester")
+    assert queue(instance, "acme/docs").status == dg.DagsterRunStatus.QUEUED
+
+
+def reason_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """What the run's page says, which holds no stack trace."""
     (event,) = [
         entry.dagster_event
         for entry in instance.all_logs(run.run_id)
         if entry.dagster_event and entry.dagster_event.event_type_value == "PIPELINE_FAILURE"
     ]
-    assert "tenant acme is suspended: invoice 17 is open" in (event.message or "")
-    set_status(open_database(), "acme", "active", "", "tester")
-    assert queue(instance, "acme/docs").status == dg.DagsterRunStatus.QUEUED
+    assert event.event_specific_data is None
+    return event.message or ""
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"dagster/partition": "acme/typo"}, "acme/typo: no such KB here; apply its file first: kb apply FILE"),
+        ({"dagster/partition": "../etc"}, "'../etc' is not a KB key: write tenant/kb"),
+        ({}, "the run names no KB: choose a partition, tenant/kb"),
+    ],
+)
+def test_a_run_over_a_partition_that_is_no_kb_fails_at_once_in_words(
+    instance: dg.DagsterInstance, tags: dict[str, str], reason: str
+) -> None:
+    queue(instance, "acme/docs")
+    run = submit(instance, tags)
+    assert run.status == dg.DagsterRunStatus.FAILURE
+    assert reason in reason_of(instance, run)
 
 
 def test_a_tenant_that_floods_the_queue_does_not_keep_another_waiting(instance: dg.DagsterInstance) -> None:
