@@ -341,6 +341,7 @@ class Kb:
         language: str | None = None,
         as_of: AsOf = None,
         provenance: bool = False,
+        context: int = 0,
     ) -> SearchResult:
         """Return the `k` best chunks, best first.
 
@@ -351,18 +352,19 @@ class Kb:
             language: only documents in that language (ISO 639).
             as_of: which version; the live one by default.
             provenance: whether to say of each hit where it came from.
+            context: how many chunks before and after each hit to return as well, 0 to 5.
 
         Raises:
             NoLiveVersion, UnknownVersion: there is nothing to search yet, or no such version.
             TenantInactive: the tenant is suspended, or being deleted.
-            UsageError: an empty query, or k, language or as_of out of range.
+            UsageError: an empty query, or k, language, context or as_of out of range.
             DamagedStore: the version cannot be read.
         """
         from kb_pipeline.operations.search import search_kb
 
         return search_kb(
             self._readers, self.key, query, k=k, mode=mode, language=language, as_of=_text(as_of),
-            with_provenance=provenance,
+            with_provenance=provenance, context=context,
         )  # fmt: skip
 
     @operation("documents")

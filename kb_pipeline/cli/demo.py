@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kb_pipeline
+from kb_pipeline.cli.hits import print_hits
 from kb_pipeline.cli.kbs import EXIT_STATUS
 from kb_pipeline.cli.output import print_stages
 from kb_pipeline.cli.progress import show_progress
-from kb_pipeline.cli.show import print_hits
 from kb_pipeline.cli.terminal import err, out
 from kb_pipeline.operations.first_file import propose_file
 from kb_pipeline.settings import Settings

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kb_pipeline.cli.rows import ColumnsOption, LimitOption
-from kb_pipeline.cli.session import AsOf, JsonOption, KbArgument, KeyArgument, home, open_kb, require_utf8
+from kb_pipeline.cli.session import (
+    AsOf,
+    JsonOption,
+    KbArgument,
+    KeyArgument,
+    home,
+    open_kb,
+    require_all_utf8,
+)
 
 if TYPE_CHECKING:
     from kb_pipeline.installation import Kb
@@ -24,23 +32,37 @@ _DOCUMENT_COLUMNS = (
 
 def search(
     kb: KbArgument,
-    query: Annotated[str, typer.Argument(help="Words or a question.", callback=require_utf8)],
+    query: Annotated[
+        list[str],
+        typer.Argument(metavar="QUERY...", help="Words or a question, in quotes or not.", callback=require_all_utf8),
+    ],
     k: Annotated[int, typer.Option("-k", help="How many hits, 1 to 100.")] = 5,
     mode: Annotated[Literal["hybrid", "vector", "keyword"], typer.Option(help="How to rank.")] = "hybrid",
     language: Annotated[str | None, typer.Option(help="Only documents in that language (ISO 639).")] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Say where each hit came from.")] = False,
+    context: Annotated[
+        int, typer.Option(metavar="N", help="Show each hit whole, with N chunks before and after it, 0 to 5.")
+    ] = 0,
     as_of: AsOf = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search the live version, or an earlier one."""
+    from kb_pipeline.cli.hits import print_hit_rows, print_hits
     from kb_pipeline.cli.output import print_json
-    from kb_pipeline.cli.show import print_hits
+    from kb_pipeline.index.languages import list_languages
 
-    found = open_kb(kb).search(query, k, mode=mode, language=language, as_of=as_of, provenance=provenance)
+    found = open_kb(kb).search(
+        " ".join(query), k, mode=mode, language=language, as_of=as_of, provenance=provenance, context=context
+    )
+    if found.languages is not None:
+        there_are = list_languages(found.languages)
+        typer.echo(f"kb: {kb}: no documents in {language}; there are: {there_are}", err=True)
     if as_json:
         print_json(found.as_json())
+    elif sys.stdout.isatty():
+        print_hits(found)
     else:
-        print_hits(found, found.provenance)
+        print_hit_rows(found)
 
 
 def documents(

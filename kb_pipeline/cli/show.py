@@ -1,4 +1,4 @@
-"""Prints hits, differences of versions, receipts and backups for people."""
+"""Prints differences of versions, receipts and backups for people."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from kb_pipeline.clean.plain_text import plain_text
 from kb_pipeline.cli.output import print_json
 from kb_pipeline.cli.rows import Bytes, print_fields, print_rows, print_table
 from kb_pipeline.cli.terminal import out, printable
-from kb_pipeline.index.documents import HitProvenance
-from kb_pipeline.index.search import Hit
 
 if TYPE_CHECKING:
     from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
@@ -30,28 +27,11 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.replay import Replay
     from kb_pipeline.operations.restore import Restoration
 
-_SNIPPET_CHARS = 240
 _VALUE_CHARS = 200
 """Of a field that an edit of a KB file changes."""
 _LEFT_OUT_COLUMNS = ("key", "source", "reason", "category", "message", "remedy")
 _KEYS = 20
 """How many keys of each kind of difference are shown."""
-
-
-def print_hits(hits: Sequence[Hit], provenances: Sequence[HitProvenance] | None = None) -> None:
-    """Print title, heading path, snippet and URL of each hit, and where it came from if `provenances` say so."""
-    if not hits:
-        out.print("no hits")
-    for number, hit in enumerate(hits):
-        path = " > ".join(heading for heading in hit.headings if heading != hit.title)
-        place = f" [dim]({escape(printable(path))})[/]" if path else ""
-        out.print(f"[bold]{hit.rank}. {escape(printable(hit.title))}[/]{place} [dim]{hit.language} {hit.score:.4f}[/]")
-        snippet = textwrap.shorten(printable(plain_text(hit.text)), _SNIPPET_CHARS, placeholder=" ...")
-        out.print(textwrap.indent(escape(snippet), "   "))
-        out.print(f"   [cyan]{escape(printable(hit.key))}[/]")
-        if provenances is not None:
-            out.print(f"   {printable(_provenance_line(provenances[number]))}", markup=False, style="dim")
-        out.print()
 
 
 def print_applied(item: AppliedKb) -> None:
@@ -69,17 +49,6 @@ def print_applied(item: AppliedKb) -> None:
 def _written(value: object) -> str:
     text = "not given" if value is None else json.dumps(value, ensure_ascii=False)
     return textwrap.shorten(text, _VALUE_CHARS, placeholder=" ...")
-
-
-def _provenance_line(hit: HitProvenance) -> str:
-    document = hit.document
-    code = " ".join(f"{stage} {number}" for stage, number in document.code.items())
-    validator = document.etag or document.last_modified or "no validator"
-    return (
-        f"characters {hit.start}-{hit.end} of sha256 {document.sha256}, fetched "
-        f"{document.fetched_at.isoformat()} from {document.url} ({validator}), run {document.run_id}, "
-        f"code {code}, model {document.model.name}"
-    )
 
 
 def print_left_out(rows: Iterable[LeftOutKey], chosen: str | None = None) -> None:

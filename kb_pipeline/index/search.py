@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from kb_pipeline.errors import UsageError
+from kb_pipeline.index.languages import count_languages, list_languages
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import Record
 from kb_pipeline.store.table import sql_in
@@ -70,7 +71,7 @@ def search_version(
         UsageError: an empty query, or k or language out of range.
         DamagedStore: the index of the version cannot be read.
     """
-    where = _filter(query, k, language)
+    where = _filter(version, query, k, language)
     depth = max(_DEPTH, 2 * k)
     by_meaning = [] if mode == "keyword" else _nearest(version, embed_query(query), depth, where)
     by_words = [] if mode == "vector" else _matching(version, query, depth, where)
@@ -105,7 +106,7 @@ def _in_order(found: Iterable[tuple[float, str, int]]) -> list[Ranked]:
     return [Ranked(rank, *each) for rank, each in enumerate(ordered, start=1)]
 
 
-def _filter(query: str, k: int, language: str | None) -> str | None:
+def _filter(version: VersionReader, query: str, k: int, language: str | None) -> str | None:
     if not query.strip():
         raise UsageError("the query is empty; give some words or a question")
     if not 1 <= k <= MAX_HITS:
@@ -113,7 +114,8 @@ def _filter(query: str, k: int, language: str | None) -> str | None:
     if language is None:
         return None
     if not re.fullmatch(r"[a-z]{2,3}", language):
-        raise UsageError(f"language {language!r} is no ISO 639 code such as en or de")
+        there_are = list_languages(count_languages(version))
+        raise UsageError(f"language {language!r} is no ISO 639 code such as en or de; there are: {there_are}")
     return sql_in("language", [language])
 
 

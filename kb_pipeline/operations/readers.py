@@ -82,6 +82,10 @@ class Readers:
         """Return the vector of a query to a version that the model made; raises UnknownModel."""
         return self._model_cache().open(model.name).embed_query(text)
 
+    def embed_passages(self, model: EmbeddingModel, texts: list[str]) -> NDArray[np.float32]:
+        """Return the vectors of texts as that model makes them of chunks; raises UnknownModel."""
+        return self._model_cache().open(model.name).embed_passages(texts)
+
     def close(self) -> None:
         """Close models and drop versions."""
         with self._lock:

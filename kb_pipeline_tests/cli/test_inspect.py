@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pty
+import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,8 +155,73 @@ def test_every_hit_is_traced_to_its_bytes_its_place_and_its_run(built: Built) ->
     assert runs == dict(zip(("/apples", "/pears"), built.runs, strict=True))
 
 
-def test_people_see_where_a_hit_came_from_below_it(built: Built, exports: list[Path]) -> None:
+def test_a_hit_says_where_it_came_from_if_asked(built: Built, exports: list[Path]) -> None:
     told = built("search", "brandy", "--mode", "keyword", "--provenance").out
     sha256 = dict(pl.read_parquet(exports[1] / "documents.parquet").select("key", "sha256").iter_rows())
     assert f"of sha256 {sha256[f'{built.url}/pears']}, fetched " in told
     assert " of sha256 " not in built("search", "brandy", "--mode", "keyword").out
+
+
+def test_a_hit_is_one_line_of_whole_values_where_nobody_looks(built: Built) -> None:
+    told = built("search", "clear", "brandy", "-k", "2", "--mode", "keyword").out.splitlines()
+    assert len(told) == 1
+    rank, score, key, title, headings, passage = told[0].split("\t")
+    assert (rank, key, title, headings) == ("1", f"{built.url}/pears", "Pears", "Pears")
+    assert float(score) > 0
+    assert passage == "Pears are distilled into a clear brandy."
+
+
+def test_the_words_of_a_query_need_no_quotes(built: Built) -> None:
+    asked = ("cool", "and", "dark", "cellar")
+    quoted = built("search", " ".join(asked), "--json").json
+    assert built("search", *asked, "--json").json == quoted
+    assert built("search", "--json", "-k", "5", *asked).json == quoted
+    passage = quoted["hits"][0]["passage"]
+    assert passage["text"] == "Apples keep for months in a cool and dark cellar."
+    assert [passage["text"][start:end] for start, end in passage["marks"]] == ["cool", "and", "dark", "cellar"]
+
+
+def test_people_see_a_page_once_and_the_words_marked(built: Built) -> None:
+    told = on_a_terminal(built, "search", KB, "brandy", "-k", "1", "--mode", "keyword")
+    lines = [line.strip() for line in told.splitlines()]
+    assert "\x1b[1mPears\x1b[0m" in lines[0]
+    assert f"{built.url}/pears" in lines[1]
+    assert "Pears are distilled into a clear \x1b[1;4mbrandy\x1b[0m." in lines[3]
+
+
+def on_a_terminal(built: Built, *arguments: str) -> str:
+    """Return what the command prints to a terminal of 100 columns."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (40, 100))
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, "-m", "kb_pipeline", *arguments]
+    with subprocess.Popen(command, env=environment, cwd=built.kb.folder, stdout=its, stdin=its) as running:
+        os.close(its)
+        told = b""
+        while part := _read(ours):
+            told += part
+    os.close(ours)
+    assert running.returncode == 0
+    return told.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # EIO: the process has closed its end
+        return b""
+
+
+def test_a_language_without_documents_is_told_with_those_that_there_are(built: Built) -> None:
+    absent = built("search", "pears", "--language", "fr", "--json")
+    assert (absent.status, absent.json["hits"], absent.json["languages"]) == (0, [], {"en": 4})
+    assert "kb: acme/docs: no documents in fr; there are: en 4" in absent.err
+    refused = built("search", "pears", "--language", "french")
+    assert (refused.status, "there are: en 4" in refused.err) == (2, True), refused.err
+    assert "languages" not in built("search", "pears", "--language", "en", "--json").json
+
+
+def test_context_is_what_stands_around_a_hit(built: Built) -> None:
+    hit = built("search", "brandy", "--mode", "keyword", "--context", "1", "--json").json["hits"][0]
+    assert (hit["before"], hit["after"]) == ("", "")
+    assert built("search", "brandy", "--context", "6").status == 2

@@ -33,6 +33,7 @@ def test_a_site_becomes_a_version_that_answers(kb: Kb, site: Site) -> None:
     assert answer["hits"][0]["key"] == f"{site.url}/pears"
     assert set(answer["hits"][0]) == {
         "rank", "score", "key", "title", "headings", "text", "language", "document_id", "chunk_id", "start", "end",
+        "passage",
     }  # fmt: skip
     listed = kb("documents", "acme/docs", "--json").lines
     assert sorted(row["title"] for row in listed) == ["Apples", "Orchard", "Pears", "Plums", "Quinces"]
