@@ -1,13 +1,23 @@
-"""The command line `kb`: reads arguments, calls, prints; exit status 0 done, 1 failed, 2 misuse, 3 held, 4 snoozed."""
+"""The command line `kb`: calls and prints; exit status 0 done, 1 failed, 2 misuse, 3 held, 4 snoozed, 130 cancelled."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+_INTERRUPTED = 130
+"""As shells say of what Ctrl-C ended."""
+
 
 def main() -> None:
     """Run the command line; errors of ours become one message and an exit status."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # Ctrl-C while modules are imported
+        sys.exit(_complain("cancelled", _INTERRUPTED))
+
+
+def _run() -> None:
     from kb_pipeline.cli.app import app
     from kb_pipeline.cli.completion import prepare
     from kb_pipeline.errors import KbError, UsageError
@@ -18,6 +28,10 @@ def main() -> None:
             app()
         finally:
             sys.stdout.flush()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED and isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            _complain("cancelled", _INTERRUPTED)
+        raise
     except UsageError as error:
         sys.exit(_complain(error, 2))
     except KbError as error:

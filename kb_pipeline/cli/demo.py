@@ -45,12 +45,17 @@ def run_demo(settings: Settings, url: str | None) -> int:
 
 
 def _demo(settings: Settings, yaml: str, questions: Sequence[tuple[str, str]] | None) -> int:
+    from kb_pipeline.operations.launch import RefreshCancelled
+
     with kb_pipeline.open(settings=settings) as home:
         applied = home.apply_text(yaml, "the demo's KB file")
         out.print(f"{applied.kb}: {applied.action}")
         kb = home.kb(applied.kb)
-        with show_progress() as progress:
-            result = kb.refresh(progress)
+        try:
+            with show_progress() as progress:
+                result = kb.refresh(progress)
+        except RefreshCancelled as end:
+            result = end.result
         _print_result(kb, result)
         if result.succeeded:
             _ask(kb, questions)

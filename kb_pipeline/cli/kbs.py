@@ -26,7 +26,9 @@ from kb_pipeline.cli.session import (
 if TYPE_CHECKING:
     from kb_pipeline.operations.launch import ProgressListener
 
-EXIT_STATUS = {"ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3, "snoozed": 4}
+EXIT_STATUS = {
+    "ready": 0, "ready_with_warnings": 0, "unchanged": 0, "failed": 1, "held": 3, "snoozed": 4, "cancelled": 130,
+}  # fmt: skip
 
 
 def schema() -> None:
@@ -87,10 +89,12 @@ def build(
 ) -> None:
     """Refresh a KB through Dagster and publish what passes its checks.
 
-    Exit status 0 done, 1 failed, 3 held by a check, 4 snoozed: a daily quota of the tenant's plan is used up.
+    Exit status 0 done, 1 failed, 3 held by a check, 4 snoozed: a daily quota of the tenant's plan is used up, 130
+    cancelled: Ctrl-C ends it and keeps what was fetched, a second one at once.
     """
     from kb_pipeline.cli.output import print_json, print_stages, warn
     from kb_pipeline.cli.terminal import out
+    from kb_pipeline.operations.launch import RefreshCancelled
 
     chosen = open_kb(kb)
     if queue:
@@ -100,8 +104,11 @@ def build(
         else:
             out.print(f"{kb}: queued; kb status {kb} shows how it goes")
         return
-    with _progress() as progress:
-        result = chosen.refresh(progress, force=force)
+    try:
+        with _progress() as progress:
+            result = chosen.refresh(progress, force=force)
+    except RefreshCancelled as end:
+        result = end.result
     if as_json:
         print_json(result.as_json())
     else:
@@ -173,10 +180,18 @@ def retry(
     """Ask at once again for what failed or was refused, and say what is left of it; exit status 1 if anything is."""
     from kb_pipeline.cli.output import print_failures, print_json, warn
     from kb_pipeline.cli.terminal import out
+    from kb_pipeline.operations.launch import RefreshCancelled
 
     chosen = open_kb(kb)
-    with _progress() as progress:
-        result = chosen.retry(*(names or ()), progress=progress)
+    try:
+        with _progress() as progress:
+            result = chosen.retry(*(names or ()), progress=progress)
+    except RefreshCancelled as end:
+        _print_error(str(end.result.message))
+        raise typer.Exit(EXIT_STATUS["cancelled"]) from None
+    if result.refresh is not None and result.refresh.status == "cancelled":
+        _print_error(str(result.refresh.message))
+        raise typer.Exit(EXIT_STATUS["cancelled"])
     if result.refresh is not None and not result.refresh.succeeded:
         for line in (result.refresh.message or "").splitlines():
             warn(line)

@@ -24,8 +24,12 @@ from kb_pipeline.control.runs.heartbeats import (
     judge,
     list_heartbeats,
 )
+from kb_pipeline.control.runs.refreshes import RefreshStatus, get_refresh
 from kb_pipeline.defs.jobs import housekeeping, refresh_kb
+from kb_pipeline.defs.partitions import PARTITION_TAG
 from kb_pipeline.defs.resources import open_database
+from kb_pipeline.errors import InvalidKey
+from kb_pipeline.model import KbKey
 
 logger = logging.getLogger(__name__)
 _WORKING = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -115,19 +119,31 @@ def _end_run(instance: dg.DagsterInstance, db: Database, worker: Worker) -> bool
     try:
         if worker.beat_at is None and get_heartbeat(db, worker.run_id):
             return False  # it has just started
-        if not give_up(db, worker.run_id, worker.beat_at, worker.describe()):
+        was_cancelled = _was_cancelled(db, worker.run)
+        ending: RefreshStatus = "cancelled" if was_cancelled else "failed"
+        if not give_up(db, worker.run_id, worker.beat_at, worker.describe(), ending):
             return False
         # Read again: the run may have ended since, and its own result holds.
         run = instance.get_run_by_id(worker.run_id)
         is_working = run is not None and not run.is_finished
         if run is not None and is_working:
-            is_canceling = run.status == dg.DagsterRunStatus.CANCELING
-            (instance.report_run_canceled if is_canceling else instance.report_run_failed)(run, worker.describe())
+            (instance.report_run_canceled if was_cancelled else instance.report_run_failed)(run, worker.describe())
         instance.event_log_storage.free_concurrency_slots_for_run(worker.run_id)
     except Exception:
         logger.exception("run %s cannot be ended", worker.run_id)  # go on with the others
         return False
     return is_working
+
+
+def _was_cancelled(db: Database, run: dg.DagsterRun | None) -> bool:
+    """Return whether somebody has cancelled a run: in the web UI, or with Ctrl-C, for which its worker was killed."""
+    if run is None or run.status == dg.DagsterRunStatus.CANCELING:
+        return run is not None
+    try:
+        row = get_refresh(db, KbKey.parse(run.tags.get(PARTITION_TAG, "")), run.run_id)
+    except InvalidKey:
+        return False
+    return row is not None and row.status == "cancelled"
 
 
 def _free_orphaned_slots(instance: dg.DagsterInstance, db: Database) -> None:

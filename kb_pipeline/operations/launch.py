@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from kb_pipeline.control.coordination.leases import current_lease
 from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.control.runs.heartbeats import database_time, give_up, take_from_dead
-from kb_pipeline.control.runs.refreshes import RefreshRecord, get_refresh
+from kb_pipeline.control.runs.refreshes import RefreshRecord, RefreshStatus, cancel_refresh, end_refresh, get_refresh
 from kb_pipeline.control.tenancy.tenants import require_active
-from kb_pipeline.errors import LeaseHeld
+from kb_pipeline.errors import LeaseHeld, NoLiveVersion
+from kb_pipeline.interrupts import deferred_interrupts
 from kb_pipeline.model import JsonObject, KbKey, Record
 from kb_pipeline.processes import SAFE_PYTHON
 from kb_pipeline.settings import Settings, as_environment
@@ -25,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _CANCEL_WAIT_S = 60
+"""How long a cancelled run has to finish its requests and to store what it has, before it is killed."""
 _MAX_RETRY_IDS = 64
 """Ids in the tag of a run: Dagster keeps tags in an index, whose entries Postgres limits to 2,704 bytes."""
 
@@ -36,19 +42,27 @@ class RefreshResult(Record):
     kb: KbKey
     run_id: str
     status: str
-    """ready, ready_with_warnings, unchanged, held, snoozed or failed."""
+    """ready, ready_with_warnings, unchanged, held, snoozed, cancelled or failed."""
     version: int | None
     """The version that it published, left live or held."""
     stages: Mapping[str, JsonObject]
     """Stage name to the counts of its report, see StageReport.as_json."""
     message: str | None
-    """The warnings, or why it did not publish."""
+    """The warnings, why it did not publish, or what is kept of it."""
     seconds: float
 
     @property
     def succeeded(self) -> bool:
         """Whether the live version is what the sources gave in this refresh."""
         return self.status in ("ready", "ready_with_warnings", "unchanged")
+
+
+class RefreshCancelled(KeyboardInterrupt):
+    """Ctrl-C ended a refresh; `result` says what is kept."""
+
+    def __init__(self, result: RefreshResult) -> None:
+        super().__init__(result.message)
+        self.result = result
 
 
 ProgressListener = Callable[[RefreshRecord], object]
@@ -80,32 +94,95 @@ def run_refresh(
     Raises:
         TenantInactive: the tenant is suspended, or being deleted; nothing was started.
         LeaseHeld: another run writes the KB; nothing was started.
-        KeyboardInterrupt: Ctrl-C; the run ends, and what it fetched is kept.
+        RefreshCancelled: Ctrl-C; the run has ended, and what it fetched is kept. One that comes after the version was
+            published changes nothing.
     """
     require_active(db, key.tenant)
-    _wait_for_lease(db, key)
     run_id, started = str(uuid.uuid4()), time.monotonic()
+    try:
+        _wait_for_lease(db, key)
+    except KeyboardInterrupt:
+        raise RefreshCancelled(_cancelled(db, key, run_id, started)) from None
     options = ["force"] * force + _retry_option(retry_ids, all_of_them=retry)
     log = settings.logs_dir / f"{run_id}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as stream:
-        child = subprocess.Popen(
-            [*SAFE_PYTHON, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *options],
-            stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | as_environment(settings),
-        )  # fmt: skip
-        try:
-            _watch(child, db, key, run_id, progress)
-        except KeyboardInterrupt:
-            _end_dead_run(db, key, run_id, "cancelled")
-            raise
+    child: subprocess.Popen[bytes] | None = None
+    try:
+        # Both are deferred until the child is known: it must not be left alone.
+        with deferred_interrupts(), log.open("wb") as stream:
+            child = subprocess.Popen(
+                [*SAFE_PYTHON, "-m", "kb_pipeline.defs.launch", str(key), run_id, str(os.getpid()), *options],
+                stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=os.environ | as_environment(settings),
+                process_group=0,  # a terminal's Ctrl-C is for this process, which passes it on once
+            )  # fmt: skip
+        _watch(child, db, key, run_id, progress)
+    except KeyboardInterrupt:
+        _cancel(child, db, key, run_id)
+        row = get_refresh(db, key, run_id)
+        if row is None or row.status == "cancelled":
+            log.unlink(missing_ok=True)
+            raise RefreshCancelled(_cancelled(db, key, run_id, started)) from None
     _end_dead_run(db, key, run_id, _last_output(log))
     seconds = round(time.monotonic() - started, 2)
     row = get_refresh(db, key, run_id)
     if row is None:
         return RefreshResult(key, run_id, "failed", None, {}, _last_output(log), seconds)
+    if row.status == "cancelled":  # in the web UI, or from another terminal
+        return _cancelled(db, key, run_id, started)
     if row.status != "failed":
         log.unlink()  # Dagster has the run's events; the file is for a worker that died
     return RefreshResult(key, run_id, row.status, row.version, row.stages, row.message, seconds)
+
+
+def _cancel(child: subprocess.Popen[bytes] | None, db: Database, key: KbKey, run_id: str) -> None:
+    """Have the worker end and record it; kill it at another Ctrl-C, or if it takes too long."""
+    since = datetime.now(UTC)
+    logger.warning("%s: cancelling; Ctrl-C once more ends it at once", key)
+    try:
+        if child is not None and child.poll() is None:
+            child.send_signal(signal.SIGINT)
+            child.wait(_CANCEL_WAIT_S)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        pass
+    with deferred_interrupts():
+        if child is not None and child.poll() is None:
+            child.kill()
+            child.wait()
+        if (live := _live_version(db, key, run_id)) is not None:
+            end_refresh(db, key, run_id, *live)  # killed between moving the pointer and recording it
+        cancel_refresh(db, key, run_id, since)
+        give_up(db, run_id, None, "cancelled", "cancelled")  # its lease
+
+
+def _live_version(db: Database, key: KbKey, run_id: str) -> tuple[RefreshStatus, int] | None:
+    """Return how a refresh ended that has published a version and could not record it; None for all others."""
+    row = get_refresh(db, key, run_id)
+    if row is None or row.status != "running":
+        return None
+    with suppress(NoLiveVersion):
+        live = live_manifest(db, key)
+        if live.run_id == run_id:
+            return "ready", live.version
+    return None
+
+
+def _cancelled(db: Database, key: KbKey, run_id: str, started: float) -> RefreshResult:
+    """Return the result of a cancelled refresh: its message says what is kept, and what to do."""
+    row, live = get_refresh(db, key, run_id), None
+    with suppress(NoLiveVersion):
+        live = live_manifest(db, key).version
+    stands = "there is no live version yet" if live is None else f"the live version is {live}"
+    message = f"{key}: cancelled; {_kept(row)}, {stands}; kb build {key} goes on"
+    stages = row.stages if row else {}
+    return RefreshResult(key, run_id, "cancelled", live, stages, message, round(time.monotonic() - started, 2))
+
+
+def _kept(row: RefreshRecord | None) -> str:
+    if row is None:
+        return "it had not begun"
+    # The counts of a stage that has ended, or else how far it was, if it was the first.
+    pages = row.stages["fetch"]["out"] if "fetch" in row.stages else row.done
+    return f"{pages:,} pages that were fetched are kept" if pages else "nothing had been fetched yet"
 
 
 def _retry_option(ids: Collection[str], *, all_of_them: bool) -> list[str]:
@@ -146,20 +223,11 @@ def _wait_for_lease(db: Database, key: KbKey) -> None:
 def _watch(
     child: subprocess.Popen[bytes], db: Database, key: KbKey, run_id: str, progress: ProgressListener | None
 ) -> None:
-    """Report progress until the child ends; Ctrl-C reaches the child too, which finishes its requests and ends."""
-    try:
-        while child.poll() is None:
-            _report(get_refresh(db, key, run_id), progress)
-            time.sleep(_POLL_S)
+    """Report progress until the child ends."""
+    while child.poll() is None:
         _report(get_refresh(db, key, run_id), progress)
-    except KeyboardInterrupt:
-        logger.warning("cancelling; what was fetched is kept")
-        try:
-            child.wait(_CANCEL_WAIT_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        raise
+        time.sleep(_POLL_S)
+    _report(get_refresh(db, key, run_id), progress)
 
 
 def _report(row: RefreshRecord | None, progress: ProgressListener | None) -> None:

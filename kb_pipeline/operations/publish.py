@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kb_pipeline.control.kbs import versions
-from kb_pipeline.control.runs.refreshes import RefreshStatus
+from kb_pipeline.control.runs.refreshes import RefreshStatus, end_refresh
 from kb_pipeline.failpoints import failpoint
+from kb_pipeline.interrupts import deferred_interrupts
 from kb_pipeline.model import Record
 from kb_pipeline.operations.account_warnings import cut_warnings, limit_warnings
 from kb_pipeline.operations.housekeeping import tidy_kb
@@ -44,10 +45,11 @@ def publish_candidate(context: RunContext, warnings: Sequence[str], notes: Seque
     # Not by run: a run re-executed from the failed step publishes what the first one built and checked.
     pending = versions.pending_versions(context.db, context.key)
     number = next((each.number for each in pending if each.status == "candidate"), None)
-    if number is not None:
-        _move_pointer(context, number, "candidate")
     published = _publication(context, number, warnings)
-    context.end(published.status, published.version, "\n".join([*notes, *warnings]) or None)
+    message = "\n".join([*notes, *warnings]) or None
+    if number is not None:
+        _move_pointer(context, number, "candidate", published.status, message)
+    context.end(published.status, published.version, message)
     return published
 
 
@@ -58,10 +60,12 @@ def publish_held(context: RunContext, number: int) -> None:
         LeaseLost: another run took over.
         GateFailed: the data is not what it was when it was checked.
     """
-    _move_pointer(context, number, "held", context.settings.actor)
     account = versions.get_manifest(context.db, context.key, number).account
     warnings = [*limit_warnings(context.key, account, {}), *cut_warnings(context.key, account)] if account else []
-    context.end("ready_with_warnings" if warnings else "ready", number, "\n".join(["approved", *warnings]))
+    status: RefreshStatus = "ready_with_warnings" if warnings else "ready"
+    message = "\n".join(["approved", *warnings])
+    _move_pointer(context, number, "held", status, message, context.settings.actor)
+    context.end(status, number, message)
 
 
 def _publication(context: RunContext, number: int | None, warnings: Sequence[str]) -> Publication:
@@ -72,12 +76,19 @@ def _publication(context: RunContext, number: int | None, warnings: Sequence[str
 
 
 def _move_pointer(
-    context: RunContext, number: int, expected: Literal["candidate", "held"], actor: str | None = None
+    context: RunContext,
+    number: int,
+    expected: Literal["candidate", "held"],
+    status: RefreshStatus,
+    message: str | None,
+    actor: str | None = None,
 ) -> None:
     verify_version(context.store, versions.get_manifest(context.db, context.key, number))
     failpoint("publish.before")
-    context.publish_version(number, expected, actor)
-    failpoint("publish.after")
+    with deferred_interrupts():  # once readers see the version, the refresh is ready, whatever comes
+        context.publish_version(number, expected, actor)
+        failpoint("publish.after")
+        end_refresh(context.db, context.key, context.run_id, status, number, message)
     tidy_kb(
         context.store,
         context.db,

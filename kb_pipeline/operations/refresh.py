@@ -234,7 +234,9 @@ def open_refresh_run(
     retry: bool = False,
     retry_ids: Collection[str] = (),
 ) -> Iterator[RefreshRun]:
-    """Hold the KB's lease and record the refresh; an exception ends the refresh as failed, with its message.
+    """Hold the KB's lease and record the refresh.
+
+    An exception ends the refresh as failed, with its message, an interrupt as cancelled.
 
     Args:
         settings: of the installation.
@@ -276,9 +278,10 @@ def open_refresh_run(
             raise
         except BaseException as error:
             _redact_error(spec, error)
-            # Interrupts, Dagster's too, are no errors to Python.
-            what = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else "cancelled"
-            refreshes.end_refresh(db, key, run_id, "failed", message=what)
+            if isinstance(error, Exception):
+                refreshes.end_refresh(db, key, run_id, "failed", message=f"{type(error).__name__}: {error}")
+            else:  # interrupts, Dagster's too, are no errors to Python
+                refreshes.end_refresh(db, key, run_id, "cancelled", message="cancelled")
             raise
 
 

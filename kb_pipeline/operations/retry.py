@@ -43,6 +43,7 @@ def retry_failures(
     Raises:
         UsageError: a name is neither that of a failure nor a known key.
         KbError: the refresh itself failed.
+        RefreshCancelled: Ctrl-C.
     """
     failed = list(list_failures(db, key))
     wanted = _named(settings, key, names, failed) if names else {_id(row) for row in failed}

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 from kb_pipeline.control.coordination.leases import revoke_leases
 from kb_pipeline.control.db.engine import Database, database_now
 from kb_pipeline.control.db.models import Heartbeat
-from kb_pipeline.control.runs.refreshes import end_interrupted
+from kb_pipeline.control.runs.refreshes import RefreshStatus, end_interrupted
 from kb_pipeline.processes import is_running, name_process, this_machine
 
 BEAT_S = 5.0
@@ -68,11 +68,11 @@ def judge(beat: Heartbeat, now: float, silent_after_s: float = SILENT_S) -> Work
     return "silent" if now - beat.beat_at > silent_after_s else "alive"
 
 
-def give_up(db: Database, run_id: str, beat_at: float | None, message: str) -> bool:
+def give_up(db: Database, run_id: str, beat_at: float | None, message: str, status: RefreshStatus = "failed") -> bool:
     """Take everything from a dead worker in one transaction: its leases, with a new token, and its refresh.
 
     `beat_at` is the sign of life on which it was judged, None when it never gave one; if it has given another since,
-    nothing is done and False returned.
+    nothing is done and False returned. `status` is how its refresh ends: `failed` or `cancelled`.
     """
     with db.write_all() as session:
         if beat_at is not None:
@@ -81,7 +81,7 @@ def give_up(db: Database, run_id: str, beat_at: float | None, message: str) -> b
                 return False
             session.execute(delete(Heartbeat).where(Heartbeat.run_id == run_id))
         revoke_leases(session, run_id)
-        end_interrupted(session, run_id, message)
+        end_interrupted(session, run_id, message, status)
     return True
 
 

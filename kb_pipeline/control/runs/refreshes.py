@@ -19,7 +19,11 @@ from kb_pipeline.control.metering import ledger
 from kb_pipeline.interrupts import deferred_interrupts
 from kb_pipeline.model import JsonObject, KbKey, Record, StageReport
 
-RefreshStatus = Literal["running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "snoozed", "partial"]
+RefreshStatus = Literal[
+    "running", "ready", "ready_with_warnings", "unchanged", "held", "failed", "cancelled", "snoozed", "partial"
+]
+_WITHOUT_RESULT = ("failed", "cancelled")
+"""What is recorded only of a refresh that has not ended otherwise: an interrupt may come after it was published."""
 _PROGRESS_INTERVAL_S = 0.5
 _LOOKED_THROUGH = 20
 """How many refreshes are looked through for the report of a stage: those that failed before it have none."""
@@ -44,8 +48,8 @@ class RefreshRecord(Record):
 
     run_id: str
     status: str
-    """running, ready, ready_with_warnings, unchanged, held, failed, snoozed or partial; of a KB's last run also
-    interrupted."""
+    """running, ready, ready_with_warnings, unchanged, held, failed, cancelled, snoozed or partial; of a KB's last
+    run also interrupted."""
     version: int | None
     """What it published, or found live."""
     message: str | None
@@ -132,14 +136,39 @@ def end_refresh(
     """Record how the refresh ended; an interrupt waits until it is recorded."""
     with deferred_interrupts(), db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
-        if row is not None and (row.status == "running" or status != "failed"):
+        if row is not None and (row.status == "running" or status not in _WITHOUT_RESULT):
             row.status, row.version, row.message = status, version, message
             row.stage, row.ended_at = None, datetime.now(UTC)
 
 
-def end_interrupted(session: Session, run_id: str, message: str) -> None:
+def cancel_refresh(db: Database, key: KbKey, run_id: str, since: datetime) -> None:
+    """Record that a person cancelled a refresh, whose worker has ended; what it published stays published.
+
+    Args:
+        db: the control plane.
+        key: the KB.
+        run_id: also of a refresh that has recorded nothing yet.
+        since: when it was cancelled. What failed afterwards has failed for that.
+    """
+    with deferred_interrupts(), db.write(key.tenant) as session:
+        now = datetime.now(UTC)
+        row = session.get(Refresh, (key.tenant, key.kb, run_id))
+        if row is None:
+            session.add(
+                Refresh(
+                    tenant=key.tenant, kb=key.kb, run_id=run_id, status="cancelled", message="cancelled", stages={},
+                    done=0, started_at=since, ended_at=now, flags={},
+                )
+            )  # fmt: skip
+            return
+        has_failed_for_it = row.status == "failed" and row.ended_at is not None and row.ended_at >= since
+        if row.status == "running" or has_failed_for_it:
+            row.status, row.message, row.stage, row.ended_at = "cancelled", "cancelled", None, now
+
+
+def end_interrupted(session: Session, run_id: str, message: str, status: RefreshStatus = "failed") -> None:
     """Within a transaction: note that a run's worker died before it could say how it ended."""
-    values = {"status": "failed", "message": message, "stage": None, "ended_at": datetime.now(UTC)}
+    values = {"status": status, "message": message, "stage": None, "ended_at": datetime.now(UTC)}
     session.execute(update(Refresh).where(Refresh.run_id == run_id, Refresh.status == "running").values(values))
 
 
