@@ -34,16 +34,24 @@ def required(*extras: str) -> set[str]:
 
 
 class LightInstallation:
-    """A virtual environment without extras, whose `kb` runs in any folder."""
+    """A virtual environment without extras, whose `kb` runs in any folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where it is made.
+        checkout: whose code it has, by default that of the tests.
+    """
+
+    def __init__(self, folder: Path, checkout: Path = Path(kb_pipeline.__file__).parents[1]) -> None:
         venv.create(folder, symlinks=True)
         self._python = folder / "bin" / "python"
         here = Path(sysconfig.get_path("purelib"))
         there = folder / Path(sysconfig.get_path("purelib")).relative_to(sysconfig.get_path("data"))
         for name in _top_names(required() - {"kb-pipeline"}):
             (there / name).symlink_to(here / name)
-        (there / "kb_pipeline.pth").write_text(f"{Path(kb_pipeline.__file__).parent.parent}\n")
+        (there / "kb_pipeline.pth").write_text(f"{checkout}\n")
+        program = folder / "bin" / "kb"
+        program.write_text(f"#!{self._python}\nfrom kb_pipeline.__main__ import main\nmain()\n")
+        program.chmod(0o755)
 
     def kb(self, folder: Path, *arguments: str) -> Done:
         """Run `kb` to its end."""

@@ -253,7 +253,7 @@ def test_help_loads_little() -> None:
 def test_tests_mirror_the_tree() -> None:
     """A test lies where what it tests lies; of whole homes and deployments, in `crash` and `deploy`."""
     tests = Path(__file__).parent
-    pages = {"architecture", "contributing", "readme"}
+    pages = {"architecture", "contributing", "docs", "examples", "newcomer", "readme"}
     misplaced = []
     for path in tests.rglob("test_*.py"):
         folder, subject = path.parent.relative_to(tests), path.stem.removeprefix("test_")

@@ -69,20 +69,31 @@ class Running:
         return told
 
 
-def start(module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None) -> Running:
-    """`python -m MODULE ARGUMENT...` in a folder, by default this one."""
+def start(
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    given: Path | None = None,
+) -> Running:
+    """`python -m MODULE ARGUMENT...` in a folder, by default this one, with the content of a file as standard input."""
     out, err = _new_file(), _new_file()
     called, where = [module, *arguments], str(folder or Path.cwd())
-    process = _CONTEXT.Process(target=_run, args=(called, dict(environment), where, str(out), str(err)))
+    files = str(given or os.devnull), str(out), str(err)
+    process = _CONTEXT.Process(target=_run, args=(called, dict(environment), where, *files))
     process.start()
     return Running(process, out, err)
 
 
 def run(
-    module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    given: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    running = start(module, arguments, environment, folder)
+    running = start(module, arguments, environment, folder, given)
     out, err = running.communicate()
     assert running.returncode is not None
     return subprocess.CompletedProcess([module, *arguments], running.returncode, out, err)
@@ -94,7 +105,9 @@ def _new_file() -> Path:
     return Path(name)
 
 
-def _run(called: list[str], environment: dict[str, str], folder: str, *outputs: str) -> None:
+def _run(called: list[str], environment: dict[str, str], folder: str, given: str, *outputs: str) -> None:
+    os.dup2(os.open(given, os.O_RDONLY), 0)
+    sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing has made it another file
     for number, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY), number)
     os.chdir(folder)
