@@ -25,7 +25,7 @@ def _run() -> None:
     prepare()
     try:
         try:
-            app()
+            app(prog_name="kb")
         finally:
             sys.stdout.flush()
     except SystemExit as end:

@@ -31,9 +31,10 @@ def test_what_is_missing_is_counted_listed_and_said_until_it_is_there(published:
     (deep,) = kb("documents", "acme/docs", "--reason", "too_deep", "--json").lines
     assert deep == rows[2]
     told = kb("documents", "acme/docs", "--left-out").out
-    assert "site: too_deep (limits); to have them: raise max_depth" in told
-    assert f"  {site.url}/deep  more links away from a start URL than max_depth" in told
+    beyond = "more links away from a start URL than max_depth"
+    assert f"{site.url}/deep\tsite\ttoo_deep\tlimits\t{beyond}\traise max_depth" in told.splitlines()
     assert "\x1b[31m" not in told
+    assert kb("documents", "acme/docs", "--left-out", "--limit", "1", "--columns", "reason").out == "not_found\n"
     refused = kb("documents", "acme/docs", "--left-out", "--reason", "toodeep")
     assert (refused.status, "'toodeep' is no reason code" in refused.err) == (2, True)
 
@@ -56,7 +57,7 @@ def test_what_is_missing_is_counted_listed_and_said_until_it_is_there(published:
     status = kb("status", "acme/docs", "--json").json
     assert status["account"] == account
     lines = kb("status", "acme/docs").out
-    assert "known         8 keys: 5 documents" in lines
-    assert "by the site   2 (not_found 2)" in lines
-    assert "by limits     1 (too_deep 1)" in lines
+    assert "known\t8 keys: 5 documents" in lines
+    assert "by the site\t2 (not_found 2)" in lines
+    assert "by limits\t1 (too_deep 1)" in lines
     assert "raise max_depth" in lines

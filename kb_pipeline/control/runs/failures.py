@@ -69,7 +69,7 @@ def replace_failures(db: Database, key: KbKey, stage: str, items: Iterable[Faile
             if row is None:
                 row = Failure(
                     tenant=key.tenant, kb=key.kb, id=row_id, source=item.source, stage=stage, key=item.key,
-                    first_seen=now, attempts=0,
+                    first_seen=item.tried_at or now, attempts=0,
                 )  # fmt: skip
                 session.add(row)
             row.reason, row.message, row.recoverable = item.reason, item.message[:2000], item.recoverable
