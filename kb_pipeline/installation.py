@@ -40,12 +40,14 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.approve import Approval
     from kb_pipeline.operations.backup import Backup
     from kb_pipeline.operations.cancel import Cancellation
+    from kb_pipeline.operations.delete import DeletionPlan
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
     from kb_pipeline.operations.explain import Explanation
     from kb_pipeline.operations.extract import ExtractedFile, UnextractedFile
     from kb_pipeline.operations.key_fates import LeftOutKey
     from kb_pipeline.operations.launch import ProgressListener, RefreshResult
     from kb_pipeline.operations.orchestrator import Orchestrator
+    from kb_pipeline.operations.plan_erasure import ErasurePlan
     from kb_pipeline.operations.replay import Replay
     from kb_pipeline.operations.restore import Restoration
     from kb_pipeline.operations.retry import RetryResult
@@ -194,6 +196,19 @@ class Installation:
         named = key if isinstance(key, KbKey) else KbKey.parse(key)
         with self._orchestrator.open_history() as history:
             return delete_kb(self._settings, self._db, history, named)
+
+    @operation("delete")
+    def deletion_plan(self, key: str | KbKey) -> DeletionPlan:
+        """Return what `delete_kb` would remove, and change nothing.
+
+        Raises:
+            UnknownKb: there is none such.
+        """
+        from kb_pipeline.operations.delete import plan_deletion
+
+        named = key if isinstance(key, KbKey) else KbKey.parse(key)
+        with self._orchestrator.open_history() as history:
+            return plan_deletion(self._settings, self._db, history, named)
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -620,6 +635,17 @@ class Kb:
         from kb_pipeline.operations.erase_document import erase_document
 
         return erase_document(self._settings, self._db, self.key, key)
+
+    @operation("erase")
+    def erasure_plan(self, key: str) -> ErasurePlan:
+        """Return what `erase` would remove, and change nothing.
+
+        Raises:
+            UnknownDocument: no kept version has it.
+        """
+        from kb_pipeline.operations.plan_erasure import plan_erasure
+
+        return plan_erasure(self._settings, self._db, self.key, key)
 
     @operation("erase")
     def lift_erasure(self, key: str) -> ErasureReceipt:

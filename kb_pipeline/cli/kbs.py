@@ -12,6 +12,7 @@ import typer
 
 from kb_pipeline.cli.rows import ColumnsOption, LimitOption
 from kb_pipeline.cli.session import (
+    DryRunOption,
     JsonOption,
     KbArgument,
     YesOption,
@@ -204,10 +205,15 @@ def retry(
     raise typer.Exit(1 if result.left else 0)
 
 
-def delete(kb: KbArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
+def delete(kb: KbArgument, dry_run: DryRunOption = False, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Remove a KB at once, everything of it; its key is not reused silently. Prints the receipt."""
-    from kb_pipeline.cli.show import print_deletion
+    from kb_pipeline.cli.output import print_json
+    from kb_pipeline.cli.show import print_deletion, print_plan
 
     session().require_operator("delete")  # before anybody is asked
+    if dry_run:
+        plan = home().deletion_plan(kb)
+        print_json(plan.as_json()) if as_json else print_plan(plan)
+        return
     confirm(f"Remove everything of {kb} now, for good?", yes=yes)
     print_deletion(home().delete_kb(kb), as_json=as_json)

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from kb_pipeline.index.diff import VersionDiff
     from kb_pipeline.operations.apply import AppliedKb
     from kb_pipeline.operations.backup import Backup
+    from kb_pipeline.operations.delete import DeletionPlan
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
     from kb_pipeline.operations.explain import Explanation, SourceExplanation
     from kb_pipeline.operations.key_fates import LeftOutKey
+    from kb_pipeline.operations.plan_erasure import ErasurePlan
     from kb_pipeline.operations.replay import Replay
     from kb_pipeline.operations.restore import Restoration
 
@@ -127,6 +129,18 @@ def print_erasure(receipt: ErasureReceipt) -> None:
 def _print_list(heading: str, lines: Sequence[str]) -> None:
     if lines:
         out.print(heading, *lines, sep="\n  ", markup=False)
+
+
+def print_plan(plan: ErasurePlan | DeletionPlan) -> None:
+    """Print what would be removed, a line each; what there is none of is left out."""
+    out.print(f"nothing was removed; {'kb erase' if 'key' in plan.as_json() else 'kb delete'} would remove:")
+    fields = plan.as_json()
+    places = fields.pop("places", [])
+    told = {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in fields.items()}
+    print_fields({name: value for name, value in told.items() if value} | {"bytes": Bytes(plan.bytes)})
+    if places:
+        rows = ([each["place"], each["removed"], Bytes(each.get("bytes", 0)) or None] for each in places)
+        print_table(["place", "what is there", "bytes"], rows)
 
 
 def print_deletion(receipt: DeletionReceipt, *, as_json: bool) -> None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kb_pipeline.cli.rows import ColumnsOption, LimitOption
-from kb_pipeline.cli.session import JsonOption, KbArgument, KeyArgument, open_kb
+from kb_pipeline.cli.session import (
+    DryRunOption,
+    JsonOption,
+    KbArgument,
+    KeyArgument,
+    YesOption,
+    confirm,
+    open_kb,
+)
 
 if TYPE_CHECKING:
     from kb_pipeline.control.kbs.versions import VersionRecord
@@ -71,12 +79,21 @@ def erase(
     kb: KbArgument,
     key: KeyArgument,
     lift: Annotated[bool, typer.Option("--lift", help="Let an erased document be fetched again.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove a document from every kept version, raw bytes, caches and indexes for good; prints the receipt."""
     from kb_pipeline.cli.output import print_json
-    from kb_pipeline.cli.show import print_erasure
+    from kb_pipeline.cli.show import print_erasure, print_plan
 
     chosen = open_kb(kb)
+    chosen.caller.require("erase")  # before anybody is asked
+    if dry_run:
+        plan = chosen.erasure_plan(key)
+        print_json(plan.as_json()) if as_json else print_plan(plan)
+        return
+    if not lift:
+        confirm(f"Remove {key} from every version of {kb} now, for good?", yes=yes)
     receipt = chosen.lift_erasure(key) if lift else chosen.erase(key)
     print_json(receipt.as_json()) if as_json else print_erasure(receipt)

@@ -28,13 +28,14 @@ from kb_pipeline.control.coordination.leases import (
 )
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import DELETED_KBS, Base, HostClient, Kb, OfKb, OfTenant, Refresh, RetiredKey, Tenant
-from kb_pipeline.control.kbs.catalog import list_kbs
+from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
+from kb_pipeline.control.kbs.versions import kept_manifests, live_manifest, pending_versions
 from kb_pipeline.control.metering.ledger import keep_of_deleted
 from kb_pipeline.control.tenancy import audit
-from kb_pipeline.errors import DamagedStore, KbError, LeaseHeld, UnknownKb, UnknownTenant, UsageError
+from kb_pipeline.errors import DamagedStore, KbError, LeaseHeld, NoLiveVersion, UnknownKb, UnknownTenant, UsageError
 from kb_pipeline.failpoints import failpoint
 from kb_pipeline.maintenance.garbage_collection import chunk_tables, unused_vectors
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, Record
 from kb_pipeline.operations.backup import remove_abandoned
 from kb_pipeline.operations.deletion_receipt import DeletedPlace, DeletionCheck, DeletionReceipt, is_unfinished
 from kb_pipeline.operations.housekeeping import READER_GRACE, manifests_in_use
@@ -42,6 +43,7 @@ from kb_pipeline.operations.recover_usage import recover_usage
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.durable_files import files_beneath, remove_folder
 from kb_pipeline.store.kb_store import KbStore
+from kb_pipeline.store.manifest import Counts
 from kb_pipeline.store.paths import KbPaths, tenant_folder, tenants_with_files
 from kb_pipeline.store.stage_tables import VECTORS_PREFIX
 from kb_pipeline.store.table import LanceTable
@@ -143,6 +145,35 @@ def delete_kb(settings: Settings, db: Database, history: RunHistory, key: KbKey)
     return _Deletion(settings, db, history, target).run()
 
 
+@dataclass(frozen=True, slots=True)
+class DeletionPlan(Record):
+    """What `kb delete` would remove, if nothing is written meanwhile."""
+
+    kb: KbKey
+    versions: tuple[int, ...]
+    """All that can be read, or wait for approval."""
+    documents: int
+    """Of the live version."""
+    chunks: int
+    bytes: int
+    """Of files."""
+    places: tuple[DeletedPlace, ...]
+
+
+def plan_deletion(settings: Settings, db: Database, history: RunHistory, key: KbKey) -> DeletionPlan:
+    """Return what deleting a KB would remove, and change nothing; raises UnknownKb."""
+    get_kb(db, key)
+    kept = {manifest.version for manifest in kept_manifests(db, key)}
+    numbers = kept | {pending.number for pending in pending_versions(db, key)}
+    try:
+        counts = live_manifest(db, key).counts
+    except NoLiveVersion:
+        counts = Counts(0, 0)
+    places = _Deletion(settings, db, history, DeletionTarget(key.tenant, key.kb)).plan()
+    size = sum(place.bytes or 0 for place in places)
+    return DeletionPlan(key, tuple(sorted(numbers)), counts.documents, counts.chunks, size, places)
+
+
 def remove_due(settings: Settings, db: Database, history: RunHistory) -> list[DeletionReceipt]:
     """Remove tenants whose grace is over, finish interrupted deletions, and remove what late writers left.
 
@@ -232,6 +263,13 @@ class _Deletion:
         self._db.vacuum()
         return self._receipt
 
+    def plan(self) -> tuple[DeletedPlace, ...]:
+        """Return every place that holds something, and how much."""
+        self._runs = self._known_runs()
+        unused = sum(len(texts) for texts in self._unused_vectors().values())
+        places = [*self._places(), DeletedPlace("embedding cache, texts that no other KB has", unused)]
+        return tuple(place for place in places if place.removed)
+
     def _begin(self) -> None:
         """Record that the deletion has begun: from now on no run starts, and it cannot be taken back."""
         with self._db.write_all() as session:
@@ -282,13 +320,20 @@ class _Deletion:
         """Record what there is before anything is deleted, unless an interrupted call has recorded it."""
         if self._receipt.places is not None:
             return
-        data, logs = files_beneath(_folder(self._settings, self._target)), self._logs()
-        places = [_place(f"data/{self._target.key}", data), _place("logs", logs)]
-        places += [DeletedPlace(name, count) for name, count in self._history.count(self._target).items()]
+        places = tuple(self._places())
         with self._db.write_all() as session:
-            places += [DeletedPlace(f"table {name}", n) for name, n in _rows(session, self._target).items()]
-            self._receipt = self._receipt.counted(tuple(str(lease.key) for lease in leases), tuple(places))
+            self._receipt = self._receipt.counted(tuple(str(lease.key) for lease in leases), places)
             self._put_receipt(session, self._receipt)
+
+    def _places(self) -> Iterator[DeletedPlace]:
+        """Yield every place that there is, and how much it holds."""
+        yield _place(f"data/{self._target.key}", files_beneath(_folder(self._settings, self._target)))
+        yield _place("logs", self._logs())
+        for name, count in self._history.count(self._target).items():
+            yield DeletedPlace(name, count)
+        with self._db.read_all() as session:
+            for name, count in _rows(session, self._target).items():
+                yield DeletedPlace(f"table {name}", count)
 
     def _known_runs(self) -> set[str]:
         with self._db.read_all() as session:

@@ -131,3 +131,16 @@ def test_a_build_cancelled_while_its_worker_starts_is_recorded(changed: Kb, afte
     assert statuses(changed) == ("cancelled", 1, None)
     assert "Traceback" not in err
     assert_free(changed)
+
+
+def test_a_retry_is_cancelled_like_a_build(changed: Kb, published: Published) -> None:
+    retry = ("retry", KB, f"{published.site.url}/plums")
+    running = start(changed, *retry, KB_FAILPOINT="documents.upsert.before", KB_FAILPOINT_SIGNAL="STOP")
+    worker = wait_for_stopped_worker(running)
+    press_ctrl_c(running)
+    os.kill(worker, signal.SIGCONT)
+    _, err = running.communicate(timeout=90)
+    assert (running.returncode, "kb: acme/docs: cancelled; 5 pages that were fetched are kept" in err) == (130, True), (
+        err
+    )
+    assert statuses(changed) == ("cancelled", 1, None)

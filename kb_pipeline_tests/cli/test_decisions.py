@@ -58,8 +58,8 @@ def test_a_held_version_is_approved_rolled_back_and_forced_through_again(publish
     retried = kb("retry", "acme/docs", failure["id"], "--json")
     assert (retried.status, retried.json) == (0, [])
 
-    erased = kb("erase", "acme/docs", f"{site.url}/quinces", "--json")
+    erased = kb("erase", "acme/docs", f"{site.url}/quinces", "--yes", "--json")
     assert (erased.status, erased.json["status"], erased.json["versions"]) == (0, "erased", [1, 2, 4])
     assert kb("page", "acme/docs", f"{site.url}/quinces").status == 2
     assert kb("page", "acme/docs", f"{site.url}/quinces", "--as-of", "1").status == 2
-    assert kb("erase", "acme/docs", f"{site.url}/nothing").status == 2
+    assert kb("erase", "acme/docs", f"{site.url}/nothing", "--yes").status == 2

@@ -70,6 +70,10 @@ def test_a_deletion_can_be_taken_back_before_its_time(kb: Kb) -> None:
 def test_the_key_of_a_deleted_kb_is_taken_knowingly_only(kb: Kb, site: Site) -> None:
     kb.apply(site)
     assert kb("delete", "acme/docs").status == 2, "nobody is there to be asked"
+    planned = kb("delete", "acme/docs", "--dry-run", "--json").json
+    assert (planned["documents"], planned["versions"]) == (0, [])
+    assert {"table kbs"} <= {place["place"] for place in planned["places"]}
+    assert kb("delete", "acme/docs", "--dry-run").out.startswith("nothing was removed; kb delete would remove:")
     assert delete(kb, "delete", "acme/docs").json["status"] == "removed"
     refused = kb.apply(site)
     assert (refused.status, "--reuse-key" in refused.err) == (2, True)

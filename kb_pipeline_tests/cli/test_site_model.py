@@ -76,7 +76,7 @@ class BuiltHome(ModelHome):
 
     def _erase(self, wanted: set[str]) -> None:
         for path in wanted - self._erased:
-            if self._kb("erase", KB, self._server.url + path).status == 0:
+            if self._kb("erase", KB, self._server.url + path, "--yes").status == 0:
                 self._erased.add(path)
         for path in self._erased - wanted:
             assert self._kb("erase", KB, self._server.url + path, "--lift").status == 0

@@ -87,7 +87,7 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
 NAME_NOTHING = {
     "as_json", "as_csv", "reuse_key", "force", "queue", "k", "mode", "language", "provenance", "raw", "feed", "lift",
     "yes", "port", "grace", "now", "reason", "scope", "label", "days", "since", "until", "by", "variant", "shares",
-    "left_out", "source", "context",
+    "left_out", "source", "context", "dry_run",
 }  # fmt: skip
 FLAGS = {"flag set": "name", "flag clear": "name", "flag rollout": "name"}
 """Flags are the installation's; which there are is in the documentation."""
@@ -96,7 +96,7 @@ ANSWERED = {("search", "query"), ("usage", "kb"), ("explain", "url")}
 ANY_TEXT = {"query", "kb", "directory"}
 """What may be called anything."""
 SWITCHES = {"apply": ("--reuse-key",), "build": ("--force", "--queue"), "diff": ("--feed",),
-            "documents": ("--left-out",), "erase": ("--lift",), "page": ("--raw",),
+            "documents": ("--left-out",), "erase": ("--lift", "--yes", "--dry-run"), "page": ("--raw",),
             "search": ("--provenance", "--context=2")}  # fmt: skip
 
 

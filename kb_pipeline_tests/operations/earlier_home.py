@@ -205,7 +205,7 @@ def make(site: OrchardSite, kb: Callable[..., Any], folder: Path) -> dict[str, A
     site.change_apples()
     kb("build", DOCS, "--json")
     kb("build", GUIDE, "--json")
-    kb("erase", DOCS, ERASED, "--json")
+    kb("erase", DOCS, ERASED, "--yes", "--json")
     del site.bodies[ERASED]
     site.add_medlars()
     kb("build", DOCS, "--json")

@@ -28,6 +28,7 @@ from kb_pipeline.index.documents import list_documents, read_document, read_raw_
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.erase_document import erase_document, lift_erasure
+from kb_pipeline.operations.plan_erasure import plan_erasure
 from kb_pipeline.operations.rollback import rollback_kb
 from kb_pipeline.operations.run_summary import SAMPLE_COLUMNS
 from kb_pipeline.publish.candidate import verify_version
@@ -287,16 +288,16 @@ def test_an_unknown_key_is_a_usage_error(home: Home, site: Site) -> None:
     for call in (erase_document, lift_erasure):
         with pytest.raises(UnknownDocument):
             call(home.settings, home.db, KEY, site.url + "/nothing")
-    assert kb(home, "erase", str(KEY), site.url + "/nothing").returncode == 2
+    assert kb(home, "erase", str(KEY), site.url + "/nothing", "--yes").returncode == 2
 
 
 def test_the_command_prints_the_receipt(home: Home, site: Site) -> None:
-    done = kb(home, "erase", str(KEY), site.url + "/secret")
+    done = kb(home, "erase", str(KEY), site.url + "/secret", "--yes")
     assert done.returncode == 0, done.stderr
     assert "erased at" in done.stdout
     assert "embedding cache" in done.stdout
     assert "Not reached:" in done.stdout
-    again = kb(home, "erase", str(KEY), site.url + "/secret", "--json")
+    again = kb(home, "erase", str(KEY), site.url + "/secret", "--yes", "--json")
     assert json.loads(again.stdout)["status"] == "erased"
     assert kb(home, "erase", str(KEY), site.url + "/secret", "--lift").returncode == 0
 
@@ -405,7 +406,7 @@ def test_a_kill_at_any_step_leaves_the_live_version_answering_and_the_same_call_
 ) -> None:
     trace, whole = tmp_path / "trace", copied(grown, tmp_path / "whole")
     before = states(whole)
-    assert kb(whole, "erase", str(KEY), site.url + "/secret", KB_FAILPOINT_TRACE=str(trace)).returncode == 0
+    assert kb(whole, "erase", str(KEY), site.url + "/secret", "--yes", KB_FAILPOINT_TRACE=str(trace)).returncode == 0
     passed = trace.read_text().split()
     steps = [name for name in dict.fromkeys(passed) if name.startswith("erase.") and name != "erase.receipt"]
     assert len(steps) >= 7
@@ -414,7 +415,7 @@ def test_a_kill_at_any_step_leaves_the_live_version_answering_and_the_same_call_
     assert {step.split(":")[0] for step in steps} <= set(passed)
     for number, step in enumerate(spread(steps)):
         home = copied(grown, tmp_path / f"home-{number}")
-        killed = kb(home, "erase", str(KEY), site.url + "/secret", KB_FAILPOINT=step)
+        killed = kb(home, "erase", str(KEY), site.url + "/secret", "--yes", KB_FAILPOINT=step)
         assert killed.returncode == -9, (step, killed.stderr)
         for mode in MODES:
             assert site.url + "/pear" in {hit["key"] for hit in home.hits("pears poached in wine", None, mode)}, step
@@ -428,7 +429,7 @@ def test_a_kill_at_any_step_leaves_the_live_version_answering_and_the_same_call_
 
 
 def test_a_refresh_between_a_kill_and_the_rest_does_not_bring_it_back(home: Home, site: Site) -> None:
-    killed = kb(home, "erase", str(KEY), site.url + "/secret", KB_FAILPOINT="index.delete.after:2")
+    killed = kb(home, "erase", str(KEY), site.url + "/secret", "--yes", KB_FAILPOINT="index.delete.after:2")
     assert killed.returncode == -9
     expire_lease(home)
     before = site.pages["/plum"]
@@ -484,3 +485,31 @@ def expire_lease(home: Home) -> None:
 
 def kb(home: Home, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return warm.run("kb_pipeline", arguments, os.environ | home_environment(home.settings.home) | environment)
+
+
+def test_a_plan_says_what_an_erasure_removes_and_changes_nothing(home: Home, site: Site) -> None:
+    before = home.answers(3, "zyxquombat", "twins of one tree")
+    plan = plan_erasure(home.settings, home.db, KEY, site.url + "/secret")
+    assert (plan.versions, plan.pending_versions, plan.bodies, plan.same_content_at) == ((1, 2, 3), (4,), 2, ())
+    assert (plan.chunks, plan.vectors) == (2, 2), "of its text before it changed, and since"
+    twins = plan_erasure(home.settings, home.db, KEY, site.url + "/twin")
+    assert (twins.same_content_at, twins.vectors) == ((site.url + "/twin-again",), 1)
+    assert home.answers(3, "zyxquombat", "twins of one tree") == before
+    receipt = erase(home, site)
+    assert receipt.versions == plan.versions
+    removed = {place.place: place.removed for place in receipt.places}
+    assert removed["raw segments"] >= plan.bodies, "rows, some of which hold only links"
+    assert sum(count for place, count in removed.items() if place.startswith("embedding cache")) == plan.vectors
+    assert plan_erasure(home.settings, home.db, KEY, site.url + "/secret").document_ids == ()
+    with pytest.raises(UnknownDocument):
+        plan_erasure(home.settings, home.db, KEY, site.url + "/nothing")
+
+
+def test_kb_erase_asks_first_and_its_dry_run_changes_nothing(home: Home, site: Site) -> None:
+    asked = kb(home, "erase", str(KEY), site.url + "/secret")
+    assert (asked.returncode, "--yes" in asked.stderr) == (2, True)
+    planned = json.loads(kb(home, "erase", str(KEY), site.url + "/secret", "--dry-run", "--json").stdout)
+    assert (planned["versions"], planned["bodies"]) == ([1, 2, 3], 2)
+    told = kb(home, "erase", str(KEY), site.url + "/secret", "--dry-run").stdout
+    assert "nothing was removed; kb erase would remove:" in told
+    assert find_receipt(home.db, KEY, site.url + "/secret") is None
