@@ -124,7 +124,7 @@ def assert_freed(instance: dg.DagsterInstance, run_id: str, status: dg.DagsterRu
     assert leases.current_lease(open_database(), KEY) is None
     refresh = refreshes.get_refresh(open_database(), KEY, run_id)
     assert refresh
-    assert refresh.status == "failed"
+    assert refresh.status == ("cancelled" if status == CANCELED else "failed")
     assert re.search("dead|died", str(refresh.message))
     assert claimed(instance) == []
     assert list_heartbeats(open_database()) == []
