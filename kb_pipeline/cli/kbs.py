@@ -103,7 +103,8 @@ def build(
         if as_json:
             print_json({"kb": kb, "status": "queued"} | asked.as_json())
         else:
-            out.print(f"{kb}: queued; kb status {kb} shows how it goes")
+            out.print(f"{kb}: queued as request {asked.id}")
+            out.print(f"its run has the tag kb/request with that value, and kb status {kb} shows how it goes")
         return
     try:
         with _progress() as progress:

@@ -8,10 +8,12 @@ import dagster as dg
 
 from kb_pipeline.chunk.rules import CHUNK_VERSION
 from kb_pipeline.clean.rules import CLEAN_VERSION
+from kb_pipeline.control.runs.overview import count_held
 from kb_pipeline.defs.metadata import (
     change_metadata,
     check_results,
     check_specs,
+    none_held,
     published_metadata,
     report_metadata,
     score_metadata,
@@ -20,7 +22,7 @@ from kb_pipeline.defs.metadata import (
     verdict_metadata,
 )
 from kb_pipeline.defs.partitions import knowledge_bases
-from kb_pipeline.defs.resources import Workspaces
+from kb_pipeline.defs.resources import Workspaces, open_database
 from kb_pipeline.publish.candidate import INDEX_VERSION
 from kb_pipeline.publish.integrity_gates import GATES
 
@@ -95,7 +97,8 @@ def candidate_version(context: dg.AssetExecutionContext, workspaces: Workspaces)
             **score_metadata(candidate.manifest.scores),
             "manifest": dg.MetadataValue.json(candidate.manifest.as_json()),
         }
-    results = check_results(candidate.gates, GATES, force=kb.force)
+        held = none_held(count_held(open_database()))
+    results = [*check_results(candidate.gates, GATES, force=kb.force), held]
     if ended is not None:
         # No materialization: the web UI would show the KB's partition as good.
         told = metadata | verdict_metadata(kb.key, ended)

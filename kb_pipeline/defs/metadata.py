@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.run_summary import VersionChanges
 
 _MAX_ROWS = 50
+_NONE_HELD = "no_kb_held"
 
 
 def report_metadata(
@@ -96,10 +97,12 @@ def check_specs(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return [
+        of_each = [
             dg.AssetCheckSpec(name, asset=asset, description=promise, blocking=True, partitions_def=partitions)
             for name, promise in promises.items()
         ]
+    # The asset's overview counts the newest verdict of each check: of the KB that was refreshed last.
+    return [*of_each, dg.AssetCheckSpec(_NONE_HELD, asset=asset, description="No KB of this home waits for approval.")]
 
 
 def check_results(gates: Iterable[Gate], names: Iterable[str], *, force: bool) -> list[dg.AssetCheckResult]:
@@ -110,6 +113,18 @@ def check_results(gates: Iterable[Gate], names: Iterable[str], *, force: bool) -
     found = {gate.name: gate for gate in gates}
     unchanged = Gate("", passed=True, message="unchanged: the live version passed")
     return [_check_result(name, found.get(name, unchanged), force=force) for name in names]
+
+
+def none_held(count: int) -> dg.AssetCheckResult:
+    """Return the verdict over all KBs, which counts and names none: deleting a KB must leave nothing of it here."""
+    words = f"{count} of all KBs are held and wait for kb approve; their runs have the tag kb/status=held"
+    return dg.AssetCheckResult(
+        check_name=_NONE_HELD,
+        passed=not count,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=words if count else "no KB is held",
+        metadata={"held": count},
+    )
 
 
 def verdict_metadata(key: KbKey, ended: RefreshRecord) -> dict[str, Any]:

@@ -273,3 +273,10 @@ def test_doctor_finds_everything_in_order(kb: Kb) -> None:
     assert faults == ({"daemons"} if ON_POSTGRES else set()), done.out  # a shared control plane is a server's
     assert done.status == (1 if faults else 0)
     assert {finding["check"] for finding in done.json} >= {"home", "control plane", "dagster", "embedding"}
+
+
+def test_a_queued_refresh_says_its_request_by_which_its_run_is_found(published: Published) -> None:
+    asked = published.kb("build", "acme/docs", "--queue")
+    (waiting,) = published.kb("status", "acme/docs", "--json").json["requested"]
+    assert f"acme/docs: queued as request {waiting['request']}" in asked.out
+    assert "kb status acme/docs" in asked.out

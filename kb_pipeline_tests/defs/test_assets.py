@@ -84,6 +84,12 @@ def test_a_held_kb_stays_failed_beside_one_that_is_refreshed_later(
     assert verdict(instance, "not_shrunk", "acme/other") == status.SUCCEEDED
     assert verdict(instance, "keys_unique", KEY) == status.SUCCEEDED
 
+    over_all = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(CANDIDATE, "no_kb_held"), limit=1
+    )[0]
+    assert over_all.run_id == other.json["run_id"]
+    assert over_all.status == status.FAILED
+
     for asset in (CANDIDATE, dg.AssetKey("published_version")):  # nothing green stands for the held version
         event = instance.get_latest_materialization_event(asset)
         assert event is not None

@@ -20,7 +20,6 @@ from kb_pipeline.defs.partitions import add_partition
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec.kb_file import parse_spec
-from kb_pipeline_tests.site import Site
 
 KEY = KbKey("acme", "docs")
 _LAUNCH = """
@@ -89,9 +88,9 @@ def play_roles(*, with_code: bool = True) -> Iterator[Roles]:
         yield Roles(stack.enter_context(WorkspaceProcessContext(instance, target)))
 
 
-def apply_kb(site: Site) -> None:
+def apply_kb(url: str) -> None:
     """Apply the spec of a KB of the whole site, with the model that opens fastest."""
-    source = f"{{name: site, type: web, start_urls: ['{site.url}/'], delay_s: 0}}"
+    source = f"{{name: site, type: web, start_urls: ['{url}/'], delay_s: 0}}"
     yaml = f"tenant: acme\nkb: docs\nsources: [{source}]\nembedding: {{model: all-MiniLM-L6-v2}}\n"
     apply_spec(Database(load_settings().database_url), parse_spec(yaml, "test"), yaml, "tester")
 

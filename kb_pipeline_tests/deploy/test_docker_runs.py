@@ -67,7 +67,7 @@ def live_version() -> object:
 def test_a_refresh_launched_from_the_web_ui_runs_in_a_container_and_publishes(
     roles: Roles, engine: Engine, site: Site, fresh_postgres: str
 ) -> None:
-    apply_kb(site)
+    apply_kb(site.url)
     run_id = roles.launch()
     container = dequeue(roles, engine)
     assert container.wait(120) == 0, engine.log(container)
@@ -106,7 +106,7 @@ def test_cancel_ends_the_run_in_its_container(
         return {}
 
     site.headers = hang
-    apply_kb(site)
+    apply_kb(site.url)
     run_id = roles.launch()
     container = dequeue(roles, engine)
     try:
@@ -131,7 +131,7 @@ def test_cancel_ends_the_run_in_its_container(
 
 
 def test_a_container_that_is_gone_is_no_running_worker(roles: Roles, engine: Engine, site: Site) -> None:
-    apply_kb(site)
+    apply_kb(site.url)
     run_id = roles.launch()
     container = dequeue(roles, engine)
 

@@ -16,7 +16,7 @@ from kb_pipeline.defs.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.settings import VARIABLES
 from kb_pipeline_tests.deploy.json_api import serve_json
 from kb_pipeline_tests.deploy.manifests import container_of, environment_of, named
-from kb_pipeline_tests.deploy.roles import Roles, play_roles
+from kb_pipeline_tests.deploy.roles import Roles, apply_kb, play_roles
 
 pytestmark = pytest.mark.upgrade("dagster")
 
@@ -75,6 +75,7 @@ def roles(home: Path, monkeypatch: pytest.MonkeyPatch, api: Api, fresh_postgres:
     volumes = environment_of("daemon")["KB_RUN_VOLUMES"].replace(":/data,", f":{home},")
     monkeypatch.setenv("KB_RUN_VOLUMES", volumes)
     with play_roles() as roles:
+        apply_kb("http://site.example")
         yield roles
 
 

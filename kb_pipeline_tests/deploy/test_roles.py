@@ -137,7 +137,7 @@ def ask(port: str, query: str) -> Any:
 
 def test_the_roles_come_up_well_and_a_new_kb_is_refreshed_in_a_container(deployment: Deployment, site: Site) -> None:
     database = Database(load_settings().database_url)
-    apply_kb(site)
+    apply_kb(site.url)
     deployment.start("code")
     wait_until(lambda: deployment.is_well("code"))
     for role in ("webserver", "viewer", "daemon"):

@@ -125,3 +125,9 @@ def _waiting(session: Session, tenant: str | None) -> set[tuple[str, str]]:
 
 def _of(query: _Query, table: type[Any], tenant: str | None) -> _Query:
     return query if tenant is None else query.where(table.tenant == tenant)
+
+
+def count_held(db: Database) -> int:
+    """Return how many versions wait for approval, of all KBs of all tenants."""
+    with db.read_all() as session:
+        return session.scalar(select(func.count()).select_from(Version).where(Version.status == "held")) or 0
