@@ -58,7 +58,7 @@ def cancel_refreshes(db: Database, orchestrator: Orchestrator, key: KbKey, wait_
     runs = orchestrator.unfinished_runs(key)
     newest = latest_refresh(db, key)
     if newest is not None and newest.status == "running" and newest.run_id not in runs:
-        give_up(db, newest.run_id, None, "cancelled; its worker was gone")
+        give_up(db, newest.run_id, None, "cancelled; its worker was gone", "cancelled")
     for run_id in runs:
         if not _interrupt_here(db, run_id):
             orchestrator.cancel_run(run_id)

@@ -58,7 +58,7 @@ def plan_erasure(settings: Settings, db: Database, key: KbKey, doc_key: str) -> 
     segments = segments_with_key(store.paths.raw, doc_key)
     if not ids and not segments and erasures.find_receipt(db, key, doc_key) is None:
         raise UnknownDocument(key, doc_key)
-    of_document = sql_in("document_id", ids)
+    of_document = sql_in("document_id", ids) if ids else "document_id IS NULL"  # of none: only its bytes are left
     chunks, texts = set[str](), set[str]()
     for table in chunk_tables(store, kept):
         rows = table.read_columns(["chunk_id", "text_hash"], of_document)
