@@ -137,7 +137,7 @@ def _end_run(instance: dg.DagsterInstance, db: Database, worker: Worker) -> bool
 
 def _was_cancelled(db: Database, run: dg.DagsterRun | None) -> bool:
     """Return whether somebody has cancelled a run: in the web UI, or with Ctrl-C, for which its worker was killed."""
-    if run is None or run.status == dg.DagsterRunStatus.CANCELING:
+    if run is None or run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED):
         return run is not None
     try:
         row = get_refresh(db, KbKey.parse(run.tags.get(PARTITION_TAG, "")), run.run_id)

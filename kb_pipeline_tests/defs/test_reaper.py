@@ -293,6 +293,15 @@ def test_a_cancelled_run_whose_worker_died_is_cancelled(instance: dg.DagsterInst
     assert_freed(instance, run.run_id, CANCELED)
 
 
+def test_a_run_cancelled_between_two_steps_is_recorded_as_cancelled(instance: dg.DagsterInstance, db: Database) -> None:
+    apply()
+    run = start_run(instance)
+    beat_from(ELSEWHERE, run, 100)
+    instance.report_run_canceled(run)  # by its worker, which had no step open that could have recorded it
+    assert reap(instance, db, {}).ended == []
+    assert_freed(instance, run.run_id, CANCELED)
+
+
 def test_what_an_ended_or_deleted_run_left_behind_is_freed(instance: dg.DagsterInstance, db: Database) -> None:
     apply()
     run = start_run(instance)
