@@ -148,13 +148,14 @@ def test_a_kb_is_refreshed_by_its_sensors_and_again_from_the_web_ui(ui: str) -> 
         page.goto(f"{ui}/assets/candidate_version?view=checks")
         for check in ("counts_reconcile", "vectors_valid", "not_shrunk"):
             expect(page.get_by_text(check).first).to_be_visible()
+        if picture := os.environ.get("KB_SCREENSHOT"):
+            page.goto(f"{ui}/assets/candidate_version?view=checks&checkDetail=not_shrunk")
+            page.wait_for_timeout(3000)
+            page.screenshot(path=picture)
         page.goto(f"{ui}/assets/raw_documents?view=partitions&partition=acme%2Fhandbook")
         expect(page.get_by_text("Materialized", exact=True).first).to_be_visible()
         expect(page.get_by_text("dagster/row_count").first).to_be_visible()
         expect(page.get_by_text("raw_bytes").first).to_be_visible()
-        if picture := os.environ.get("KB_SCREENSHOT"):
-            page.wait_for_timeout(2000)
-            page.screenshot(path=picture)
 
 
 def test_a_held_kb_is_shown_as_held_beside_one_that_was_refreshed_after_it(
