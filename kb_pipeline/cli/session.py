@@ -109,6 +109,9 @@ KeyArgument = Annotated[
         metavar="KEY", help="The document: its URL or key, or a part of it or its title.", callback=require_utf8
     ),
 ]
+ExactKeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="The document's key: its whole URL.", callback=require_utf8)
+]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="VERSION|TIME", help="Read an earlier version.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

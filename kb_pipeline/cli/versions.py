@@ -11,9 +11,9 @@ import typer
 from kb_pipeline.cli.rows import ColumnsOption, LimitOption
 from kb_pipeline.cli.session import (
     DryRunOption,
+    ExactKeyArgument,
     JsonOption,
     KbArgument,
-    KeyArgument,
     YesOption,
     confirm,
     open_kb,
@@ -77,7 +77,7 @@ def approve(kb: KbArgument, version: VersionArgument, as_json: JsonOption = Fals
 
 def erase(
     kb: KbArgument,
-    key: KeyArgument,
+    key: ExactKeyArgument,
     lift: Annotated[bool, typer.Option("--lift", help="Let an erased document be fetched again.")] = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from kb_pipeline.errors import UnknownRun
 from kb_pipeline.model import KbKey, Record
 
 _POLL_S = 0.5
+_RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_SHOWN = 100
+"""Characters of what is no id that are quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class RunLog(Protocol):
 
 def run_named(db: Database, key: KbKey, run_id: str | None) -> str:
     """Return the run of a KB that is meant, without an id the newest; raise UnknownRun if there is none such."""
+    if run_id is not None and not _RUN_ID.fullmatch(run_id):
+        raise UnknownRun(key, run_id[:_SHOWN])
     found = latest_refresh(db, key) if run_id is None else get_refresh(db, key, run_id)
     if found is None:
         raise UnknownRun(key, run_id)
