@@ -38,6 +38,7 @@ WORDS = {
     "processes",
     "script_shell",
     "settings",
+    "units",
     "urls",
     "version",
     "word_count",

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from kb_pipeline.account import CATEGORIES
-from kb_pipeline.cli.rows import Columns, from_now, print_rows, print_table, span
+from kb_pipeline.cli.rows import Columns, print_rows, print_table
 from kb_pipeline.cli.terminal import err, out, printable
+from kb_pipeline.units import from_now, span
 
 if TYPE_CHECKING:
     from kb_pipeline.account import Account

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kb_pipeline.cli.rows import span
 from kb_pipeline.cli.terminal import err
 from kb_pipeline.control.runs.refreshes import RefreshRecord
 from kb_pipeline.operations.launch import ProgressListener
+from kb_pipeline.units import span
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -10,6 +10,8 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import typer
 
+from kb_pipeline.units import from_now, size, span
+
 T = TypeVar("T")
 Columns: TypeAlias = Mapping[str, Callable[[T], object]]
 """By its name, what a column shows of a row."""
@@ -18,9 +20,6 @@ LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most
 ColumnsOption = Annotated[
     str | None, typer.Option("--columns", metavar="A,B", help="Only these columns, in this order; 'help' lists them.")
 ]
-_DAY_S = 86_400
-_MINUTE_S = 60
-_HOUR_S = 3600
 
 
 class Bytes(int):
@@ -130,32 +129,6 @@ def plain(value: object) -> str:
     if isinstance(value, (int, float)):
         return f"{value:d}" if isinstance(value, int) else repr(float(value))
     return "".join(c if c.isprintable() else " " for c in str(value))
-
-
-def span(seconds: float) -> str:
-    """Return a time span in the two largest units that say something: `3.4 s`, `2 min 5 s`, `1 h 20 min`, `4 d`."""
-    if seconds < _MINUTE_S:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    whole = round(seconds)
-    if whole < _HOUR_S:
-        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 and whole < 600 else "")
-    if whole < _DAY_S:
-        return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= _MINUTE_S else "")
-    return f"{whole // _DAY_S} d" + (f" {whole % _DAY_S // 3600} h" if whole % _DAY_S >= _HOUR_S else "")
-
-
-def from_now(at: datetime) -> str:
-    """Return how long ago a time was, or how long it is until then."""
-    from humanize import naturaltime
-
-    return naturaltime(datetime.now(UTC) - at)
-
-
-def size(count: int) -> str:
-    """Return a number of bytes with its decimal unit, as `12.3 MB`."""
-    from humanize import naturalsize
-
-    return naturalsize(count)
 
 
 def _chosen(written: str, known: Sequence[str]) -> list[str]:

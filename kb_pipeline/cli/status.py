@@ -105,7 +105,8 @@ def status(
 
 def _print_status(described: KbStatus) -> None:
     from kb_pipeline.cli.output import account_fields, print_stages
-    from kb_pipeline.cli.rows import Ago, for_people, print_fields, span
+    from kb_pipeline.cli.rows import Ago, for_people, print_fields
+    from kb_pipeline.units import span
 
     last, schedule = described.last_run, described.schedule
     fields: dict[str, object] = {"kb": described.kb, "status": described.status}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kb_pipeline.control.runs.refreshes import RefreshRecord
     from kb_pipeline.operations.publish import Publication
     from kb_pipeline.operations.run_summary import VersionChanges
+from kb_pipeline.units import size, span
 
 _MAX_ROWS = 50
 _NONE_HELD = "no_kb_held"
@@ -57,7 +58,7 @@ def report_metadata(
 
 def size_metadata(name: str, n_bytes: int) -> dict[str, Any]:
     """Return a number of bytes with its unit, and as a number to plot."""
-    return {name: in_bytes(n_bytes), f"{name}_bytes": n_bytes}
+    return {name: size(n_bytes), f"{name}_bytes": n_bytes}
 
 
 def score_metadata(scores: Mapping[str, float]) -> dict[str, dg.MetadataValue]:
@@ -142,24 +143,6 @@ def unpublished(key: KbKey, ended: RefreshRecord) -> dg.Failure:
     return dg.Failure(f"{ended.status}: {ended.message}", metadata=metadata, allow_retries=False)
 
 
-def in_bytes(number: int) -> str:
-    """Return a number of bytes in the unit that people would use: `71.4 kB`."""
-    value, unit = float(number), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{number} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
-
-
-def in_seconds(seconds: float) -> str:
-    """Return a time span in the units that people would use: `3.6 s`, `2 min 5 s`, `1 h 20 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, left = divmod(round(seconds), 60)
-    return f"{minutes} min {left} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _summary(report: StageReport) -> str:
     counts = {
         "unchanged": report.unchanged,
@@ -168,7 +151,7 @@ def _summary(report: StageReport) -> str:
         "deleted": report.deleted,
     }
     rest = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    return f"{report.passed} of {report.entered} passed{rest}, in {in_seconds(report.seconds)}"
+    return f"{report.passed} of {report.entered} passed{rest}, in {span(report.seconds)}"
 
 
 def _check_result(name: str, gate: Gate, *, force: bool) -> dg.AssetCheckResult:

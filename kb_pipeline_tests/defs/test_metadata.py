@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from kb_pipeline.account import Account, ReasonCount, SourceAccount
-from kb_pipeline.defs.metadata import change_metadata, check_results, in_seconds, report_metadata, size_metadata
+from kb_pipeline.defs.metadata import change_metadata, check_results, report_metadata, size_metadata
 from kb_pipeline.model import StageReport
 from kb_pipeline.operations.run_summary import VersionChanges
 from kb_pipeline.publish.integrity_gates import Gate
@@ -34,17 +34,10 @@ def test_an_account_without_anything_left_out_has_no_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(0, "0 bytes"), (999, "999 bytes"), (71_428, "71.4 kB"), (12_345_678, "12.3 MB")]
+    ("number", "words"), [(0, "0 Bytes"), (999, "999 Bytes"), (71_428, "71.4 kB"), (12_345_678, "12.3 MB")]
 )
 def test_bytes_have_a_unit_for_people_and_a_number_to_plot(number: int, words: str) -> None:
     assert size_metadata("raw", number) == {"raw": words, "raw_bytes": number}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.04, "0.0 s"), (3.62, "3.6 s"), (125.4, "2 min 5 s"), (4_810, "1 h 20 min")]
-)
-def test_seconds_have_the_unit_that_people_would_use(seconds: float, words: str) -> None:
-    assert in_seconds(seconds) == words
 
 
 def test_a_stage_says_in_words_what_it_did_before_its_numbers() -> None:
