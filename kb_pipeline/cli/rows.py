@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import typer
 
@@ -28,6 +28,12 @@ class Bytes(int):
 
 class Seconds(float):
     """A time span: `2 min 5 s` for people."""
+
+
+class Code(str):
+    """A word of ours, with spaces for people: `ready with warnings`."""
+
+    __slots__ = ()
 
 
 class Ago(datetime):
@@ -71,15 +77,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
     from kb_pipeline.cli.terminal import out, printable
 
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 0), pad_edge=False
+    )
     read = list(rows)
     for number, name in enumerate(columns):
         is_figure = any(isinstance(row[number], (int, float)) for row in read) and all(
             row[number] is None or isinstance(row[number], (int, float)) for row in read
         )
-        is_text = any(type(row[number]) is str for row in read)
-        # Folded, never cut: a key that ends in dots is of no use.
-        table.add_column(name, overflow="fold", justify="right" if is_figure else "left", no_wrap=not is_text)
+        # Folded, never cut: a key that ends in dots is of no use. What rows begin with stays whole where there is room.
+        longest = max((len(for_people(row[0])) for row in read), default=0)
+        is_whole = number == 0 and longest <= out.width // 2
+        justify: Literal["left", "right"] = "right" if is_figure else "left"
+        table.add_column(name, overflow="fold", justify=justify, no_wrap=is_whole)
     for row in read:
         table.add_row(*(escape(printable(for_people(cell))) for cell in row))
     out.print(table)
@@ -113,6 +123,8 @@ def for_people(value: object) -> str:
         return from_now(value)
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    if isinstance(value, Code):
+        return value.replace("_", " ")
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -53,11 +53,11 @@ def list_kbs(
 
 
 def _columns() -> Columns[KbOverview]:
-    from kb_pipeline.cli.rows import Ago
+    from kb_pipeline.cli.rows import Ago, Code
 
     return {
         "kb": attrgetter("kb"),
-        "state": attrgetter("status"),
+        "state": lambda row: Code(row.status),
         "version": attrgetter("live_version"),
         "documents": attrgetter("documents"),
         "chunks": attrgetter("chunks"),

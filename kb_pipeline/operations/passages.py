@@ -180,6 +180,8 @@ def _passage(units: Sequence[_Unit], words: _Words) -> Passage:
     text = f"{text} {_CUT}" if units[-1].is_cut[1] else text
     present = list(dict.fromkeys(word for unit in units for word in unit.found))
     least = _MARKED * max((words.weights[word] for word in present), default=0.0)
-    marked = [word for word in words.telling(present) or present if words.weights[word] >= least]
+    # Of a query of nothing but short words, such as "to be", these are marked.
+    wanted = words.telling(present) if words.telling(words.forms) else present
+    marked = [word for word in wanted if words.weights[word] >= least]
     found = (word for word in read_words(text) if any(match_quality(asked, word.folded) for asked in marked))
     return Passage(text, tuple(joined_spans(found)))

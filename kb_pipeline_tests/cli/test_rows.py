@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kb_pipeline.cli.rows import Ago, Bytes, Seconds, for_people, plain, print_fields, print_rows
+from kb_pipeline.cli.rows import Ago, Bytes, Code, Seconds, for_people, plain, print_fields, print_rows
 from kb_pipeline.errors import UsageError
 
 ROWS = [("https://example.com/a\tb\nc", 1234, None), ("key", 5, True)]
@@ -65,6 +65,7 @@ def test_fields_that_are_not_known_are_not_printed(capsys: pytest.CaptureFixture
         (Seconds(3.21), "3.2 s", "3.21"),
         (datetime(2026, 11, 30, 9, 5, 7, tzinfo=UTC), "2026-11-30 09:05 UTC", "2026-11-30T09:05:07+00:00"),
         ("a\x1b[31mb", "a\x1b[31mb", "a [31mb"),
+        (Code("ready_with_warnings"), "ready with warnings", "ready_with_warnings"),
     ],
 )
 def test_values_have_units_for_people_and_are_plain_for_programs(value: object, people: str, program: str) -> None:
@@ -84,6 +85,20 @@ def test_on_a_narrow_terminal_a_key_is_folded_and_never_cut() -> None:
     shown = _on_terminal(program)
     assert "count" in shown
     assert LONG in re.sub(r"\s|\x1b\[[0-9;]*m|7", "", shown).replace("─", "")
+
+
+def test_a_table_that_is_too_wide_for_its_terminal_loses_nothing() -> None:
+    program = (
+        "from datetime import UTC, datetime\n"
+        "from kb_pipeline.cli.rows import Code, print_rows\n"
+        "from kb_pipeline.model import KbKey\n"
+        "at = datetime(2026, 1, 2, tzinfo=UTC)\n"
+        "row = (KbKey('acme', 'handbook'), Code('ready_with_warnings'), 1234567, at, 'words of a message')\n"
+        "print_rows([row], {str(n): (lambda r, n=n: r[n]) for n in range(5)}, list('01234'))"
+    )
+    words = re.sub(r"\x1b\[[0-9;]*m", "", _on_terminal(program)).split()
+    for value in ("acme/handbook", "ready", "with", "warnings", "1,234,567", "2026-01-02", "UTC", "words", "message"):
+        assert value in words, (value, words)
 
 
 def _on_terminal(program: str) -> str:
