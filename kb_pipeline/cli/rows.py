@@ -147,6 +147,9 @@ def _chosen(written: str, known: Sequence[str]) -> list[str]:
     from kb_pipeline.errors import UsageError
     from kb_pipeline.spec.problems import did_you_mean
 
+    if written.strip() == "help":
+        sys.stdout.write("\n".join(known) + "\n")
+        raise typer.Exit
     names = [name.strip() for name in written.split(",") if name.strip()]
     if unknown := [name for name in names if name not in known]:
         near = did_you_mean(unknown[0], known)

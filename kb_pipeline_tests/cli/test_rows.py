@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import typer
 
 from kb_pipeline.cli.rows import Ago, Bytes, Code, Seconds, for_people, plain, print_fields, print_rows
 from kb_pipeline.errors import UsageError
@@ -33,6 +34,9 @@ def test_columns_and_rows_are_chosen(capsys: pytest.CaptureFixture[str]) -> None
         print_rows(ROWS, COLUMNS, ["key"], chosen="cuont")
     with pytest.raises(UsageError, match="name columns"):
         print_rows(ROWS, COLUMNS, ["key"], chosen=",")
+    with pytest.raises(typer.Exit):
+        print_rows(ROWS, COLUMNS, ["key"], chosen="help")
+    assert capsys.readouterr().out == "key\ncount\ngood\n"
 
 
 def test_rows_are_read_only_as_far_as_they_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
