@@ -41,7 +41,12 @@ def check_spec(spec: KbSpec, file: str, settings: Settings, *, is_operator: bool
     """
     check_model(spec.embedding.model, spec.embedding.device)
     problems = [
-        replace(problem, field=f"sources.{number}.{problem.field}", given=spec.redact(problem.given))
+        replace(
+            problem,
+            field=f"sources.{number}.{problem.field}",
+            given=spec.redact(problem.given),
+            suggestion=spec.redact(problem.suggestion),
+        )
         for number, source in enumerate(spec.sources)
         for problem in SOURCE_TYPES[source.type].check(source, settings, is_operator=is_operator)
     ]

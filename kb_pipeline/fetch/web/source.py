@@ -96,7 +96,7 @@ def warnings(given: WebSource, settings: Settings, redact: Redact) -> Iterator[s
             f"source {given.name}: a variable is part of an address; pages are stored and shown with theirs, so "
             "whoever reads this KB may see the value"
         )
-    yield from empty_warnings(given)
+    yield from map(redact, empty_warnings(given))
     if given.render != "never":  # not an error: the refresh may run on another machine
         try:
             find_browser(settings.browser)
