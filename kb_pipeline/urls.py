@@ -157,6 +157,12 @@ def path_of(url: str) -> str:
     return url[_path_start(url) :]
 
 
+def folder_of(url: str) -> str:
+    """Return the path of the folder that a canonical URL lies in: `/guide/` of `/guide/start?x=1`."""
+    path = path_of(url).partition("?")[0]
+    return path[: path.rfind("/") + 1] or "/"
+
+
 def _path_start(url: str) -> int:
     start = url.find("/", url.index("//") + 2)
     return start if start >= 0 else len(url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Literal, TypeAlias, TypeVar
@@ -157,8 +157,3 @@ def _chosen(written: str, known: Sequence[str]) -> list[str]:
     if not names:
         raise UsageError(f"name columns, as in --columns {','.join(known[:2])}; there are: {', '.join(known)}")
     return names
-
-
-def limited(rows: Iterable[T], limit: int | None) -> Iterator[T]:
-    """Return the first rows, all without a limit."""
-    return islice(rows, limit)

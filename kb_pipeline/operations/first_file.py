@@ -16,10 +16,11 @@ from kb_pipeline.embed.models import describe_model
 from kb_pipeline.errors import BrowserMissing, UsageError
 from kb_pipeline.fetch.files import TEXT_SUFFIXES
 from kb_pipeline.fetch.web.crawl.find_browser import find_browser
-from kb_pipeline.fetch.web.survey import SiteSurvey, folder_of, survey_site
+from kb_pipeline.fetch.web.survey import SiteSurvey, survey_site
 from kb_pipeline.model import digest
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.kb_file import KbSpec
+from kb_pipeline.urls import folder_of
 
 DEFAULT_TENANT = "main"
 _FEW_PAGES = 500

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from kb_pipeline.control.coordination.leases import lease_owners
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Failure, Kb, Refresh, RunRequest, Tenant, Version
+from kb_pipeline.control.runs.refreshes import status_with_lease
 from kb_pipeline.cron import next_tick
 from kb_pipeline.model import KbKey, Record
 
@@ -62,7 +63,8 @@ def _overviews(session: Session, tenant: str | None) -> Iterator[KbOverview]:
         key = (kb.tenant, kb.kb)
         last, documents, chunks = refreshes.get(key), *counts.get(key, (0, 0))
         is_active = tenants.get(kb.tenant) == "active"
-        status = _status(last, owners.get(key)) if is_active else tenants.get(kb.tenant, "deleting")
+        known = status_with_lease(last.status, last.run_id, owners.get(key)) if last else "new"
+        status = known if is_active else tenants.get(kb.tenant, "deleting")
         yield KbOverview(
             kb=KbKey(kb.tenant, kb.kb),
             status="queued" if is_active and key in waiting and status != "running" else status,
@@ -82,12 +84,6 @@ def next_refresh(cron: str | None, timezone: str, snoozed_until: datetime | None
     if snoozed_until is not None and snoozed_until > now:
         return snoozed_until
     return next_tick(cron, timezone, now) if cron else None
-
-
-def _status(last: Any, owner: str | None) -> str:  # noqa: ANN401 - a row of some columns
-    if last is None:
-        return "new"
-    return "interrupted" if last.status == "running" and owner != last.run_id else str(last.status)
 
 
 def _newest_refreshes(session: Session, tenant: str | None) -> _Rows:

@@ -172,6 +172,11 @@ def end_interrupted(session: Session, run_id: str, message: str, status: Refresh
     session.execute(update(Refresh).where(Refresh.run_id == run_id, Refresh.status == "running").values(values))
 
 
+def status_with_lease(status: str, run_id: str, lease_owner: str | None) -> str:
+    """Return a refresh's status, `interrupted` for one that claims to run and whose run does not hold the lease."""
+    return "interrupted" if status == "running" and lease_owner != run_id else status
+
+
 def get_refresh(db: Database, key: KbKey, run_id: str) -> RefreshRecord | None:
     """Return one refresh, or None."""
     with db.read(key.tenant) as session:

@@ -13,7 +13,13 @@ from kb_pipeline.control.kbs.catalog import KbRecord, get_kb
 from kb_pipeline.control.kbs.versions import live_manifest, newest_held
 from kb_pipeline.control.runs.failures import count_failures
 from kb_pipeline.control.runs.overview import next_refresh
-from kb_pipeline.control.runs.refreshes import RefreshRecord, StageInProgress, latest_refresh, newest_account
+from kb_pipeline.control.runs.refreshes import (
+    RefreshRecord,
+    StageInProgress,
+    latest_refresh,
+    newest_account,
+    status_with_lease,
+)
 from kb_pipeline.control.runs.requests import RequestRecord, waiting_of
 from kb_pipeline.control.tenancy.tenants import is_active
 from kb_pipeline.errors import NoLiveVersion
@@ -117,5 +123,4 @@ def _last_run(db: Database, key: KbKey) -> RefreshRecord | None:
     if last is None or last.status != "running":
         return last
     lease = current_lease(db, key)
-    is_running = lease is not None and lease.owner == last.run_id
-    return last if is_running else replace(last, status="interrupted")
+    return replace(last, status=status_with_lease(last.status, last.run_id, lease.owner if lease else None))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from kb_pipeline.errors import Problem
 from kb_pipeline.fetch.web.crawl.scope import PathFilter, glob_problem
 from kb_pipeline.spec.sources import WebSource
-from kb_pipeline.urls import canonical_url, path_of
+from kb_pipeline.urls import canonical_url, folder_of
 
 _OTHER_LANGUAGE = re.compile(r"[][{}|\\^$]|\.\*|\(\?|\s")
 """What shells' globs and regular expressions have; here it would stand for itself, which hardly any path has."""
@@ -66,8 +66,7 @@ def _folders(given: WebSource) -> list[str]:
     """Return the paths that a page must begin with."""
     if given.scope != "prefix":
         return ["/"]
-    paths = (path_of(canonical_url(url) or url).partition("?")[0] for url in given.start_urls)
-    return list(dict.fromkeys(path[: path.rfind("/") + 1] or "/" for path in paths))
+    return list(dict.fromkeys(folder_of(canonical_url(url) or url) for url in given.start_urls))
 
 
 def _leaves_any(glob: str, exclude: Sequence[str], folders: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kb_pipeline.errors import SiteUnreachable
+from kb_pipeline.fetch.web.crawl.outcomes import REDIRECTS
 from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCache, StoredRobots
 from kb_pipeline.fetch.web.crawl.sitemap_loader import SitemapHints, SitemapLoader
 from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient, Request, Response
@@ -25,7 +26,7 @@ from kb_pipeline.host_scheduler import LocalHostScheduler, Permit, Report
 from kb_pipeline.page_kind import is_html
 from kb_pipeline.settings import Settings
 from kb_pipeline.spec.sources import WebSource
-from kb_pipeline.urls import canonical_url, origin_of, path_of
+from kb_pipeline.urls import canonical_url, folder_of, origin_of, path_of
 
 _MAX_HOPS = 5
 _OK = 200
@@ -36,7 +37,6 @@ _MOST_LINKS = 10_000
 _MOST_NAMED = 100_000
 _SITEMAPS_S = 30.0
 """Longest time for reading sitemaps: an estimate is enough."""
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LANGUAGE = re.compile(rb"<html[^>]*\slang\s*=\s*[\"']?([A-Za-z]{2,3})\b", re.IGNORECASE)
 
 
@@ -58,12 +58,6 @@ class SiteSurvey:
     """ISO 639, as the first page says."""
     needs_scripts: bool
     """Whether the first page shows next to nothing before its scripts run."""
-
-
-def folder_of(url: str) -> str:
-    """Return the path of the folder that a URL lies in."""
-    path = path_of(url).partition("?")[0]
-    return path[: path.rfind("/") + 1] or "/"
 
 
 def survey_site(url: str, settings: Settings) -> SiteSurvey:
@@ -117,7 +111,7 @@ async def _first_page(url: str, client: PoliteClient, robots: RobotsCache) -> tu
             response = await client.get(Request(target))
         except FetchError as error:
             raise SiteUnreachable(target, str(error) or error.reason) from None
-        if response.status in _REDIRECTS:
+        if response.status in REDIRECTS:
             target = canonical_url(response.headers.get("location", ""), target) or target
             continue
         if response.status != _OK:

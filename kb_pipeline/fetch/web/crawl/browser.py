@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
+from kb_pipeline.fetch.web.crawl.outcomes import REDIRECTS
 from kb_pipeline.fetch.web.crawl.robots_cache import RobotsCache
 from kb_pipeline.fetch.web.http.client import FetchError, PoliteClient
 from kb_pipeline.fetch.web.http.client import Request as HttpRequest
@@ -45,7 +46,6 @@ _OPENING_S = 60.0
 _CLOSING_S = 5.0
 _FETCHED_TYPES = frozenset({"document", "script", "xhr", "fetch"})
 _MAX_REDIRECTS = 5
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CACHED_BYTES = 32 << 20
 _FORWARDED = ("accept", "accept-language", "origin", "content-type", "x-requested-with")
 _DROPPED_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection", "set-cookie"})
@@ -132,7 +132,7 @@ class Renderer:
             if (refusal := await self._robots.refusal(url)) is not None:
                 raise FetchError(refusal.reason, refusal.message)
             response = await self._client.get(HttpRequest(url, headers))
-            if response.status not in _REDIRECTS:
+            if response.status not in REDIRECTS:
                 return response
             target = canonical_url(response.headers.get("location", ""), url)
             if target is None:

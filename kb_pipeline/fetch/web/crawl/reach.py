@@ -138,10 +138,6 @@ class Reach:
             self._too_deep.setdefault(url, depth)
         return url in self._too_deep
 
-    def is_too_deep(self, url: str) -> bool:
-        """Whether a URL is held back as too deep."""
-        return url in self._too_deep
-
     def link(self, url: str, depth: int) -> bool:
         """Note that something leads to a URL at this depth; return whether it was held back, and is in reach now."""
         if self._unlinked.pop(url, None) is not None:

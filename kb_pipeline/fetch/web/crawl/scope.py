@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from kb_pipeline.fetch.web.rules import CrawlRules
-from kb_pipeline.urls import canonical_url, hostname_of, netloc_of, normal_escapes, origin_of, path_of
+from kb_pipeline.urls import canonical_url, folder_of, hostname_of, netloc_of, normal_escapes, origin_of, path_of
 
 if TYPE_CHECKING:
     import tldextract
@@ -60,8 +60,7 @@ class Scope:
         if self._kind == "domain":
             return registrable_domain(hostname_of(url))
         if self._kind == "prefix":
-            path = path_of(url).partition("?")[0]
-            return netloc_of(url) + path[: path.rfind("/") + 1]
+            return netloc_of(url) + folder_of(url)
         return netloc_of(url)
 
 
