@@ -117,7 +117,13 @@ def run_refresh(
             )  # fmt: skip
         _watch(child, db, key, run_id, progress)
     except KeyboardInterrupt:
-        _cancel(child, db, key, run_id)
+        since = datetime.now(UTC)
+        try:  # here, not in the function: another Ctrl-C may arrive before its first line
+            _end_gently(child, key)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            _end_at_once(child, db, key, run_id, since)
         row = get_refresh(db, key, run_id)
         if row is None or row.status == "cancelled":
             log.unlink(missing_ok=True)
@@ -134,23 +140,26 @@ def run_refresh(
     return RefreshResult(key, run_id, row.status, row.version, row.stages, row.message, seconds)
 
 
-def _cancel(child: subprocess.Popen[bytes] | None, db: Database, key: KbKey, run_id: str) -> None:
-    """Have the worker end and record it; kill it at another Ctrl-C, or if it takes too long."""
-    since = datetime.now(UTC)
+def _end_gently(child: subprocess.Popen[bytes] | None, key: KbKey) -> None:
+    """Have the worker end and record it, and wait as long as that may take."""
     logger.warning("%s: cancelling; Ctrl-C once more ends it at once", key)
-    try:
-        if child is not None and child.poll() is None:
-            child.send_signal(signal.SIGINT)
+    if child is not None and child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
             child.wait(_CANCEL_WAIT_S)
-    except (KeyboardInterrupt, subprocess.TimeoutExpired):
-        pass
+
+
+def _end_at_once(
+    child: subprocess.Popen[bytes] | None, db: Database, key: KbKey, run_id: str, cancelled_at: datetime
+) -> None:
+    """Kill the worker if it still runs, and record what it could not."""
     with deferred_interrupts():
         if child is not None and child.poll() is None:
             child.kill()
             child.wait()
         if (live := _live_version(db, key, run_id)) is not None:
             end_refresh(db, key, run_id, *live)  # killed between moving the pointer and recording it
-        cancel_refresh(db, key, run_id, since)
+        cancel_refresh(db, key, run_id, cancelled_at)
         give_up(db, run_id, None, "cancelled", "cancelled")  # its lease
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,18 @@ def wait_for_stopped_worker(running: subprocess.Popen[str]) -> int:
         time.sleep(0.05)
 
 
+def let_go_interrupted(worker: int) -> None:
+    """Let a stopped worker go on, once the Ctrl-C has been passed on to it: before, it might publish meanwhile."""
+    pending = re.compile(r"^ShdPnd:\s*([0-9a-f]+)$", re.MULTILINE)
+    while True:
+        found = pending.search(Path(f"/proc/{worker}/status").read_text())
+        assert found
+        if int(found[1], 16) & 1 << signal.SIGINT - 1:
+            break
+        time.sleep(0.02)
+    os.kill(worker, signal.SIGCONT)
+
+
 def assert_free(kb: Kb) -> None:
     db = Database(control_url(kb.folder / "home"))
     assert current_lease(db, KbKey.parse(KB)) is None
@@ -78,7 +91,7 @@ def test_a_build_cancelled_in_any_stage_is_recorded_before_it_returns(changed: K
     running = start(changed, KB_FAILPOINT=failpoint, KB_FAILPOINT_SIGNAL="STOP")
     worker = wait_for_stopped_worker(running)
     press_ctrl_c(running)
-    os.kill(worker, signal.SIGCONT)
+    let_go_interrupted(worker)
     out, err = running.communicate(timeout=90)
     assert statuses(changed) == ("cancelled", 1, None)
     assert (running.returncode, json.loads(out)["status"]) == (130, "cancelled")
@@ -94,7 +107,7 @@ def test_ctrl_c_after_readers_see_the_version_finds_it_ready(changed: Kb, failpo
     running = start(changed, KB_FAILPOINT=failpoint, KB_FAILPOINT_SIGNAL="STOP")
     worker = wait_for_stopped_worker(running)
     press_ctrl_c(running)
-    os.kill(worker, signal.SIGCONT)
+    let_go_interrupted(worker)
     out, err = running.communicate(timeout=90)
     assert statuses(changed) == ("ready", 2, None), err
     assert (running.returncode, json.loads(out)["status"], json.loads(out)["version"]) == (0, "ready", 2)
@@ -119,6 +132,34 @@ def test_a_second_ctrl_c_ends_it_at_once_and_the_record_is_right_as_well(
     assert_free(changed)
 
 
+PRESSES_AGAIN_WHEN_ASKED = """
+import logging, os, signal
+from kb_pipeline import cli
+
+def press(record):
+    if "cancelling" in record.getMessage():
+        os.kill(os.getpid(), signal.SIGINT)
+    return True
+
+logging.getLogger("kb_pipeline.operations.launch").addFilter(press)
+cli.main()
+"""
+
+
+def test_a_second_ctrl_c_in_the_moment_it_is_offered_ends_the_worker_too(changed: Kb) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-c", PRESSES_AGAIN_WHEN_ASKED, "build", KB, "--json"], cwd=changed.folder,
+        env=os.environ | {"KB_FAILPOINT": "embed.begun", "KB_FAILPOINT_SIGNAL": "STOP"}, start_new_session=True,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    worker = wait_for_stopped_worker(running)
+    press_ctrl_c(running)
+    running.communicate(timeout=30)
+    assert not Path(f"/proc/{worker}").exists()
+    assert statuses(changed) == ("cancelled", 1, None)
+    assert_free(changed)
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0, 2.0])
 def test_a_build_cancelled_while_its_worker_starts_is_recorded(changed: Kb, after_s: float) -> None:
     running = start(changed)
@@ -138,7 +179,7 @@ def test_a_retry_is_cancelled_like_a_build(changed: Kb, published: Published) ->
     running = start(changed, *retry, KB_FAILPOINT="documents.upsert.before", KB_FAILPOINT_SIGNAL="STOP")
     worker = wait_for_stopped_worker(running)
     press_ctrl_c(running)
-    os.kill(worker, signal.SIGCONT)
+    let_go_interrupted(worker)
     _, err = running.communicate(timeout=90)
     assert (running.returncode, "kb: acme/docs: cancelled; 5 pages that were fetched are kept" in err) == (130, True), (
         err
