@@ -7,14 +7,14 @@ long as the process: it is safe to use from many threads, and keeps models and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kb_pipeline.administration import ApiKeys, AuditLog, Flags, Plans, Secrets, Tenants
 from kb_pipeline.control.db.engine import Database
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from kb_pipeline.account import Account
     from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
     from kb_pipeline.index.diff import ChunkChange, DocumentChange, VersionDiff
+    from kb_pipeline.index.document_chunks import StoredChunk
+    from kb_pipeline.index.document_page import DocumentPage
     from kb_pipeline.index.documents import ListedDocument, StoredDocument
     from kb_pipeline.index.export import Export
+    from kb_pipeline.index.reader import VersionReader
     from kb_pipeline.index.search import Mode
     from kb_pipeline.operations.apply import AppliedKb, KbText
     from kb_pipeline.operations.approve import Approval
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.run_log import LogLine
     from kb_pipeline.operations.search import SearchResult
 
+_Result = TypeVar("_Result")
 _LIKENESS = 0.75
 """Of difflib: what is less like the key of a KB was not meant for it."""
 AsOf = int | str | datetime | None
@@ -389,6 +393,41 @@ class Kb:
 
         return list_documents(self._readers.open(self.key, _text(as_of)))
 
+    @operation("documents")
+    def document_page(self, *, after: str = "", limit: int = 100, as_of: AsOf = None) -> DocumentPage:
+        """Return some documents of a version, by id: the way through a version of many.
+
+        Args:
+            after: the id that the page before ended with.
+            limit: the most to return, 1 to 1,000.
+            as_of: which version; a page after the first one names the version that the first one had.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is no such version.
+            UsageError: limit is out of range.
+        """
+        from kb_pipeline.index.document_page import page_documents
+
+        return self._read(as_of, lambda version: page_documents(version, after, limit))
+
+    @operation("page")
+    def document_key(self, document_id: str, *, as_of: AsOf = None) -> str:
+        """Return the key of the document of that id.
+
+        Raises:
+            UnknownDocument: the version has none such.
+        """
+        from kb_pipeline.index.document_page import key_of_document
+
+        return self._read(as_of, lambda version: key_of_document(version, document_id))
+
+    @operation("page")
+    def chunks(self, document_id: str, *, as_of: AsOf = None) -> list[StoredChunk]:
+        """Return the chunks of a document, from its beginning to its end; none for one that is not there."""
+        from kb_pipeline.index.document_chunks import chunks_of_document
+
+        return self._read(as_of, lambda version: chunks_of_document(version, document_id))
+
     @operation("status")
     def account(self, *, as_of: AsOf = None) -> Account:
         """Return what became of every known key: documents, and what is left out by whose will; the numbers add up.
@@ -661,6 +700,9 @@ class Kb:
     @property
     def _readers(self) -> Readers:
         return self._home._readers
+
+    def _read(self, as_of: AsOf, ask: Callable[[VersionReader], _Result]) -> _Result:
+        return self._readers.read(self.key, _text(as_of), ask)[1]
 
     def _may_start(self, *, force: bool) -> None:
         if force:

@@ -68,7 +68,8 @@ ALLOWED["operations"] = set().union(*(ALLOWED[room] for room in ("fetch", "publi
 ALLOWED[""] = {"installation", "settings", "version"}
 ALLOWED["administration"] = WORDS | {"control", "operations", "spec"}
 ALLOWED["installation"] = WORDS | {"administration", "control", "operations", "index", "defs"}
-ALLOWED["cli"] = WORDS | {"installation", "spec", "operations", "control", "defs", "demo_site", "index", "clean"}
+ALLOWED["cli"] = ALLOWED["installation"] | {"installation", "service", "spec", "demo_site", "clean"}
+ALLOWED["service"] = WORDS | {"installation", "index"}
 EXCEPTIONS = {
     ("control", "store/manifest"),  # a version's manifest, as it lies beside the data, is a column of its row
     ("control", "store/durable_files"),  # a key file must survive a power cut
@@ -108,6 +109,8 @@ OWNERS = {
     "argon2": {"control/tenancy/api_keys"},
     "cryptography": {"control/tenancy/secrets"},
     "typer": {"cli"},
+    "fastapi": {"service"},
+    "uvicorn": {"service"},
 }
 
 LOOK_ACROSS = {

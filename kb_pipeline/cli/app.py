@@ -20,6 +20,7 @@ from kb_pipeline.cli.plans import plan_app
 from kb_pipeline.cli.quota import quota, usage
 from kb_pipeline.cli.read import diff, documents, export, extract, page, replay, search
 from kb_pipeline.cli.secrets import secret_app
+from kb_pipeline.cli.serve import serve
 from kb_pipeline.cli.session import begin
 from kb_pipeline.cli.status import cancel, list_kbs, logs, status
 from kb_pipeline.cli.tenants import tenant_app
@@ -34,7 +35,7 @@ _GROUPS: dict[str, tuple[Callable[..., Any] | tuple[str, Callable[..., Any]] | t
         ("tenant", tenant_app), ("plan", plan_app), quota, usage, ("key", key_app), ("secret", secret_app),
         ("flag", flag_app), ("audit", audit_app),
     ),
-    "Installation": (doctor, backup, restore, completion),
+    "Installation": (serve, doctor, backup, restore, completion),
 }  # fmt: skip
 """By the heading in `kb --help`."""
 _HELP_CHARS = 200

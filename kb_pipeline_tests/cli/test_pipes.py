@@ -27,9 +27,9 @@ READING = {
     "build": [KB], "apply": ["docs.yaml"], "backup": ["backup"],
 }  # fmt: skip
 OTHERS = {
-    "ui", "demo", "erase", "delete", "approve", "rollback", "restore", "tenant create", "tenant plan", "tenant suspend",
-    "tenant resume", "tenant delete", "plan apply", "key create", "key revoke", "secret set", "secret delete",
-    "secret rotate", "secret key", "flag set", "flag rollout", "flag clear",
+    "ui", "serve", "demo", "erase", "delete", "approve", "rollback", "restore", "tenant create", "tenant plan",
+    "tenant suspend", "tenant resume", "tenant delete", "plan apply", "key create", "key revoke", "secret set",
+    "secret delete", "secret rotate", "secret key", "flag set", "flag rollout", "flag clear",
 }  # fmt: skip
 """They change things, or run on: their tests are elsewhere."""
 

@@ -77,6 +77,7 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
     "secret list": {"tenant": TENANTS},
     "secret rotate": {},
     "secret set": {"tenant": TENANTS, "name": ("secret",)},
+    "serve": {},
     "show": {"kb": KBS},
     "status": {"kb": KBS},
     "tenant create": {"tenant": TENANTS, "plan": ("plan",)},
@@ -95,6 +96,7 @@ NAME_NOTHING = {
     "as_json", "as_csv", "reuse_key", "force", "queue", "k", "mode", "language", "provenance", "raw", "feed", "lift",
     "yes", "port", "grace", "now", "reason", "scope", "label", "days", "since", "until", "by", "variant", "shares",
     "left_out", "source", "context", "dry_run", "limit", "columns", "state", "watch", "follow", "shell",
+    "host", "workers",
 }  # fmt: skip
 PUBLIC = {"completion", "schema"}
 """What says nothing of an installation, and to everybody the same."""

@@ -1,0 +1,1 @@
+"""The network's door: translates HTTP requests into calls of the installation."""

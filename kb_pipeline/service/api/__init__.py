@@ -1,0 +1,1 @@
+"""`/api/v1`, a module for each kind of thing."""

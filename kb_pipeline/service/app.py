@@ -1,0 +1,60 @@
+"""The application: routes, errors and who may send what, over one opened installation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+
+from kb_pipeline.installation import Installation
+from kb_pipeline.model import JsonObject
+from kb_pipeline.service import problems
+from kb_pipeline.service.api import documents, kbs, search, versions
+from kb_pipeline.service.callers import Authentication
+from kb_pipeline.service.health import health
+from kb_pipeline.service.openapi import describe
+from kb_pipeline.version import __version__
+
+PREFIX = "/api/v1"
+PUBLIC = frozenset({"/healthz", f"{PREFIX}/openapi.json"})
+"""Paths that need no token."""
+
+
+class Service(FastAPI):
+    """The application, which describes its errors as it answers them."""
+
+    def openapi(self) -> JsonObject:
+        """Return the description of the API, OpenAPI 3.1."""
+        return describe(self, PUBLIC)
+
+
+def create_app(home: Installation) -> FastAPI:
+    """Return the application over an installation that its operator opened, and which it closes when it ends."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        home.close()
+
+    app = routed(life)
+    app.add_middleware(Authentication, home=home, public=PUBLIC)
+    return app
+
+
+def routed(life: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
+    """Return the application with its routes alone, to be described."""
+    app = Service(
+        lifespan=life,
+        title="kb_pipeline",
+        version=__version__,
+        description="Knowledge bases: search, documents, versions.",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # it loads its scripts from elsewhere
+        redoc_url=None,
+    )
+    problems.install(app)
+    for router in (kbs.router, search.router, documents.router, versions.router):
+        app.include_router(router, prefix=PREFIX)
+    app.include_router(health)
+    return app

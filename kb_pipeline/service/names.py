@@ -1,0 +1,38 @@
+"""Names of things in URLs and JSON: a KB is `tenant.kb`, since a slash in a path segment is lost in routers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Path
+from pydantic import BeforeValidator, Field
+
+from kb_pipeline.errors import InvalidKey, UnknownKb
+from kb_pipeline.installation import Installation, Kb
+from kb_pipeline.model import KbKey
+
+_EXAMPLE = "acme.handbook"
+
+
+def kb_id(key: KbKey) -> str:
+    """Return the KB's id on the network: `tenant.kb`."""
+    return f"{key.tenant}.{key.kb}"
+
+
+def open_kb(home: Installation, given: str) -> Kb:
+    """Return the KB of that id; raise UnknownKb also for what can be no id, and for another tenant's."""
+    tenant, _, kb = given.partition(".")
+    try:
+        key = KbKey(tenant, kb)
+    except InvalidKey:
+        raise UnknownKb(given) from None
+    return home.kb(key)
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever an answer is made of
+    return kb_id(value) if isinstance(value, KbKey) else value
+
+
+KbInPath = Annotated[str, Path(max_length=127, examples=[_EXAMPLE], description="The KB's id: tenant.kb.")]
+KbId = Annotated[str, BeforeValidator(_shown), Field(examples=[_EXAMPLE])]
+"""A KB in an answer, made of its key or its id."""

@@ -1,0 +1,64 @@
+"""Runs the application: one process or several, each with models and tables that stay open, until it is told to end."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+import kb_pipeline
+from kb_pipeline.errors import Unhealthy
+from kb_pipeline.service.app import create_app
+from kb_pipeline.settings import Settings
+
+_DRAIN_S = 30
+"""How long requests and streams may go on after SIGTERM."""
+_BACKLOG = 2048
+"""Connections that wait to be taken: uvicorn's own default."""
+
+
+def application() -> FastAPI:
+    """Return the application over the home that the environment names: what each worker process runs."""
+    return create_app(kb_pipeline.open())
+
+
+def run(settings: Settings, host: str, port: int, workers: int) -> None:
+    """Answer requests until Ctrl-C or SIGTERM; what runs is ended first.
+
+    Args:
+        settings: of the installation; worker processes read the same environment.
+        host: the address to listen on.
+        port: 0 for any that is free.
+        workers: processes.
+
+    Raises:
+        Unhealthy: the address cannot be listened on.
+    """
+    listening = _listen(host, port)
+    factory = application if workers == 1 else "kb_pipeline.service.server:application"
+    config = uvicorn.Config(
+        factory, factory=True, workers=workers, timeout_graceful_shutdown=_DRAIN_S, server_header=False,
+        access_log=False, proxy_headers=False, loop="uvloop", log_level="warning",
+    )  # fmt: skip
+    address, bound = listening.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    sys.stderr.write(f"serving {settings.home} on http://{shown}:{bound}\n")
+    if workers == 1:
+        uvicorn.Server(config).run([listening])
+        return
+    from uvicorn.supervisors import Multiprocess
+
+    Multiprocess(config, [listening]).run()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise Unhealthy(
+            f"{host} port {port} cannot be listened on ({error.strerror}); give others: --host, --port"
+        ) from error
