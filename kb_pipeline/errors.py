@@ -68,6 +68,11 @@ class KbError(Exception):
     transient = False
 
 
+def is_database_error(error: Exception) -> bool:
+    """Return whether the database is away, locked or damaged; nothing is imported to find out."""
+    return any(each.__module__.startswith("sqlalchemy.exc") for each in type(error).__mro__)
+
+
 class UsageError(KbError):
     """The request is wrong; nothing was changed."""
 

@@ -20,7 +20,7 @@ def main() -> None:
 def _run() -> None:
     from kb_pipeline.cli.app import app
     from kb_pipeline.cli.completion import prepare
-    from kb_pipeline.errors import KbError, UsageError
+    from kb_pipeline.errors import KbError, UsageError, is_database_error
 
     prepare()
     try:
@@ -42,14 +42,9 @@ def _run() -> None:
     except OSError as error:  # a full or read-only disk, say: the environment's fault, and no reason for a trace
         sys.exit(_complain(error, 1))
     except Exception as error:
-        if not _is_database_error(error):
+        if not is_database_error(error):
             raise
         sys.exit(_complain(f"the control plane cannot be used: {str(error).splitlines()[0]}", 1))
-
-
-def _is_database_error(error: Exception) -> bool:
-    """Return whether the database is away, locked or damaged; nothing is imported to find out."""
-    return any(each.__module__.startswith("sqlalchemy.exc") for each in type(error).__mro__)
 
 
 def _complain(error: object, status: int) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kb_pipeline.errors import DamagedStore, UnknownDocument
+from kb_pipeline.index.document_page import DocumentEntry
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit
 from kb_pipeline.model import EmbeddingModel, JsonObject, RawDocument, Record
@@ -140,18 +141,6 @@ class _DocumentRow:
 
 
 @dataclass(frozen=True, slots=True)
-class _ListedRow:
-    document_id: str
-    source: str
-    key: str
-    title: str
-    language: str
-    raw_sha256: str
-    fetched_at: datetime
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Origin:
     """What `documents` says of where a document came from."""
 
@@ -185,7 +174,7 @@ def list_documents(version: VersionReader) -> Iterator[ListedDocument]:
     aliases = _aliases(version)
     chunks = dict(version.table("chunks").read_columns(["document_id"])["document_id"].value_counts().iter_rows())
     documents = version.table("documents")
-    for row in documents.stream_rows(_ListedRow, kept_documents(documents.schema.names)):
+    for row in documents.stream_rows(DocumentEntry, kept_documents(documents.schema.names)):
         yield ListedDocument(
             document_id=row.document_id,
             source=row.source,

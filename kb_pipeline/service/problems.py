@@ -22,6 +22,15 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE = "urn:kb-pipeline:problem:"
+
+
+class VersionGone(KbError):
+    """A cursor belongs to a version that is not kept any more."""
+
+    def __init__(self, cause: errors.UnknownVersion) -> None:
+        super().__init__(f"{cause}; begin anew without the cursor")
+
+
 _STATUS: Mapping[type[KbError], int] = {
     errors.UsageError: 422,
     errors.UnknownTenant: 404,
@@ -49,18 +58,11 @@ _STATUS: Mapping[type[KbError], int] = {
     errors.SchemaTooNew: 503,
     errors.DamagedStore: 503,
     errors.Unhealthy: 503,
+    VersionGone: 410,
 }
 """By the nearest class of an error; what is not here is a fault of ours, 500."""
-_GONE = 410
 _DATABASE_AWAY = "the control plane cannot be used; nothing was changed, try again later"
 _RETRY_S = 5
-
-
-class VersionGone(KbError):
-    """A cursor belongs to a version that is not kept any more."""
-
-    def __init__(self, cause: errors.UnknownVersion) -> None:
-        super().__init__(f"{cause}; begin anew without the cursor")
 
 
 class FieldProblem(BaseModel):
@@ -107,7 +109,7 @@ def problem(
 def of_error(error: KbError) -> Response:
     """Return the answer to a request that raised one of our errors."""
     kind = next(each for each in type(error).__mro__ if each in _STATUS or each is KbError)
-    status = _GONE if isinstance(error, VersionGone) else _STATUS.get(kind, 500)
+    status = _STATUS.get(kind, 500)
     headers = {"Retry-After": str(_RETRY_S)} if error.transient else {}
     if status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="kb_pipeline"'
@@ -121,9 +123,7 @@ def of_error(error: KbError) -> Response:
 def of_status(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer to a request that failed for a reason of HTTP's own, such as an unknown path."""
     phrase = http.HTTPStatus(status).phrase
-    return problem(
-        status, _kebab(phrase.title().replace(" ", "").replace("-", "")), phrase, detail or phrase, None, headers
-    )
+    return problem(status, phrase.lower().replace(" ", "-"), phrase, detail or phrase, None, headers)
 
 
 def install(app: FastAPI) -> None:
@@ -146,18 +146,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
-        if is_database_error(error):
+        if errors.is_database_error(error):
             logger.error("%s %s: %s", request.method, request.url.path, str(error).partition("\n")[0])
             return problem(
                 503, "database-away", "The control plane cannot be used", _DATABASE_AWAY, None,
                 {"Retry-After": str(_RETRY_S)},
             )  # fmt: skip
         return problem(500, "fault", "A fault of the service", "this is a fault of the service; its log says more")
-
-
-def is_database_error(error: Exception) -> bool:
-    """Return whether the database is away, locked or damaged."""
-    return any(each.__module__.startswith("sqlalchemy.exc") for each in type(error).__mro__)
 
 
 def _field_problem(error: Mapping[str, Any]) -> JsonObject:

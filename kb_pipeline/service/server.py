@@ -37,10 +37,9 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
         Unhealthy: the address cannot be listened on.
     """
     listening = _listen(host, port)
-    factory = application if workers == 1 else "kb_pipeline.service.server:application"
     config = uvicorn.Config(
-        factory, factory=True, workers=workers, timeout_graceful_shutdown=_DRAIN_S, server_header=False,
-        access_log=False, proxy_headers=False, loop="uvloop", log_level="warning",
+        "kb_pipeline.service.server:application", factory=True, workers=workers, loop="uvloop", log_level="warning",
+        timeout_graceful_shutdown=_DRAIN_S, server_header=False, access_log=False, proxy_headers=False,
     )  # fmt: skip
     address, bound = listening.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address

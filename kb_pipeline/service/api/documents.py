@@ -9,9 +9,8 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
 from kb_pipeline.errors import UnknownVersion
-from kb_pipeline.index.document_page import MAX_PAGE
 from kb_pipeline.model import JsonObject
-from kb_pipeline.service.api.shapes import Answer, AsOf
+from kb_pipeline.service.api.shapes import Answer, AsOf, Limit
 from kb_pipeline.service.callers import HomeOfCaller
 from kb_pipeline.service.cursors import read_cursor, write_cursor
 from kb_pipeline.service.names import KbInPath, open_kb
@@ -64,7 +63,7 @@ class Chunks(Answer):
 def list_documents(
     kb: KbInPath,
     home: HomeOfCaller,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    limit: Limit = 100,
     cursor: Annotated[str | None, Query(max_length=200, description="Of the page before.")] = None,
     as_of: AsOf = None,
 ) -> Documents:
