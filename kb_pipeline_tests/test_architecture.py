@@ -111,6 +111,7 @@ OWNERS = {
     "typer": {"cli"},
     "fastapi": {"service"},
     "uvicorn": {"service"},
+    "tiktoken": {"service/cl100k"},
 }
 
 LOOK_ACROSS = {
