@@ -31,6 +31,8 @@ from kb_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from kb_pipeline.account import Account
+    from kb_pipeline.answers.events import AnswerEvent
+    from kb_pipeline.answers.result import Answer, AnswerMode
     from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
     from kb_pipeline.index.diff import ChunkChange, DocumentChange, VersionDiff
     from kb_pipeline.index.document_chunks import StoredChunk
@@ -385,6 +387,56 @@ class Kb:
             self._readers, self.key, query, k=k, mode=mode, language=language, as_of=_text(as_of),
             with_provenance=provenance, context=context,
         )  # fmt: skip
+
+    @operation("ask")
+    def answer(
+        self,
+        question: str,
+        *,
+        mode: AnswerMode = "extractive",
+        k: int = 5,
+        language: str | None = None,
+        as_of: AsOf = None,
+    ) -> Answer:
+        """Return the answer to a question, every sentence with the place that it is quoted from, or a refusal.
+
+        Args:
+            question: in any language that the KB's model knows.
+            mode: `extractive` answers in the KB's own sentences.
+            k: how many passages to answer from, 1 to 20.
+            language: only from documents in that language (ISO 639).
+            as_of: which version; the live one by default.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is nothing to ask yet, or no such version.
+            TenantInactive: the tenant is suspended, or being deleted.
+            UsageError: an empty question, or mode, k, language or as_of out of range.
+            DamagedStore: the version cannot be read.
+        """
+        from kb_pipeline.answers.events import Complete
+
+        for event in self.answer_events(question, mode=mode, k=k, language=language, as_of=as_of):
+            if isinstance(event, Complete):
+                return event.answer
+        raise ValueError("an answer ends with Complete")
+
+    @operation("ask")
+    def answer_events(
+        self,
+        question: str,
+        *,
+        mode: AnswerMode = "extractive",
+        k: int = 5,
+        language: str | None = None,
+        as_of: AsOf = None,
+    ) -> Iterator[AnswerEvent]:
+        """Yield what happens while a question is answered: `Started`, `Passages`, each sentence, `Complete`.
+
+        Takes what `answer` takes, and raises what it raises, also while it is iterated. To close it ends the work.
+        """
+        from kb_pipeline.operations.answer import Question, answer_events
+
+        return answer_events(self._readers, Question(self.key, question, mode, k, language, _text(as_of)))
 
     @operation("documents")
     def documents(self, *, as_of: AsOf = None) -> Iterator[ListedDocument]:

@@ -54,7 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     "chunk": WORDS | {"store"},
     "embed": WORDS | {"store"},
     "index": WORDS | {"store"},
-    "publish": WORDS | {"store", "spec", "index"},
+    "answers": WORDS | {"store", "index"},
+    "publish": WORDS | {"store", "spec", "index", "answers"},
     "maintenance": WORDS | {"store", "index"},
     "control": WORDS | {"spec"},
     "defs": WORDS | {"control", "operations", "publish", "chunk", "clean", "embed", "definitions"},
@@ -63,13 +64,13 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 ALLOWED["operations"] = set().union(*(ALLOWED[room] for room in ("fetch", "publish", "maintenance", "control"))) | {
-    "fetch", "clean", "chunk", "embed", "index", "publish", "maintenance", "control",
+    "fetch", "clean", "chunk", "embed", "index", "answers", "publish", "maintenance", "control",
 }  # fmt: skip
 ALLOWED[""] = {"installation", "settings", "version"}
 ALLOWED["administration"] = WORDS | {"control", "operations", "spec"}
-ALLOWED["installation"] = WORDS | {"administration", "control", "operations", "index", "defs"}
+ALLOWED["installation"] = WORDS | {"administration", "control", "operations", "index", "answers", "defs"}
 ALLOWED["cli"] = ALLOWED["installation"] | {"installation", "service", "spec", "demo_site", "clean"}
-ALLOWED["service"] = WORDS | {"installation", "index"}
+ALLOWED["service"] = WORDS | {"installation", "index", "answers"}
 EXCEPTIONS = {
     ("control", "store/manifest"),  # a version's manifest, as it lies beside the data, is a column of its row
     ("control", "store/durable_files"),  # a key file must survive a power cut
@@ -93,6 +94,7 @@ OWNERS = {
     "playwright": {"fetch/web/crawl/browser"},
     "selectolax": {"fetch/web/parse"},
     "trafilatura": {"clean/html/article"},
+    "sentencex": {"answers/sentences"},
     "lance": {
         "store/lance_database",
         "store/table",

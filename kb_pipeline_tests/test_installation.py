@@ -275,6 +275,8 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Kb.file": lambda home, key, at: home.kb(key).file(),
     "Kb.status": lambda home, key, at: home.kb(key).status(),
     "Kb.search": lambda home, key, at: home.kb(key).search("apples"),
+    "Kb.answer": lambda home, key, at: home.kb(key).answer("apples?"),
+    "Kb.answer_events": lambda home, key, at: list(home.kb(key).answer_events("apples?")),
     "Kb.documents": lambda home, key, at: list(home.kb(key).documents()),
     "Kb.account": lambda home, key, at: home.kb(key).account(),
     "Kb.left_out": lambda home, key, at: list(home.kb(key).left_out()),

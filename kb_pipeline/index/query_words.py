@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import islice
@@ -83,6 +83,25 @@ def match_quality(asked: str, word: str) -> float:
     if shared >= _MIN_COMPOUND and shared >= 0.6 * len(longer):
         return _INFLECTED
     return _COMPOUND if len(shorter) >= _MIN_COMPOUND and shorter in longer else 0.0
+
+
+def find_query_words(forms: Iterable[str], words: Collection[str]) -> dict[str, float]:
+    """Return those words of a query that a text answers, each with how well its best word does.
+
+    Args:
+        forms: the words of the query, folded.
+        words: the distinct words of the text, folded.
+    """
+    found = {}
+    for asked in forms:
+        if asked in words:
+            found[asked] = 1.0
+            continue
+        # A match begins alike or holds the other word: comparing every pair in full takes ten times as long.
+        near = (word for word in words if word[:2] == asked[:2] or asked in word or word in asked)
+        if quality := max((match_quality(asked, word) for word in near), default=0.0):
+            found[asked] = quality
+    return found
 
 
 def joined_spans(words: Iterable[Word]) -> list[tuple[int, int]]:

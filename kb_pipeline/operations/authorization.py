@@ -20,7 +20,7 @@ from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
 
 _READING = (
-    "list", "show", "status", "search", "documents", "page", "failures", "explain", "versions", "diff", "export",
+    "list", "show", "status", "search", "ask", "documents", "page", "failures", "explain", "versions", "diff", "export",
     "replay", "quota", "usage", "logs",
 )  # fmt: skip
 SCOPES: dict[str, Scope] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import log
 
 from kb_pipeline.clean.plain_text import TextBlock, plain_blocks
-from kb_pipeline.index.query_words import joined_spans, match_quality, read_words, weigh_query
+from kb_pipeline.index.query_words import find_query_words, joined_spans, match_quality, read_words, weigh_query
 from kb_pipeline.index.search import Hit
 from kb_pipeline.model import Record
 
@@ -137,9 +137,7 @@ def _cut(sentence: str) -> Iterator[str]:
 
 
 def _found(text: str, forms: Mapping[str, float]) -> dict[str, float]:
-    words = {word.folded for word in read_words(text)}
-    best = {asked: max((match_quality(asked, word) for word in words), default=0.0) for asked in forms}
-    return {asked: quality for asked, quality in best.items() if quality}
+    return find_query_words(forms, {word.folded for word in read_words(text)})
 
 
 def _weights(forms: Mapping[str, float], units: Sequence[_Unit]) -> dict[str, float]:

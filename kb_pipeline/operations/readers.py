@@ -26,6 +26,8 @@ _MAX_BYTES = 1 << 30
 """How much memory open versions of all KBs may take: 64 of them fit, fewer where their vectors are kept too."""
 _VERSION_BYTES = 16 << 20
 """Estimate of what an open version takes beside its vectors: file handles and the metadata of its indexes."""
+_MAX_SENTENCES = 10_000
+"""Vectors of sentences that are kept, of all tenants: some 20 MB with their texts."""
 _Result = TypeVar("_Result")
 
 
@@ -41,6 +43,7 @@ class Readers:
         self._lock = threading.Lock()
         self._models: ModelCache | None = None
         self._versions: LRUCache[Hashable, VersionReader] = LRUCache(_MAX_BYTES, getsizeof=_memory_bytes)
+        self._sentences: LRUCache[tuple[str, str, str], NDArray[np.float32]] = LRUCache(_MAX_SENTENCES)
 
     def open(self, key: KbKey, as_of: str | None = None) -> VersionReader:
         """Return the live version of a KB, or an earlier one, opened.
@@ -86,10 +89,29 @@ class Readers:
         """Return the vectors of texts as that model makes them of chunks; raises UnknownModel."""
         return self._model_cache().open(model.name).embed_passages(texts)
 
+    def embed_sentences(self, tenant: str, model: EmbeddingModel, texts: list[str]) -> NDArray[np.float32]:
+        """Return the vectors of a tenant's sentences, of which those that were asked for lately are kept.
+
+        Raises:
+            UnknownModel: the model is gone.
+        """
+        import numpy as np
+
+        keys = [(tenant, model.fingerprint, text) for text in texts]
+        with self._lock:
+            vectors = {key: kept for key in keys if (kept := self._sentences.get(key)) is not None}
+        if missing := [key for key in dict.fromkeys(keys) if key not in vectors]:
+            made = dict(zip(missing, self.embed_passages(model, [text for *_, text in missing]), strict=True))
+            vectors |= made
+            with self._lock:
+                self._sentences.update(made)
+        return np.stack([vectors[key] for key in keys])
+
     def close(self) -> None:
         """Close models and drop versions."""
         with self._lock:
             self._versions.clear()
+            self._sentences.clear()
             if self._models is not None:
                 self._models.close()
 
