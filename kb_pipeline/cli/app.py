@@ -13,7 +13,7 @@ from kb_pipeline.cli.audit import audit_app
 from kb_pipeline.cli.completion import completion
 from kb_pipeline.cli.flags import flag_app
 from kb_pipeline.cli.init import init
-from kb_pipeline.cli.installation import backup, demo, doctor, restore, ui
+from kb_pipeline.cli.installation import backup, demo, doctor, restore, ui, up
 from kb_pipeline.cli.kbs import apply, build, delete, explain, failures, retry, schema, show
 from kb_pipeline.cli.keys import key_app
 from kb_pipeline.cli.plans import plan_app
@@ -27,7 +27,7 @@ from kb_pipeline.cli.tenants import tenant_app
 from kb_pipeline.cli.versions import approve, erase, rollback, versions
 
 _GROUPS: dict[str, tuple[Callable[..., Any] | tuple[str, Callable[..., Any]] | tuple[str, typer.Typer], ...]] = {
-    "First day": (demo, init, apply, build, search, ("list", list_kbs), status, ui),
+    "First day": (demo, init, apply, build, search, ("list", list_kbs), status, up, ui),
     "Content": (documents, page, failures, explain, retry, erase),
     "Versions": (versions, diff, approve, rollback, export, replay),
     "KBs and runs": (show, schema, logs, cancel, delete, extract),

@@ -90,7 +90,8 @@ def _print_next_steps(kb: Kb) -> None:
     out.print(f"  kb search {kb.key} your question")
     out.print("  kb init https://your.site/     writes the file of a KB of your own site")
     out.print("  kb list                        how all KBs stand")
-    out.print("  kb ui                          Dagster's web UI on this home, http://127.0.0.1:3000")
+    out.print("  kb up                          everything on this home: HTTP on http://127.0.0.1:8000/api/v1,")
+    out.print("                                 Dagster's web UI on http://127.0.0.1:3000")
 
 
 def _path_lines() -> Iterator[str]:

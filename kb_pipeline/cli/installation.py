@@ -1,4 +1,4 @@
-"""`kb backup`, `restore`, `demo`, `ui` and `doctor`: the installation as a whole."""
+"""`kb backup`, `restore`, `demo`, `up`, `ui` and `doctor`: the installation as a whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kb_pipeline.cli.serve import HostOption, WorkersOption
 from kb_pipeline.cli.session import JsonOption, home, session
 
 
@@ -49,6 +50,19 @@ def ui(port: Annotated[int, typer.Option(help="Where the web UI listens, on loop
     from kb_pipeline.cli.ui import serve
 
     serve(home().settings, port)
+
+
+def up(
+    host: HostOption = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where the HTTP service listens.")] = 8000,
+    workers: WorkersOption = 1,
+    ui_port: Annotated[int, typer.Option("--ui-port", min=1, max=65535, help="Where the web UI listens.")] = 3000,
+) -> None:
+    """Start everything on this home: the HTTP service, Dagster's web UI, sensors and schedules."""
+    session().require_operator("up")
+    from kb_pipeline.cli.ui import HttpService, serve
+
+    serve(home().settings, ui_port, HttpService(host, port, workers))
 
 
 def doctor(as_json: JsonOption = False) -> None:

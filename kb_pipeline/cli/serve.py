@@ -8,13 +8,14 @@ import typer
 
 from kb_pipeline.cli.session import session
 
+HostOption = Annotated[str, typer.Option("--host", help="The address to listen on; by default only this machine's.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes, each with its models.")]
+
 
 def serve(
-    host: Annotated[str, typer.Option("--host", help="The address to listen on; by default only this machine's.")] = (
-        "127.0.0.1"
-    ),
+    host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free.")] = 8000,
-    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Processes, each with its models.")] = 1,
+    workers: WorkersOption = 1,
 ) -> None:
     """Answer HTTP requests of whoever shows an API key, until Ctrl-C."""
     session().require_operator("serve")

@@ -99,7 +99,7 @@ def test_what_is_the_operators_takes_no_key(db: Database) -> None:
     key = key_of(db)
     for line in (
         "tenant list", "tenant suspend globex", "audit verify", "plan list", "backup x", "key create acme --scope read",
-        "key list globex", "secret list globex", "secret key", "secret rotate", "extract x.html", "demo", "ui",
+        "key list globex", "secret list globex", "secret key", "secret rotate", "extract x.html", "demo", "ui", "up",
         "serve", "doctor",
     ):  # fmt: skip
         told = str(refused("--key", key, *line.split()))

@@ -88,6 +88,7 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
     "tenant show": {"tenant": TENANTS},
     "tenant suspend": {"tenant": TENANTS},
     "ui": {},
+    "up": {},
     "usage": {"tenant": TENANTS, "kb": ("KB's name", "KB")},
     "versions": {"kb": KBS},
 }
@@ -96,7 +97,7 @@ NAME_NOTHING = {
     "as_json", "as_csv", "reuse_key", "force", "queue", "k", "mode", "language", "provenance", "raw", "feed", "lift",
     "yes", "port", "grace", "now", "reason", "scope", "label", "days", "since", "until", "by", "variant", "shares",
     "left_out", "source", "context", "dry_run", "limit", "columns", "state", "watch", "follow", "shell",
-    "host", "workers",
+    "host", "workers", "ui_port",
 }  # fmt: skip
 PUBLIC = {"completion", "schema"}
 """What says nothing of an installation, and to everybody the same."""

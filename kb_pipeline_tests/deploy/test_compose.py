@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
-ROLES = {"code", "webserver", "viewer", "daemon"}
+ROLES = {"code", "webserver", "viewer", "api", "daemon"}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 KNOWN = set(VARIABLES) | set(LAUNCH_VARIABLES)
 
@@ -116,9 +116,9 @@ def test_only_the_daemon_reaches_the_engine_and_only_through_the_proxy() -> None
     assert allowed == {"CONTAINERS", "POST"}
 
 
-def test_only_the_web_uis_are_published_and_only_on_loopback() -> None:
+def test_only_what_people_and_programs_ask_is_published_and_only_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(published) == {"webserver", "viewer"}
+    assert set(published) == {"webserver", "viewer", "api"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert "--read-only" in SERVICES["viewer"]["command"]
     assert "--read-only" not in SERVICES["webserver"]["command"]

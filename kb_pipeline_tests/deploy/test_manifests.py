@@ -15,7 +15,7 @@ from kb_pipeline.settings import VARIABLES
 from kb_pipeline_tests.deploy.manifests import FOLDER, MANIFESTS, WORKLOADS, container_of, environment_of, named
 
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER.parents[1] / "docker-compose.yml").read_text())["services"]
-ROLES = {"code", "webserver", "viewer", "daemon"}
+ROLES = {"code", "webserver", "viewer", "api", "daemon"}
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
@@ -97,7 +97,7 @@ def test_what_leads_to_a_pod_is_allowed_by_name_only() -> None:
 
 def test_services_lead_to_ports_that_pods_have() -> None:
     services = [m for manifests in MANIFESTS.values() for m in manifests if m["kind"] == "Service"]
-    assert {service["metadata"]["name"] for service in services} == {"code", "postgres", "viewer", "webserver"}
+    assert {service["metadata"]["name"] for service in services} == {"api", "code", "postgres", "viewer", "webserver"}
     for service in services:
         name = service["metadata"]["name"]
         assert service["spec"]["selector"].items() <= WORKLOADS[name]["spec"]["template"]["metadata"]["labels"].items()
