@@ -51,8 +51,10 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.extract import ExtractedFile, UnextractedFile
     from kb_pipeline.operations.key_fates import LeftOutKey
     from kb_pipeline.operations.launch import ProgressListener, RefreshResult
+    from kb_pipeline.operations.metrics import Metric
     from kb_pipeline.operations.orchestrator import Orchestrator
     from kb_pipeline.operations.plan_erasure import ErasurePlan
+    from kb_pipeline.operations.readiness import Dependency
     from kb_pipeline.operations.replay import Replay
     from kb_pipeline.operations.restore import Restoration
     from kb_pipeline.operations.retry import RetryResult
@@ -215,6 +217,24 @@ class Installation:
         named = key if isinstance(key, KbKey) else KbKey.parse(key)
         with self._orchestrator.open_history() as history:
             return plan_deletion(self._settings, self._db, history, named)
+
+    @operation("metrics")
+    def metrics(self) -> list[Metric]:
+        """Return what monitoring asks for: how the caller's KBs stand, what waits and what was used; bounded."""
+        from kb_pipeline.control.runs.figures import read_figures
+        from kb_pipeline.operations.metrics import as_metrics
+
+        return list(as_metrics(read_figures(self._db, self._caller.tenant)))
+
+    @operation("readiness")
+    def dependencies(self) -> list[Dependency]:
+        """Try what reading depends on, and return how each is: control plane, storage, model, daemon.
+
+        The model that most live versions need is opened for that, so that searches answer at once from then on.
+        """
+        from kb_pipeline.operations.readiness import check_dependencies
+
+        return check_dependencies(self._settings, self._db, self._readers)
 
     @cached_property
     def tenants(self) -> Tenants:

@@ -31,11 +31,13 @@ WORDS = {
     "interrupts",
     "json_fields",
     "link_text",
+    "log_lines",
     "media_types",
     "model",
     "page_kind",
     "page_redirects",
     "processes",
+    "request_context",
     "script_shell",
     "settings",
     "units",
@@ -70,7 +72,7 @@ ALLOWED[""] = {"installation", "settings", "version"}
 ALLOWED["administration"] = WORDS | {"control", "operations", "spec"}
 ALLOWED["installation"] = WORDS | {"administration", "control", "operations", "index", "answers", "defs"}
 ALLOWED["cli"] = ALLOWED["installation"] | {"installation", "service", "spec", "demo_site", "clean"}
-ALLOWED["service"] = WORDS | {"installation", "index", "answers"}
+ALLOWED["service"] = WORDS | {"installation", "index", "answers", "operations"}
 EXCEPTIONS = {
     ("control", "store/manifest"),  # a version's manifest, as it lies beside the data, is a column of its row
     ("control", "store/durable_files"),  # a key file must survive a power cut
@@ -114,6 +116,8 @@ OWNERS = {
     "fastapi": {"service"},
     "uvicorn": {"service"},
     "tiktoken": {"service/cl100k"},
+    "prometheus_client": {"service/metrics"},
+    "opentelemetry": {"service/request_log"},
 }
 
 LOOK_ACROSS = {
@@ -125,6 +129,7 @@ LOOK_ACROSS = {
     "operations/delete",  # a tenant that goes, table by table
     "control/tenancy/plans",  # what every tenant's plan says
     "control/runs/requests",  # whose requests wait, for the sensor
+    "control/runs/figures",  # what monitoring asks, for the operator
     "control/runs/overview",  # how the KBs of all stand, for the operator
     "control/metering/report",  # what all have used, for the operator
     "control/tenancy/tenants",  # lists tenants; keys of deleted ones

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -89,27 +87,3 @@ def print_stages(stages: Mapping[str, Mapping[str, Any]]) -> None:
             sys.stdout.write("\t".join(cells).rstrip("\t") + "\n")
         elif told:
             out.print(f"  {name}: {told}", markup=False)
-
-
-class JsonLines(logging.Formatter):
-    """Formats each log record as one JSON object."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return an object of time, level, logger and message."""
-        when = datetime.fromtimestamp(record.created, UTC).isoformat()
-        fields = {
-            "time": when,
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        return json.dumps(fields, ensure_ascii=False)
-
-
-def configure_logging(log_format: str) -> None:
-    """Send the log of this package to stderr, as `text` or `json` lines."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(levelname)s %(message)s"))
-    logger = logging.getLogger("kb_pipeline")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)

@@ -37,7 +37,7 @@ class Session:
     @cached_property
     def settings(self) -> Settings:
         """The settings from the environment; reading them configures logging."""
-        from kb_pipeline.cli.output import configure_logging
+        from kb_pipeline.log_lines import configure_logging
         from kb_pipeline.settings import load_settings
 
         settings = load_settings()

@@ -23,6 +23,7 @@ from kb_pipeline.control.runs.heartbeats import (
     give_up,
     judge,
     list_heartbeats,
+    note_daemon,
 )
 from kb_pipeline.control.runs.refreshes import RefreshStatus, get_refresh
 from kb_pipeline.defs.jobs import housekeeping, refresh_kb
@@ -70,8 +71,9 @@ class Reaped:
 )
 def reap_dead_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """End the runs of dead workers; the cursor holds those that were silent at the last check."""
-    suspects = json.loads(context.cursor) if context.cursor else {}
-    found = reap(context.instance, open_database(), suspects)
+    suspects, db = json.loads(context.cursor) if context.cursor else {}, open_database()
+    note_daemon(db)  # so that others see that it lives without opening Dagster's storage
+    found = reap(context.instance, db, suspects)
     message = f"ended: {', '.join(found.ended)}" if found.ended else "every worker is alive"
     return dg.SensorResult(cursor=json.dumps(found.suspects), skip_reason=message)
 

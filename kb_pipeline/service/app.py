@@ -9,15 +9,17 @@ from fastapi import FastAPI
 
 from kb_pipeline.installation import Installation
 from kb_pipeline.model import JsonObject
-from kb_pipeline.service import problems
+from kb_pipeline.service import metrics, problems
 from kb_pipeline.service.api import documents, kbs, search, versions
 from kb_pipeline.service.callers import Authentication
-from kb_pipeline.service.health import health
+from kb_pipeline.service.health import Readiness, health
+from kb_pipeline.service.metrics import FigureCache, ServiceMetrics
 from kb_pipeline.service.openapi import describe
+from kb_pipeline.service.request_log import RequestLog
 from kb_pipeline.version import __version__
 
 PREFIX = "/api/v1"
-PUBLIC = frozenset({"/healthz", f"{PREFIX}/openapi.json"})
+PUBLIC = frozenset({"/healthz", "/readyz", f"{PREFIX}/openapi.json"})
 """Paths that need no token."""
 
 
@@ -38,7 +40,9 @@ def create_app(home: Installation) -> FastAPI:
         home.close()
 
     app = routed(life)
+    app.state.readiness, app.state.metrics, app.state.figures = Readiness(home), ServiceMetrics(), FigureCache()
     app.add_middleware(Authentication, home=home, public=PUBLIC)
+    app.add_middleware(RequestLog, metrics=app.state.metrics)
     return app
 
 
@@ -57,4 +61,5 @@ def routed(life: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None =
     for router in (kbs.router, search.router, documents.router, versions.router):
         app.include_router(router, prefix=PREFIX)
     app.include_router(health)
+    app.include_router(metrics.router)
     return app

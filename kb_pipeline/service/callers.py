@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kb_pipeline.errors import KbError, KeyRefused
 from kb_pipeline.installation import Installation
+from kb_pipeline.request_context import current_request
 from kb_pipeline.service import problems
 
 _NOTHING_SENT = "is missing: send the header 'Authorization: Bearer kb_...'"
@@ -35,10 +36,13 @@ class Authentication:
         try:
             if kind.lower() != "bearer" or not token.strip():
                 raise KeyRefused(_NOTHING_SENT)
-            scope.setdefault("state", {})["home"] = await run_in_threadpool(self._home.acting_as, token.strip())
+            home = await run_in_threadpool(self._home.acting_as, token.strip())
         except KbError as error:
             await problems.of_error(error)(scope, receive, send)
             return
+        scope.setdefault("state", {})["home"] = home
+        if (current := current_request.get()) is not None:
+            current.tenant = home.caller.tenant
         await self._app(scope, receive, send)
 
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from kb_pipeline.errors import InvalidKey, UnknownKb
 from kb_pipeline.installation import Installation, Kb
 from kb_pipeline.model import KbKey
+from kb_pipeline.request_context import current_request
 
 _EXAMPLE = "acme.handbook"
 
@@ -26,6 +27,8 @@ def open_kb(home: Installation, given: str) -> Kb:
         key = KbKey(tenant, kb)
     except InvalidKey:
         raise UnknownKb(given) from None
+    if (current := current_request.get()) is not None:
+        current.kb = given
     return home.kb(key)
 
 

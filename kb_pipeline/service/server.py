@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import sys
+import tempfile
 
 import uvicorn
 from fastapi import FastAPI
 
 import kb_pipeline
 from kb_pipeline.errors import Unhealthy
+from kb_pipeline.log_lines import configure_logging
+from kb_pipeline.service import request_log
 from kb_pipeline.service.app import create_app
+from kb_pipeline.service.metrics import MULTIPROCESS_FOLDER
 from kb_pipeline.settings import Settings
 
 _DRAIN_S = 30
@@ -21,7 +27,11 @@ _BACKLOG = 2048
 
 def application() -> FastAPI:
     """Return the application over the home that the environment names: what each worker process runs."""
-    return create_app(kb_pipeline.open())
+    home = kb_pipeline.open()
+    configure_logging(home.settings.log_format, "uvicorn")
+    if home.settings.log_format == "text":  # on a terminal only what went wrong; collectors are told every request
+        logging.getLogger(request_log.__name__).setLevel(logging.WARNING)
+    return create_app(home)
 
 
 def run(settings: Settings, host: str, port: int, workers: int) -> None:
@@ -38,8 +48,9 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
     """
     listening = _listen(host, port)
     config = uvicorn.Config(
-        "kb_pipeline.service.server:application", factory=True, workers=workers, loop="uvloop", log_level="warning",
-        timeout_graceful_shutdown=_DRAIN_S, server_header=False, access_log=False, proxy_headers=False,
+        "kb_pipeline.service.server:application", factory=True, workers=workers, loop="uvloop", log_config=None,
+        log_level="warning", timeout_graceful_shutdown=_DRAIN_S, server_header=False, access_log=False,
+        proxy_headers=False,
     )  # fmt: skip
     address, bound = listening.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
@@ -49,7 +60,9 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
         return
     from uvicorn.supervisors import Multiprocess
 
-    Multiprocess(config, [listening]).run()
+    with tempfile.TemporaryDirectory(prefix="kb-serve-") as folder:
+        os.environ[MULTIPROCESS_FOLDER] = folder  # read by the workers when they start
+        Multiprocess(config, [listening]).run()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -29,6 +29,10 @@ BEAT_S = 5.0
 SILENT_S = 25.0
 """After so long without a beat a worker elsewhere is silent. The reaper looks every 15 s and twice: with its first look
 and its second, a dead one is given up within 60 s."""
+DAEMON_SILENT_S = 120.0
+"""After so long the daemon is taken to be away: with the code server it evaluates a sensor every 15 s."""
+_DAEMON = "daemon"
+"""In place of a run's id, where the daemon's own sign of life is kept. No run has such an id."""
 WorkerState = Literal["alive", "silent", "gone"]
 
 
@@ -52,7 +56,8 @@ def beating(db: Database, run_id: str, every_s: float = BEAT_S) -> Iterator[None
 def list_heartbeats(db: Database) -> list[Heartbeat]:
     """Return the heartbeats of all runs that have not been ended yet."""
     with db.read_all() as session:
-        return list(session.scalars(select(Heartbeat).order_by(Heartbeat.run_id)))
+        query = select(Heartbeat).where(Heartbeat.run_id != _DAEMON).order_by(Heartbeat.run_id)
+        return list(session.scalars(query))
 
 
 def get_heartbeat(db: Database, run_id: str) -> Heartbeat | None:
@@ -93,6 +98,18 @@ def take_from_dead(db: Database, run_id: str) -> bool:
     with db.write_all() as session:
         revoke_leases(session, run_id)
     return True
+
+
+def note_daemon(db: Database) -> None:
+    """Record that the daemon, and the code server that it asked, are alive."""
+    _begin(db, _DAEMON)
+
+
+def daemon_silence_s(db: Database) -> float | None:
+    """Return the seconds since the daemon's last sign of life; None if it never gave one."""
+    with db.read_all() as session:
+        beat = session.get(Heartbeat, _DAEMON)
+        return None if beat is None else database_now(session) - beat.beat_at
 
 
 def database_time(db: Database) -> float:

@@ -15,7 +15,7 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Failure, Kb, Refresh, RunRequest, Tenant, Version
 from kb_pipeline.control.runs.refreshes import status_with_lease
 from kb_pipeline.cron import next_tick
-from kb_pipeline.model import KbKey, Record
+from kb_pipeline.model import EmbeddingModel, KbKey, Record
 
 _Query = TypeVar("_Query", bound=Select[*tuple[Any, ...]])
 _Rows = Mapping[tuple[str, str], Any]
@@ -127,3 +127,13 @@ def count_held(db: Database) -> int:
     """Return how many versions wait for approval, of all KBs of all tenants."""
     with db.read_all() as session:
         return session.scalar(select(func.count()).select_from(Version).where(Version.status == "held")) or 0
+
+
+def live_models(db: Database) -> list[EmbeddingModel]:
+    """Return the embedding models of the live versions of all KBs, the most used first."""
+    model = Version.manifest["model"]
+    columns = (model["name"].as_string(), model["fingerprint"].as_string(), model["dimension"].as_integer())
+    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
+    query = select(*columns).join(Kb, is_live).group_by(*columns).order_by(func.count().desc(), *columns)
+    with db.read_all() as session:
+        return [EmbeddingModel(*found) for found in session.execute(query)]
