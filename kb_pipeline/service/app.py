@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from kb_pipeline.installation import Installation
 from kb_pipeline.model import JsonObject
 from kb_pipeline.service import metrics, problems
-from kb_pipeline.service.api import documents, kbs, search, versions
+from kb_pipeline.service.api import completeness, documents, erasures, kbs, search, usage, versions
 from kb_pipeline.service.callers import Authentication
 from kb_pipeline.service.health import Readiness, health
 from kb_pipeline.service.metrics import FigureCache, ServiceMetrics
@@ -58,8 +58,8 @@ def routed(life: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None =
         redoc_url=None,
     )
     problems.install(app)
-    for router in (kbs.router, search.router, documents.router, versions.router):
-        app.include_router(router, prefix=PREFIX)
+    for resource in (kbs, search, documents, versions, erasures, completeness, usage):
+        app.include_router(resource.router, prefix=PREFIX)
     app.include_router(health)
     app.include_router(metrics.router)
     return app

@@ -20,13 +20,18 @@ def kb_id(key: KbKey) -> str:
     return f"{key.tenant}.{key.kb}"
 
 
-def open_kb(home: Installation, given: str) -> Kb:
-    """Return the KB of that id; raise UnknownKb also for what can be no id, and for another tenant's."""
+def kb_key(given: str) -> KbKey:
+    """Return the key that an id stands for; raise UnknownKb for what can be no id."""
     tenant, _, kb = given.partition(".")
     try:
-        key = KbKey(tenant, kb)
+        return KbKey(tenant, kb)
     except InvalidKey:
         raise UnknownKb(given) from None
+
+
+def open_kb(home: Installation, given: str) -> Kb:
+    """Return the KB of that id; raise UnknownKb also for what can be no id, and for another tenant's."""
+    key = kb_key(given)
     if (current := current_request.get()) is not None:
         current.kb = given
     return home.kb(key)

@@ -19,9 +19,9 @@ from kb_pipeline.control.tenancy.api_keys import is_key_actor
 from kb_pipeline.control.tenancy.secrets import variables_of
 from kb_pipeline.control.tenancy.tenants import check_not_retired, ensure_tenant, last_token_of, require_active
 from kb_pipeline.errors import UnknownKb, UnknownTenant
-from kb_pipeline.model import KbKey, Record
+from kb_pipeline.model import JsonObject, KbKey, Record
 from kb_pipeline.settings import Settings
-from kb_pipeline.spec.kb_file import KbSpec, parse_stored
+from kb_pipeline.spec.kb_file import KbSpec, parse_stored, written_fields
 from kb_pipeline.spec.variables import variable_names
 
 _IS_ACTIVE = select(Tenant.tenant).where(Tenant.tenant == Kb.tenant, Tenant.status == "active").exists()
@@ -61,6 +61,10 @@ class AppliedFile(Record):
     applied_by: str
     yaml: str
     """Golden queries of a file beside it are part of it; `${NAME}` stands as it is written."""
+
+    def fields(self) -> JsonObject:
+        """Return its fields, as they are written."""
+        return written_fields(self.yaml)
 
 
 def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool = False) -> Action:

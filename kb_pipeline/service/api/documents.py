@@ -114,3 +114,10 @@ def list_chunks(kb: KbInPath, document_id: DocumentId, home: HomeOfCaller, as_of
     opened.document_key(document_id, as_of=as_of)
     found = opened.chunks(document_id, as_of=as_of)
     return Chunks(document_id=document_id, chunks=[Chunk.model_validate(each) for each in found])
+
+
+@router.get("/kbs/{kb}/documents/{document_id}/replay")
+def replay_document(kb: KbInPath, document_id: DocumentId, home: HomeOfCaller, as_of: AsOf = None) -> JsonObject:
+    """Make a document's chunks again from its stored bytes by the rules of its version, and compare."""
+    opened = open_kb(home, kb)
+    return opened.replay(opened.document_key(document_id, as_of=as_of), as_of=as_of).as_json()

@@ -1,18 +1,39 @@
-"""KBs: which there are, and how each stands."""
+"""KBs: which there are, how each stands, their files and settings, and removing one."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Query
+import yaml
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import Field
 
+from kb_pipeline.errors import UsageError
+from kb_pipeline.model import JsonObject
+from kb_pipeline.operations.apply import KbText
 from kb_pipeline.service.api.shapes import Answer, Limit
 from kb_pipeline.service.callers import HomeOfCaller
-from kb_pipeline.service.names import KbId, KbInPath, kb_id, open_kb
+from kb_pipeline.service.names import KbId, KbInPath, kb_id, kb_key, open_kb
+
+if TYPE_CHECKING:
+    from kb_pipeline.installation import Installation
 
 router = APIRouter(tags=["KBs"])
+
+_YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/plain")
+_FILE_IN_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "A KB file: YAML, or the same fields as JSON.",
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "object"}},
+        },
+    }
+}
+DryRun = Annotated[bool, Query(description="Whether to only say what would change.")]
 
 
 class KbSummary(Answer):
@@ -93,3 +114,114 @@ def show_kb(kb: KbInPath, home: HomeOfCaller) -> KbDetail:
 def show_kb_file(kb: KbInPath, home: HomeOfCaller) -> KbFile:
     """Return the KB file in force, with `${NAME}` as it is written."""
     return KbFile.model_validate(open_kb(home, kb).file())
+
+
+class Settings(Answer):
+    """The fields of the KB file in force, as they are written: `${NAME}` stays, and what is not written is not here."""
+
+    id: KbId
+    revision: int
+    settings: dict[str, Any]
+
+
+class Change(Answer):
+    """One field that was changed, or would be."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class Applied(Answer):
+    """What applying a KB file did, or would do."""
+
+    id: KbId = Field(validation_alias="kb")
+    action: str = Field(description="created, updated or unchanged.")
+    dry_run: bool = Field(validation_alias="is_dry")
+    warnings: list[str]
+    changes: list[Change] = Field(description="Told by a dry run.")
+    effects: list[str] = Field(description="What the next refresh would do because of it; told by a dry run.")
+
+
+async def _file_in_body(request: Request) -> str:
+    """Return the KB file in a request's body as YAML."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        text = (await request.body()).decode()
+        if kind == "application/json":
+            return _as_yaml(json.loads(text))
+    except UnicodeDecodeError:
+        raise UsageError("the KB file is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the body is not JSON: {error}") from None
+    if kind not in _YAML_TYPES:
+        allowed = ", ".join(("application/json", *_YAML_TYPES))
+        raise UsageError(f"the body is of type {kind or 'none'}; a KB file is sent as one of {allowed}")
+    return text
+
+
+def _as_yaml(fields: object) -> str:
+    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+
+
+FileInBody = Annotated[str, Depends(_file_in_body)]
+
+
+@router.post("/kbs", openapi_extra=_FILE_IN_BODY)
+def apply_kb_file(home: HomeOfCaller, file: FileInBody, response: Response, dry_run: DryRun = False) -> Applied:
+    """Create or update the KB that the file in the body names; nothing changes unless it is valid."""
+    return _apply(home, file, response, dry_run=dry_run)
+
+
+@router.get("/kbs/{kb}/settings")
+def show_settings(kb: KbInPath, home: HomeOfCaller) -> Settings:
+    """Return the fields of the KB file in force."""
+    file = open_kb(home, kb).file()
+    return Settings(id=kb, revision=file.revision, settings=file.fields())
+
+
+@router.patch("/kbs/{kb}/settings")
+def change_settings(
+    kb: KbInPath,
+    home: HomeOfCaller,
+    response: Response,
+    patch: Annotated[JsonObject, Body(description="JSON Merge Patch (RFC 7396): null removes a field.")],
+    dry_run: DryRun = False,
+) -> Applied:
+    """Change some fields of the KB file in force, as if it were applied anew; comments in it are lost."""
+    opened = open_kb(home, kb)
+    changed = _merged(opened.file().fields(), patch)
+    key = kb_key(kb)
+    if not isinstance(changed, dict) or (changed.get("tenant"), changed.get("kb")) != (key.tenant, key.kb):
+        raise UsageError(f"a KB keeps its name: leave out 'tenant' and 'kb', which are {key.tenant} and {key.kb}")
+    return _apply(home, _as_yaml(changed), response, dry_run=dry_run)
+
+
+@router.delete("/kbs/{kb}")
+def delete_kb(kb: KbInPath, home: HomeOfCaller, dry_run: DryRun = False) -> JsonObject:
+    """Remove a KB at once, everything of it, and return the receipt; or say what would be removed."""
+    opened = open_kb(home, kb)
+    if dry_run:
+        return home.deletion_plan(opened.key).as_json()
+    return home.delete_kb(opened.key).as_json()
+
+
+def _apply(home: Installation, file: str, response: Response, *, dry_run: bool) -> Applied:
+    (applied,) = home.apply(KbText(file), dry_run=dry_run)
+    if applied.action == "created" and not dry_run:
+        response.status_code = 201
+        response.headers["Location"] = f"/api/v1/kbs/{kb_id(applied.kb)}"
+    return Applied.model_validate(applied)
+
+
+def _merged(target: object, patch: object) -> object:
+    """Return what a JSON merge patch makes of a value: the algorithm of RFC 7396, section 2."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merged(merged.get(name), value)
+    return merged

@@ -1,0 +1,108 @@
+"""Every operation x another tenant's id: the same 404 as for what does not exist, and nothing changes.
+
+A new operation has a place here, or the first test fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from kb_pipeline.installation import Installation
+from kb_pipeline_tests.service.serving import API, THEIRS, Client
+
+THEIR_ID, NO_ID = "globex.docs", "nobody.docs"
+DOCUMENT = "0" * 32
+
+
+@dataclass(frozen=True)
+class Call:
+    """How an operation is asked about a KB; `KB` in it stands for the KB's id."""
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
+    body: Any = None
+
+
+OF_A_KB: dict[str, Call] = {
+    "GET /kbs/{kb}": Call(),
+    "DELETE /kbs/{kb}": Call(),
+    "GET /kbs/{kb}/file": Call(),
+    "GET /kbs/{kb}/settings": Call(),
+    "PATCH /kbs/{kb}/settings": Call(body={"languages": ["de"]}),
+    "GET /kbs/{kb}/search": Call(query={"q": "apples"}),
+    "POST /kbs/{kb}/search": Call(body={"query": "apples"}),
+    "GET /kbs/{kb}/documents": Call(),
+    "GET /kbs/{kb}/documents/{document_id}": Call({"document_id": DOCUMENT}),
+    "GET /kbs/{kb}/documents/{document_id}/markdown": Call({"document_id": DOCUMENT}),
+    "GET /kbs/{kb}/documents/{document_id}/raw": Call({"document_id": DOCUMENT}),
+    "GET /kbs/{kb}/documents/{document_id}/chunks": Call({"document_id": DOCUMENT}),
+    "GET /kbs/{kb}/documents/{document_id}/replay": Call({"document_id": DOCUMENT}),
+    "GET /kbs/{kb}/versions": Call(),
+    "GET /kbs/{kb}/diff": Call(query={"from": "1"}),
+    "GET /kbs/{kb}/feed": Call(query={"from": "1"}),
+    "POST /kbs/{kb}/rollback": Call(body={"version": 1}),
+    "POST /kbs/{kb}/versions/{version}/approve": Call({"version": "1"}),
+    "POST /kbs/{kb}/erasures": Call(body={"key": "http://no.example/"}),
+    "POST /kbs/{kb}/erasures/lift": Call(body={"key": "http://no.example/"}),
+    "GET /kbs/{kb}/failures": Call(),
+    "GET /kbs/{kb}/account": Call(),
+    "GET /kbs/{kb}/left-out": Call(),
+    "GET /kbs/{kb}/explain": Call(query={"url": "http://no.example/"}),
+}
+"""Operations on one KB, whose id is in the path."""
+OF_THE_CALLER = {"GET /kbs", "POST /kbs", "GET /usage", "GET /quotas", "GET /limits"}
+"""Operations that name no KB by its id: what they show is the caller's own, see their tests."""
+OUTSIDE = {"/healthz", "/readyz", "/metrics"}
+"""Of the service itself."""
+
+
+def operations(http: TestClient) -> Iterator[str]:
+    for path, methods in http.get(f"{API}/openapi.json").json()["paths"].items():
+        if path not in OUTSIDE:
+            yield from (f"{method.upper()} {path.removeprefix(API)}" for method in methods)
+
+
+def ask(client: Client, operation: str, kb: str) -> Any:
+    method, template = operation.split(" ")
+    call = OF_A_KB[operation]
+    path = template.format(kb=kb, **call.path)
+    return client(method, API + path, params=dict(call.query), json=call.body)
+
+
+def test_every_operation_has_a_place_in_the_matrix(http: TestClient) -> None:
+    assert set(operations(http)) == OF_A_KB.keys() | OF_THE_CALLER
+    assert all("{kb}" in each for each in OF_A_KB)
+
+
+@pytest.mark.parametrize("operation", OF_A_KB)
+def test_another_tenants_kb_is_answered_as_one_that_does_not_exist(
+    operation: str, acme: Client, api: Installation
+) -> None:
+    before = _state(api)
+    theirs, nobodys = ask(acme, operation, THEIR_ID), ask(acme, operation, NO_ID)
+    assert theirs.status_code == nobodys.status_code == 404
+    assert re.sub("globex", "nobody", theirs.text) == nobodys.text
+    assert dict(theirs.headers) | _VARYING == dict(nobodys.headers) | _VARYING
+    assert _state(api) == before
+
+
+@pytest.mark.parametrize("operation", OF_A_KB)
+@pytest.mark.parametrize(
+    "given", ["globex", "globex/docs", "globex.docs.", ".docs", "acme.docs/../globex.docs", "%00.docs"]
+)
+def test_what_can_be_no_id_is_404_or_another_path(operation: str, given: str, acme: Client) -> None:
+    assert ask(acme, operation, given).status_code in (404, 405)
+
+
+_VARYING = {"x-request-id": "", "date": "", "content-length": ""}
+
+
+def _state(api: Installation) -> tuple[object, ...]:
+    opened = api.kb(THEIRS)
+    return opened.status(), opened.file(), opened.versions(), list(api.audit.list("globex"))
