@@ -20,6 +20,7 @@ KbError
 │   ├── AmbiguousDocument     a part of a key or title that several documents have
 │   ├── UnknownVersion        the KB has no version of that number
 │   ├── UnknownRun            the KB has no run of that id
+│   ├── UnknownJob            no job of that id
 │   ├── SiteUnreachable       a site gives no page to begin with
 │   ├── UnknownFlag           no flag of that name
 │   ├── UnknownVariant        the flag has no variant of that name
@@ -35,6 +36,7 @@ KbError
 ├── SecretUnreadable          a secret was encrypted with a key that is not here
 ├── LeaseHeld                 another run writes this KB (transient)
 ├── LeaseLost                 this run lost its lease; its work must not be published
+├── JobWithdrawn              a run whose job was cancelled before it began
 ├── SourceFailed              a source gave nothing at all, so nothing may be concluded from it (transient)
 ├── ChildCrashed              a worker process died (transient)
 ├── GateFailed                a candidate version did not pass its checks
@@ -287,6 +289,14 @@ class UnknownRun(UsageError):
         self.kb, self.run_id = kb, run_id
 
 
+class UnknownJob(UsageError):
+    """There is no job of that id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id!r} here; jobs that ended more than 30 days ago are forgotten")
+        self.job_id = job_id
+
+
 class SiteUnreachable(UsageError):
     """A site gives no page to begin with, or does not let it be fetched."""
 
@@ -417,6 +427,14 @@ class LeaseLost(KbError):
     def __init__(self, kb: object, owner: str) -> None:
         super().__init__(f"{kb}: run {owner} lost its lease on this KB; it publishes nothing")
         self.kb, self.owner = kb, owner
+
+
+class JobWithdrawn(KbError):
+    """The job of a run was cancelled before it began; nothing is done."""
+
+    def __init__(self, kb: object, job_id: str) -> None:
+        super().__init__(f"{kb}: job {job_id} was cancelled before it began")
+        self.kb, self.job_id = kb, job_id
 
 
 class SourceFailed(KbError):

@@ -7,7 +7,7 @@ long as the process: it is safe to use from many threads, and keeps models and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -20,7 +20,8 @@ from kb_pipeline.administration import ApiKeys, AuditLog, Flags, Plans, Secrets,
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.metering import limits, report
-from kb_pipeline.control.runs import failures, overview, requests, status
+from kb_pipeline.control.runs import failures, job_events, overview, requests, status
+from kb_pipeline.control.runs.jobs import JobRecord, get_job, list_jobs, newest_job
 from kb_pipeline.control.tenancy.tenants import get_tenant
 from kb_pipeline.errors import UnknownKb
 from kb_pipeline.model import KbKey
@@ -235,6 +236,87 @@ class Installation:
         from kb_pipeline.operations.readiness import check_dependencies
 
         return check_dependencies(self._settings, self._db, self._readers)
+
+    @operation("status")
+    def jobs(
+        self,
+        tenant: str | None = None,
+        *,
+        kb: str | KbKey | None = None,
+        states: Sequence[str] = (),
+        before: tuple[datetime, str] | None = None,
+        limit: int = 100,
+    ) -> list[JobRecord]:
+        """Return refreshes that wait, run or have ended, the newest first.
+
+        Args:
+            tenant: only that tenant's; a key's holder sees its own.
+            kb: only of this KB.
+            states: only those in one of these, such as `running`.
+            before: `requested_at` and `id` of the last one of the page before.
+            limit: the most that are returned, 1 to 1,000.
+
+        Raises:
+            UnknownTenant, UnknownKb: there is none such, or it is not the caller's.
+            UsageError: there is no such state, or the limit is out of range.
+        """
+        named = self._caller.tenant_named(tenant)
+        if named is not None:
+            get_tenant(self._db, named)
+        key = self.kb(kb).key if kb is not None else None
+        return list_jobs(self._db, named, kb=key, states=states, before=before, limit=limit)
+
+    @operation("status")
+    def job(self, job_id: str) -> JobRecord:
+        """Return one refresh by the id of its job: its state, how far it is, what it counted.
+
+        Raises:
+            UnknownJob: there is none such, or it is another tenant's.
+        """
+        return get_job(self._db, self._caller.tenant, job_id)
+
+    @operation("status")
+    def job_events(
+        self, job_id: str, *, after: int = 0, limit: int = 500, types: Sequence[job_events.EventType] = ()
+    ) -> list[job_events.JobEventRecord]:
+        """Return what happened in a job after the event of a number, in order.
+
+        Args:
+            job_id: the job.
+            after: the number of the last event that is known already.
+            limit: the most that are returned, 500 at most.
+            types: only these; all without any.
+
+        Raises:
+            UnknownJob: there is none such, or it is another tenant's.
+        """
+        job = get_job(self._db, self._caller.tenant, job_id)
+        return job_events.list_events(self._db, job.kb, job.id, after, limit, types)
+
+    @operation("status")
+    def newest_events(self, tenant: str, job_ids: Sequence[str]) -> dict[str, int]:
+        """Return the number of the newest event of each of a tenant's jobs, by id: what many who wait ask at once.
+
+        Raises:
+            UnknownTenant: there is none such, or it is not the caller's.
+        """
+        named = self._tenant(tenant)
+        get_tenant(self._db, named)
+        return job_events.newest_numbers(self._db, named, job_ids)
+
+    @operation("cancel")
+    def cancel_job(self, job_id: str) -> JobRecord:
+        """Cancel a job: withdraw it, or tell its run to end, without waiting; return it as it is then.
+
+        What it fetched is kept, and the live version stays; one that has ended stays as it is.
+
+        Raises:
+            UnknownJob: there is none such, or it is another tenant's.
+        """
+        from kb_pipeline.operations.cancel import cancel_job
+
+        job = get_job(self._db, self._caller.tenant, job_id)
+        return cancel_job(self._db, self._orchestrator, job, self._settings.actor)
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -675,14 +757,26 @@ class Kb:
         return run_refresh(self._settings, self._db, self.key, progress, force=force)
 
     @operation("build")
-    def request_refresh(self, *, force: bool = False) -> requests.RequestRecord:
+    def request_refresh(self, *, force: bool = False, retry: bool = False) -> requests.RequestRecord:
         """Ask for a refresh, which the daemon starts in its tenant's turn; returns the request.
+
+        Its id is that of the job that it is from now on; one that waits already with the same options is returned.
+
+        Args:
+            force: publish even what a check would hold for approval; takes more rights than a refresh.
+            retry: request pages that failed again, however often and recently they did.
 
         Raises:
             TenantInactive, InvalidSpec: nothing was asked for.
         """
         self._may_start(force=force)
-        return requests.request_run(self._db, self.key, ["force"] * force, self._settings.actor)
+        options = ["force"] * force + ["retry"] * retry
+        return requests.request_run(self._db, self.key, options, self._settings.actor)
+
+    @operation("status")
+    def newest_job(self) -> JobRecord | None:
+        """Return the newest job: the refresh that runs or waits, or else the last one; None before the first."""
+        return newest_job(self._db, self.key)
 
     @operation("logs")
     def logs(self, run_id: str | None = None, *, follow: bool = False) -> Iterator[LogLine]:

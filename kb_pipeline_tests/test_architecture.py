@@ -130,6 +130,7 @@ LOOK_ACROSS = {
     "control/tenancy/plans",  # what every tenant's plan says
     "control/runs/requests",  # whose requests wait, for the sensor
     "control/runs/figures",  # what monitoring asks, for the operator
+    "control/runs/jobs",  # whose runs were lost, for the sensor; all jobs, for the operator
     "control/runs/overview",  # how the KBs of all stand, for the operator
     "control/metering/report",  # what all have used, for the operator
     "control/tenancy/tenants",  # lists tenants; keys of deleted ones

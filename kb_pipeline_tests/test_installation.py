@@ -27,6 +27,7 @@ from kb_pipeline.errors import (
     KeyRefused,
     NotAllowed,
     TenantInactive,
+    UnknownJob,
     UnknownKb,
     UnknownTenant,
     UnknownVersion,
@@ -248,6 +249,7 @@ class Nobody:
         for key in (DOCS, THEIRS):
             source = {"name": "site", "type": "web", "start_urls": [site.url], "exclude": ["/${PATH_OF_SITE}/**"]}
             self.operator.apply_text(json.dumps({"tenant": key.tenant, "kb": key.kb, "sources": [source]}))
+            JOBS[key] = self.operator.kb(key).request_refresh().id
 
     def acting_as(self, *scopes: str, tenant: str = "acme") -> Installation:
         """With the variable of the KB files gone, so that no refresh can start."""
@@ -261,6 +263,14 @@ def nobody(home: Path, tmp_path: Path, models_dir: Path, site: Site, monkeypatch
     return Nobody(home, models_dir, site)
 
 
+JOBS: dict[KbKey, str] = {}
+"""Of each KB a job, by the newest home of `nobody`."""
+
+
+def job_of(key: KbKey) -> str:
+    return JOBS.get(key, "0" * 32)
+
+
 CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Installation.kbs": lambda home, key, at: home.kbs(),
     "Installation.overview": lambda home, key, at: home.overview(key.tenant),
@@ -268,6 +278,11 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Installation.apply_text": lambda home, key, at: home.apply_text(_spec_in(at, key).read_text()),
     "Installation.delete_kb": lambda home, key, at: home.delete_kb(key),
     "Installation.deletion_plan": lambda home, key, at: home.deletion_plan(key),
+    "Installation.jobs": lambda home, key, at: home.jobs(key.tenant),
+    "Installation.job": lambda home, key, at: home.job(job_of(key)),
+    "Installation.job_events": lambda home, key, at: home.job_events(job_of(key)),
+    "Installation.newest_events": lambda home, key, at: home.newest_events(key.tenant, [job_of(key)]),
+    "Installation.cancel_job": lambda home, key, at: home.cancel_job(job_of(key)),
     "Installation.quotas": lambda home, key, at: home.quotas(key.tenant),
     "Installation.usage": lambda home, key, at: list(home.usage(key.tenant)),
     "Installation.extract": lambda home, key, at: list(home.extract(at)),
@@ -298,6 +313,7 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Kb.retry": lambda home, key, at: home.kb(key).retry("none-such"),
     "Kb.refresh": lambda home, key, at: home.kb(key).refresh(),
     "Kb.request_refresh": lambda home, key, at: home.kb(key).request_refresh(),
+    "Kb.newest_job": lambda home, key, at: home.kb(key).newest_job(),
     "Kb.logs": lambda home, key, at: list(home.kb(key).logs()),
     "Kb.cancel": lambda home, key, at: home.kb(key).cancel(),
     "Kb.rollback": lambda home, key, at: home.kb(key).rollback(1),
@@ -405,13 +421,15 @@ def test_another_tenants_things_do_not_exist(nobody: Nobody, tmp_path: Path) -> 
         for name, call in CALLS.items():
             if name in ("Installation.kbs", "Installation.metrics"):  # of the caller's own
                 continue
-            with pytest.raises((UnknownKb, UnknownTenant, NotAllowed)) as refused:
+            with pytest.raises((UnknownKb, UnknownTenant, UnknownJob, NotAllowed)) as refused:
                 call(api, THEIRS, tmp_path)
             nowhere = KbKey("nobody", "docs")
             with pytest.raises(type(refused.value)) as unknown:
                 call(api, nowhere, tmp_path)
-            told = [str(each.value).replace(str(key.tenant), "<tenant>") for each, key in
-                    ((refused, THEIRS), (unknown, nowhere))]  # fmt: skip
+            told = [
+                str(each.value).replace(str(key.tenant), "<tenant>").replace(job_of(key), "<job>")
+                for each, key in ((refused, THEIRS), (unknown, nowhere))
+            ]
             assert told[0] == told[1], name
         assert list(api.audit.list()) == list(nobody.operator.audit.list("acme"))
     after = nobody.operator.kb(THEIRS).status(), list(nobody.operator.audit.list("globex"))

@@ -27,6 +27,7 @@ from kb_pipeline.control.runs.heartbeats import (
 )
 from kb_pipeline.control.runs.refreshes import RefreshStatus, get_refresh
 from kb_pipeline.defs.jobs import housekeeping, refresh_kb
+from kb_pipeline.defs.lost_jobs import end_lost_jobs
 from kb_pipeline.defs.partitions import PARTITION_TAG
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.errors import InvalidKey
@@ -123,7 +124,9 @@ def _end_run(instance: dg.DagsterInstance, db: Database, worker: Worker) -> bool
             return False  # it has just started
         was_cancelled = _was_cancelled(db, worker.run)
         ending: RefreshStatus = "cancelled" if was_cancelled else "failed"
-        if not give_up(db, worker.run_id, worker.beat_at, worker.describe(), ending):
+        # Whether Dagster starts another run in its place is known once this one has failed; see lost_jobs.
+        is_tried_again = not was_cancelled
+        if not give_up(db, worker.run_id, worker.beat_at, worker.describe(), ending, is_tried_again=is_tried_again):
             return False
         # Read again: the run may have ended since, and its own result holds.
         run = instance.get_run_by_id(worker.run_id)
@@ -131,6 +134,7 @@ def _end_run(instance: dg.DagsterInstance, db: Database, worker: Worker) -> bool
         if run is not None and is_working:
             (instance.report_run_canceled if was_cancelled else instance.report_run_failed)(run, worker.describe())
         instance.event_log_storage.free_concurrency_slots_for_run(worker.run_id)
+        end_lost_jobs(instance, db)
     except Exception:
         logger.exception("run %s cannot be ended", worker.run_id)  # go on with the others
         return False

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.storage.tags import RETRY_NUMBER_TAG, SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
 
-from kb_pipeline.control.runs.refreshes import get_refresh
+from kb_pipeline.control.runs.refreshes import Launch, get_refresh
 from kb_pipeline.defs.niceness import leave_cpu_to_others
 from kb_pipeline.defs.partitions import (
     FORCE_TAG,
     NAMES_NO_KB,
     PARTITION_TAG,
     PLAN_TAGS,
+    REQUEST_TAG,
     RETRY_TAG,
     STATUS_TAG,
     ids_of,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 _RETRIES = 2
 _WAIT_S = {LeaseHeld: 30, ChildCrashed: 5}
-"""Errors that are retried within the run; other transient ones wait for the next refresh."""
+"""Errors that are retried within the run, operations.refresh.TRIED_AGAIN."""
 
 
 def open_database() -> Database:
@@ -86,7 +88,7 @@ class Workspaces(dg.ConfigurableResource[Any], PlainFailures):
             try:
                 with open_refresh_run(
                     settings, open_database(), key, run.run_id, models=_models(settings.models_dir),
-                    force=force, retry=retry, retry_ids=ids_of(run.tags.get(RETRY_TAG)),
+                    force=force, retry=retry, retry_ids=ids_of(run.tags.get(RETRY_TAG)), launch=_launch_of(run),
                 ) as kb:  # fmt: skip
                     yield kb
                     if not _publishes(run) and kb.summary.ended() is None:
@@ -101,6 +103,17 @@ def key_of(run: dg.DagsterRun) -> KbKey:
     if partition is None:
         raise UsageError(NAMES_NO_KB)
     return KbKey.parse(partition)
+
+
+def _launch_of(run: dg.DagsterRun) -> Launch:
+    """Return the job that a run is, or goes on with: begun again by hand, it is another one."""
+    is_retry, asked_for = RETRY_NUMBER_TAG in run.tags, run.tags.get(REQUEST_TAG)
+    job_id = None
+    if is_retry or run.parent_run_id is None:
+        job_id = asked_for or run.root_run_id or run.run_id
+    by = run.tags.get(SENSOR_NAME_TAG) or run.tags.get(SCHEDULE_NAME_TAG) or load_settings().actor
+    options = (name for name, tag in (("force", FORCE_TAG), ("retry", RETRY_TAG)) if tag in run.tags)
+    return Launch(job_id, by, tuple(options))
 
 
 def queue_tags(tenant: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from kb_pipeline.control.runs.refreshes import end_refresh
 from kb_pipeline.control.runs.requests import RequestRecord, list_waiting, note_runs
 from kb_pipeline.cron import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
+from kb_pipeline.defs.lost_jobs import end_lost_jobs
 from kb_pipeline.defs.partitions import PARTITION_TAG, REQUEST_TAG, knowledge_bases, option_tags, tags_of
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.errors import InvalidKey
@@ -129,17 +130,23 @@ class _Window:
     job=refresh_kb,
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts the refreshes that were requested with `kb build --queue`, each once.",
+    description="Starts the refreshes that were asked for (`kb build --queue`, HTTP), each once; ends lost jobs.",
 )
 def requested_refreshes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Request a run for each waiting request until it exists; the request's id is the run key, so it is one run."""
+    """Request a run for each waiting request until it exists; the request's id is the run key, so it is one run.
+
+    A new KB gets its partition here too, so that its first refresh need not wait for `catalogue_sync`.
+    """
     db = open_database()
-    waiting, present = list_waiting(db, _MAX_REQUESTS), set(_present(context))
+    waiting = list_waiting(db, _MAX_REQUESTS)
     started = _runs_of(context.instance, waiting)
     note_runs(db, started)
-    left = [request for request in waiting if request not in started and str(request.key) in present]
+    end_lost_jobs(context.instance, db)
+    left = [request for request in waiting if request not in started]
+    new = sorted({str(request.key) for request in left} - set(_present(context)))
     return dg.SensorResult(
         run_requests=[_run_for(request) for request in left],
+        dynamic_partitions_requests=[knowledge_bases.build_add_request(new)] if new else None,
         skip_reason=None if left else "no request waits",
     )
 

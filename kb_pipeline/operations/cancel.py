@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.catalog import get_kb
 from kb_pipeline.control.runs.heartbeats import get_heartbeat, give_up, judge
-from kb_pipeline.control.runs.refreshes import get_refresh, latest_refresh
+from kb_pipeline.control.runs.jobs import JobRecord, ask_to_cancel, get_job
+from kb_pipeline.control.runs.refreshes import cancel_refresh, get_refresh, latest_refresh
 from kb_pipeline.control.runs.requests import withdraw
 from kb_pipeline.model import KbKey, Record
 from kb_pipeline.operations.orchestrator import Orchestrator
@@ -66,6 +68,26 @@ def cancel_refreshes(db: Database, orchestrator: Orchestrator, key: KbKey, wait_
     while (left := _unfinished(db, orchestrator, key, runs)) and time.monotonic() < until:
         time.sleep(_POLL_S)
     return Cancellation(key, withdrawn, tuple(runs), tuple(left))
+
+
+def cancel_job(db: Database, orchestrator: Orchestrator, job: JobRecord, actor: str) -> JobRecord:
+    """Withdraw a job that waits, or tell its run to end, and return it as it is then, without waiting.
+
+    One that has ended stays as it is; one that was told to end already is told again after a minute only.
+
+    Args:
+        db: the control plane.
+        orchestrator: asked only for a run that is no process of this machine.
+        job: the job.
+        actor: who cancels it.
+    """
+    if job.run_id is None:
+        withdraw(db, job.kb, job.id)
+    elif ask_to_cancel(db, job.kb, job.id, actor) and not _interrupt_here(db, job.run_id):
+        orchestrator.cancel_run(job.run_id)
+        if job.state == "queued" and job.run_id not in orchestrator.unfinished_runs(job.kb):
+            cancel_refresh(db, job.kb, job.run_id, datetime.now(UTC))
+    return get_job(db, job.kb.tenant, job.id)
 
 
 def _interrupt_here(db: Database, run_id: str) -> bool:

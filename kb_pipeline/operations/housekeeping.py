@@ -13,7 +13,7 @@ from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
-from kb_pipeline.control.runs.requests import forget_old_requests
+from kb_pipeline.control.runs.jobs import forget_old_jobs
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import vectors_name
 from kb_pipeline.errors import InvalidSpec, LeaseHeld, LeaseLost, SecretUnreadable
@@ -82,7 +82,7 @@ def tidy_all(
         except (InvalidSpec, SecretUnreadable):
             continue  # logged above
     delete_idle_hosts(db)
-    forget_old_requests(db)
+    forget_old_jobs(db)
     return FreedSpace(freed)
 
 

@@ -18,7 +18,14 @@ from kb_pipeline.control.coordination.leases import current_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.versions import live_manifest
 from kb_pipeline.control.runs.heartbeats import database_time, give_up, take_from_dead
-from kb_pipeline.control.runs.refreshes import RefreshRecord, RefreshStatus, cancel_refresh, end_refresh, get_refresh
+from kb_pipeline.control.runs.refreshes import (
+    RefreshRecord,
+    RefreshStatus,
+    cancel_refresh,
+    end_lost_refresh,
+    end_refresh,
+    get_refresh,
+)
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import LeaseHeld, NoLiveVersion
 from kb_pipeline.interrupts import deferred_interrupts
@@ -209,6 +216,8 @@ def _end_dead_run(db: Database, key: KbKey, run_id: str, message: str) -> None:
     row = get_refresh(db, key, run_id)
     if row is None or row.status == "running":
         give_up(db, run_id, None, message)
+    elif row.status == "failed":
+        end_lost_refresh(db, key, run_id, "failed", row.message or message)  # its job, if it was to be tried again
 
 
 def _last_output(log: Path) -> str:

@@ -25,7 +25,7 @@ from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.embed.model_cache import ModelCache
 from kb_pipeline.embed.refresh import refresh_vectors
 from kb_pipeline.embed.tokenizer import open_tokenizer
-from kb_pipeline.errors import DamagedStore, KbError, QuotaExceeded, SourceFailed
+from kb_pipeline.errors import ChildCrashed, DamagedStore, KbError, LeaseHeld, QuotaExceeded, SourceFailed
 from kb_pipeline.fetch.refresh import failed_pages, refresh_pages
 from kb_pipeline.fetch.revisit import RevisitPolicy
 from kb_pipeline.fetch.source import Source
@@ -47,6 +47,9 @@ from kb_pipeline.spec.kb_file import KbSpec
 from kb_pipeline.store.durable_files import folder_bytes
 from kb_pipeline.store.stage_tables import CHUNKS, DOCUMENTS, PAGES
 from kb_pipeline.store.table import LanceTable, sql_in
+
+TRIED_AGAIN = (LeaseHeld, ChildCrashed)
+"""Errors after which the same run begins again by itself, a few times; other transient ones wait for the next one."""
 
 
 class RefreshRun:
@@ -233,6 +236,7 @@ def open_refresh_run(
     force: bool = False,
     retry: bool = False,
     retry_ids: Collection[str] = (),
+    launch: refreshes.Launch = refreshes.Launch(),  # noqa: B008 - frozen
 ) -> Iterator[RefreshRun]:
     """Hold the KB's lease and record the refresh.
 
@@ -247,9 +251,11 @@ def open_refresh_run(
         force: whether a failed check that is a matter of judgement warns instead of holding the version.
         retry: whether pages that failed are requested again, however often and recently they did.
         retry_ids: ids (model.document_id) of keys that are requested again so.
+        launch: why the run was started.
 
     Raises:
         UnknownKb: the KB has not been applied.
+        JobWithdrawn: its job was cancelled before it began.
         TenantInactive: its tenant is suspended, or being deleted.
         LeaseHeld: another run writes it.
         QuotaExceeded: its tenant's plan does not let it begin; with `renews_at` it is snoozed until then.
@@ -259,7 +265,7 @@ def open_refresh_run(
     with hold_lease(db, key, run_id) as lease:
         spec: KbSpec | None = None
         try:
-            flags, begins = refreshes.begin_refresh(db, key, run_id, lambda: read_flags(db, key))
+            flags, begins = refreshes.begin_refresh(db, key, run_id, lambda: read_flags(db, key), launch)
             spec = record.read_spec(settings)
             context = RunContext(settings, db, lease, run_id, spec)
             models = models or ModelCache(settings.models_dir)
@@ -274,7 +280,8 @@ def open_refresh_run(
             raise
         except KbError as error:
             _redact_error(spec, error)
-            refreshes.end_refresh(db, key, run_id, "failed", message=str(error))
+            is_tried_again = isinstance(error, TRIED_AGAIN)
+            refreshes.end_refresh(db, key, run_id, "failed", message=str(error), is_tried_again=is_tried_again)
             raise
         except BaseException as error:
             _redact_error(spec, error)

@@ -12,7 +12,7 @@ import pytest
 
 from kb_pipeline.control.coordination import leases
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Kb, RunRequest
+from kb_pipeline.control.db.models import Job, Kb
 from kb_pipeline.control.kbs.catalog import apply_spec
 from kb_pipeline.control.metering import limits
 from kb_pipeline.control.runs import refreshes
@@ -154,7 +154,7 @@ def test_a_request_is_asked_for_until_its_run_is_there(instance: dg.DagsterInsta
     assert requested() == []
     assert describe_kb(open_database(), DOCS).requested == ()
     with open_database().read(DOCS.tenant) as session:
-        assert session.get_one(RunRequest, (DOCS.tenant, DOCS.kb, asked)).run_id == run.run_id
+        assert session.get_one(Job, (DOCS.tenant, DOCS.kb, asked)).run_id == run.run_id
 
 
 def test_keys_that_are_no_kbs_get_no_tags() -> None:

@@ -23,7 +23,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from sqlalchemy import select
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Refresh, RunRequest
+from kb_pipeline.control.db.models import Job, Refresh
 from kb_pipeline.control.kbs.catalog import apply_spec
 from kb_pipeline.control.runs.requests import request_run
 from kb_pipeline.defs.instance import open_instance
@@ -115,7 +115,7 @@ def wait_for_ends(number: int, seconds: float = 180) -> set[str]:
 
 def requested_run() -> str | None:
     with Database(load_settings().database_url).read(KEY.tenant) as session:
-        return session.scalars(select(RunRequest)).one().run_id
+        return session.scalars(select(Job)).one().run_id
 
 
 def all_runs() -> list[dg.DagsterRun]:

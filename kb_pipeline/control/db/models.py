@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, Integer, String, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Float, Index, Integer, String, Text, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _SLUG = String(63)
@@ -247,17 +247,37 @@ class Refresh(OfKb, Base):
     ended_at: Mapped[datetime | None]
 
 
-class RunRequest(OfKb, Base):
-    """A refresh that somebody asked for; a sensor has it run."""
+class Job(OfKb, Base):
+    """A refresh that was asked for, from the request to its end; it keeps its id through every run that it takes."""
 
-    __tablename__ = "run_requests"
-    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+    """Of the request; of the first run where nobody asked: a schedule's, or one of the command line."""
     options: Mapped[str] = mapped_column("wishes", String(64), default="")
     """Comma-separated: force, retry."""
     requested_by: Mapped[str] = mapped_column(String(200))
     requested_at: Mapped[datetime]
-    run_id: Mapped[str | None] = mapped_column(String(64))
-    """The run that it became; none while it waits."""
+    run_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    """The newest run that it became; none while a sensor is to start one."""
+    cancel_requested_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    """None also while a lost run is about to be retried, though its refresh has failed."""
+    percent: Mapped[float] = mapped_column(Float, default=0.0)
+    """How far it is, 0 to 100; never less than before."""
+    last_event: Mapped[int] = mapped_column(Integer, default=0)
+    """The number of its newest event."""
+    __table_args__ = (Index("ix_jobs_age", "tenant", "requested_at", "id"),)
+
+
+class JobEvent(OfKb, Base):
+    """One thing that happened in a job; numbered from 1 without a gap, in the transaction in which it happened."""
+
+    __tablename__ = "job_events"
+    job_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    type: Mapped[str] = mapped_column(String(20))
+    body: Mapped[dict[str, Any]]
 
 
 class Heartbeat(Base):

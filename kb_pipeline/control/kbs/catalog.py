@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import AuditEntry, Kb, Lease, Refresh, SpecRevision, Tenant
+from kb_pipeline.control.db.models import AuditEntry, Job, Kb, Lease, Refresh, SpecRevision, Tenant
 from kb_pipeline.control.metering.limits import check_allowed
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.api_keys import is_key_actor
@@ -193,9 +193,11 @@ def list_kbs_of(db: Database, tenant: str) -> Iterator[KbRecord]:
 
 
 def list_unstarted_kbs(db: Database) -> Iterator[KbRecord]:
-    """Every KB of an active tenant that no run has refreshed or is refreshing, by key."""
-    refreshed = select(Refresh.run_id).where(Refresh.tenant == Kb.tenant, Refresh.kb == Kb.kb)
-    query = select(Kb).where(_IS_ACTIVE, Kb.live_version.is_(None), ~refreshed.exists()).order_by(Kb.tenant, Kb.kb)
+    """Every KB of an active tenant that no run has refreshed or is refreshing, and nobody has asked for, by key."""
+    refreshed = select(Refresh.run_id).where(Refresh.tenant == Kb.tenant, Refresh.kb == Kb.kb).exists()
+    asked_for = select(Job.id).where(Job.tenant == Kb.tenant, Job.kb == Kb.kb).exists()
+    query = select(Kb).where(_IS_ACTIVE, Kb.live_version.is_(None), ~refreshed, ~asked_for)
+    query = query.order_by(Kb.tenant, Kb.kb)
     with db.read_all() as session:
         for row in session.scalars(query):
             yield _record(db, row)

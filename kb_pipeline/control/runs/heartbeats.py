@@ -73,11 +73,27 @@ def judge(beat: Heartbeat, now: float, silent_after_s: float = SILENT_S) -> Work
     return "silent" if now - beat.beat_at > silent_after_s else "alive"
 
 
-def give_up(db: Database, run_id: str, beat_at: float | None, message: str, status: RefreshStatus = "failed") -> bool:
+def give_up(
+    db: Database,
+    run_id: str,
+    beat_at: float | None,
+    message: str,
+    status: RefreshStatus = "failed",
+    *,
+    is_tried_again: bool = False,
+) -> bool:
     """Take everything from a dead worker in one transaction: its leases, with a new token, and its refresh.
 
-    `beat_at` is the sign of life on which it was judged, None when it never gave one; if it has given another since,
-    nothing is done and False returned. `status` is how its refresh ends: `failed` or `cancelled`.
+    Args:
+        db: the control plane.
+        run_id: the worker's run.
+        beat_at: the sign of life on which it was judged, None when it never gave one.
+        message: why the refresh ends.
+        status: how it ends: `failed` or `cancelled`.
+        is_tried_again: whether another run may take its place, so that its job has not ended.
+
+    Returns:
+        False if it has given another sign of life since; then nothing is done.
     """
     with db.write_all() as session:
         if beat_at is not None:
@@ -86,7 +102,7 @@ def give_up(db: Database, run_id: str, beat_at: float | None, message: str, stat
                 return False
             session.execute(delete(Heartbeat).where(Heartbeat.run_id == run_id))
         revoke_leases(session, run_id)
-        end_interrupted(session, run_id, message, status)
+        end_interrupted(session, run_id, message, status, is_tried_again=is_tried_again)
     return True
 
 

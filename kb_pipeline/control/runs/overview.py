@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control.coordination.leases import lease_owners
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Failure, Kb, Refresh, RunRequest, Tenant, Version
+from kb_pipeline.control.db.models import Failure, Job, Kb, Refresh, Tenant, Version
 from kb_pipeline.control.runs.refreshes import status_with_lease
 from kb_pipeline.cron import next_tick
 from kb_pipeline.model import EmbeddingModel, KbKey, Record
@@ -115,8 +115,8 @@ def _held_versions(session: Session, tenant: str | None) -> dict[tuple[str, str]
 
 
 def _waiting(session: Session, tenant: str | None) -> set[tuple[str, str]]:
-    query = select(RunRequest.tenant, RunRequest.kb).where(RunRequest.run_id.is_(None)).distinct()
-    return {(name, kb) for name, kb in session.execute(_of(query, RunRequest, tenant))}
+    query = select(Job.tenant, Job.kb).where(Job.run_id.is_(None), Job.ended_at.is_(None)).distinct()
+    return {(name, kb) for name, kb in session.execute(_of(query, Job, tenant))}
 
 
 def _of(query: _Query, table: type[Any], tenant: str | None) -> _Query:

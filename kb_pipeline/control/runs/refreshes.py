@@ -13,9 +13,18 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.account import Account
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Refresh
+from kb_pipeline.control.db.models import Job, Refresh
 from kb_pipeline.control.flags.registry import KNOWN_FLAGS, FlagValue
 from kb_pipeline.control.metering import ledger
+from kb_pipeline.control.runs.job_events import (
+    add_event,
+    add_stage_events,
+    end_job,
+    lock_job,
+    percent_of,
+    progress_interval_s,
+)
+from kb_pipeline.errors import JobWithdrawn
 from kb_pipeline.interrupts import deferred_interrupts
 from kb_pipeline.model import JsonObject, KbKey, Record, StageReport
 
@@ -82,8 +91,24 @@ class RefreshRecord(Record):
         return StageInProgress(self.stage, self.done, self.total, eta_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Why a run was started."""
+
+    job_id: str | None = None
+    """The job that it is, or goes on with; without one it is a job of its own."""
+    by: str = ""
+    """Who or what started it, where nobody had asked for it before."""
+    options: tuple[str, ...] = ()
+    """`force`, `retry`."""
+
+
 def begin_refresh(
-    db: Database, key: KbKey, run_id: str, read_flags: Callable[[], Mapping[str, FlagValue]] = dict
+    db: Database,
+    key: KbKey,
+    run_id: str,
+    read_flags: Callable[[], Mapping[str, FlagValue]] = dict,
+    launch: Launch = Launch(),
 ) -> tuple[dict[str, FlagValue], bool]:
     """Record that a run works on the KB; a later stage of the same run, or its retry, changes nothing.
 
@@ -92,36 +117,86 @@ def begin_refresh(
         key: the KB.
         run_id: whose first stage it is, or a later one.
         read_flags: returns what the flags are now; called only where the run has not recorded all of them.
+        launch: why it was started.
 
     Returns:
         The flags that hold for the whole run, which are those it began with; and whether it begins, or begins again.
+
+    Raises:
+        JobWithdrawn: its job was cancelled before it began; that is recorded.
     """
     with db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
-        known = dict(row.flags or {}) if row else {}
-        # A release that came amid the run may know more flags than the run began with.
-        flags = known if KNOWN_FLAGS.keys() <= known.keys() else {**read_flags(), **known}
-        if row is None:
-            session.add(
-                Refresh(
-                    tenant=key.tenant, kb=key.kb, run_id=run_id, status="running", stages={}, done=0,
-                    started_at=datetime.now(UTC), flags=flags,
-                )
-            )  # fmt: skip
-            return flags, True
-        begins = row.status != "running"
-        if begins:
-            row.status, row.message, row.ended_at = "running", None, None
-        row.flags = flags
-        return flags, begins
+        if row is None or row.status != "running":
+            is_withdrawn = not _begin_job(session, key, run_id, launch)
+            if is_withdrawn and row is None:
+                session.add(_ended_refresh(key, run_id, "cancelled", "cancelled before it began", datetime.now(UTC)))
+        else:
+            is_withdrawn = False
+        if not is_withdrawn:
+            return _begin(session, key, run_id, row, read_flags)
+    raise JobWithdrawn(key, launch.job_id or run_id)
+
+
+def _begin(
+    session: Session,
+    key: KbKey,
+    run_id: str,
+    row: Refresh | None,
+    read_flags: Callable[[], Mapping[str, FlagValue]],
+) -> tuple[dict[str, FlagValue], bool]:
+    known = dict(row.flags or {}) if row else {}
+    # A release that came amid the run may know more flags than the run began with.
+    flags = known if KNOWN_FLAGS.keys() <= known.keys() else {**read_flags(), **known}
+    if row is None:
+        session.add(
+            Refresh(
+                tenant=key.tenant, kb=key.kb, run_id=run_id, status="running", stages={}, done=0,
+                started_at=datetime.now(UTC), flags=flags,
+            )
+        )  # fmt: skip
+        return flags, True
+    begins = row.status != "running"
+    if begins:
+        row.status, row.message, row.ended_at = "running", None, None
+    row.flags = flags
+    return flags, begins
+
+
+def _begin_job(session: Session, key: KbKey, run_id: str, launch: Launch) -> bool:
+    """Within a transaction: let the job that the run is go on, make one if there is none; False if it was withdrawn."""
+    now = datetime.now(UTC)
+    job_id = launch.job_id or run_id
+    job = session.get(Job, (key.tenant, key.kb, job_id), with_for_update=True)
+    if job is not None and job.ended_at is None and job.cancel_requested_at is not None:
+        end_job(session, job, "cancelled", "cancelled before it began")
+        return False
+    if job is not None and job.ended_at is not None:
+        if job.run_id is None:
+            return False
+        # Begun anew by hand, long after its end: another job. A step that is tried again goes on with its own.
+        job = lock_job(session, key, run_id)
+        job_id = run_id
+    if job is None:
+        job = Job(
+            tenant=key.tenant, kb=key.kb, id=job_id, options=",".join(sorted(launch.options)),
+            requested_by=launch.by[:200], requested_at=now, last_event=0, percent=0.0,
+        )  # fmt: skip
+        session.add(job)
+    job.run_id, job.ended_at = run_id, None
+    add_event(session, job, "started", "running", f"run {run_id} begins", run_id=run_id)
+    return True
 
 
 def finish_stage(db: Database, key: KbKey, run_id: str, report: StageReport, unit: str) -> None:
     """Keep a stage's report, and in the same transaction the seconds of that unit of work."""
     with db.write(key.tenant) as session:
         row = session.get_one(Refresh, (key.tenant, key.kb, run_id))
-        row.stages = {**row.stages, report.stage: report.as_json()}
+        counts = report.as_json()
+        row.stages = {**row.stages, report.stage: counts}
         row.stage = None
+        if (job := lock_job(session, key, run_id)) is not None:
+            add_stage_events(session, job, report.stage, counts)
         ledger.note_seconds(session, key, run_id, report, unit)
 
 
@@ -132,13 +207,55 @@ def end_refresh(
     status: RefreshStatus,
     version: int | None = None,
     message: str | None = None,
+    *,
+    is_tried_again: bool = False,
 ) -> None:
-    """Record how the refresh ended; an interrupt waits until it is recorded."""
+    """Record how the refresh ended; an interrupt waits until it is recorded.
+
+    Args:
+        db: the control plane.
+        key: the KB.
+        run_id: the run.
+        status: how it ended.
+        version: what it published, or found live.
+        message: why, or what to know of it.
+        is_tried_again: whether the same run begins again by itself, so that its job has not ended.
+    """
     with deferred_interrupts(), db.write(key.tenant) as session:
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
         if row is not None and (row.status == "running" or status not in _WITHOUT_RESULT):
             row.status, row.version, row.message = status, version, message
             row.stage, row.ended_at = None, datetime.now(UTC)
+            _end_job_of(session, key, run_id, row, is_tried_again=is_tried_again)
+
+
+def end_lost_refresh(db: Database, key: KbKey, run_id: str, status: RefreshStatus, message: str) -> None:
+    """Record the end of a run of which nothing more comes: its refresh if that is open or never began, and its job."""
+    with db.write(key.tenant) as session:
+        row = session.get(Refresh, (key.tenant, key.kb, run_id))
+        if row is None:
+            row = _ended_refresh(key, run_id, status, message, datetime.now(UTC))
+            session.add(row)
+        elif row.status == "running":
+            row.status, row.message, row.stage, row.ended_at = status, message, None, datetime.now(UTC)
+        _end_job_of(session, key, run_id, row)
+
+
+def _end_job_of(session: Session, key: KbKey, run_id: str, row: Refresh, *, is_tried_again: bool = False) -> None:
+    job = lock_job(session, key, run_id)
+    if job is None:
+        return
+    if is_tried_again and job.ended_at is None:
+        add_event(session, job, "interrupted", "queued", row.message or "")
+    else:
+        end_job(session, job, row.status, row.message, row.version)
+
+
+def _ended_refresh(key: KbKey, run_id: str, status: RefreshStatus, message: str, since: datetime) -> Refresh:
+    return Refresh(
+        tenant=key.tenant, kb=key.kb, run_id=run_id, status=status, message=message, stages={}, done=0,
+        started_at=since, ended_at=datetime.now(UTC), flags={},
+    )  # fmt: skip
 
 
 def cancel_refresh(db: Database, key: KbKey, run_id: str, since: datetime) -> None:
@@ -151,25 +268,26 @@ def cancel_refresh(db: Database, key: KbKey, run_id: str, since: datetime) -> No
         since: when it was cancelled. What failed afterwards has failed for that.
     """
     with deferred_interrupts(), db.write(key.tenant) as session:
-        now = datetime.now(UTC)
         row = session.get(Refresh, (key.tenant, key.kb, run_id))
         if row is None:
-            session.add(
-                Refresh(
-                    tenant=key.tenant, kb=key.kb, run_id=run_id, status="cancelled", message="cancelled", stages={},
-                    done=0, started_at=since, ended_at=now, flags={},
-                )
-            )  # fmt: skip
-            return
-        has_failed_for_it = row.status == "failed" and row.ended_at is not None and row.ended_at >= since
-        if row.status == "running" or has_failed_for_it:
-            row.status, row.message, row.stage, row.ended_at = "cancelled", "cancelled", None, now
+            row = _ended_refresh(key, run_id, "cancelled", "cancelled", since)
+            session.add(row)
+        else:
+            has_failed_for_it = row.status == "failed" and row.ended_at is not None and row.ended_at >= since
+            if row.status != "running" and not has_failed_for_it:
+                return
+            row.status, row.message, row.stage, row.ended_at = "cancelled", "cancelled", None, datetime.now(UTC)
+        _end_job_of(session, key, run_id, row)
 
 
-def end_interrupted(session: Session, run_id: str, message: str, status: RefreshStatus = "failed") -> None:
+def end_interrupted(
+    session: Session, run_id: str, message: str, status: RefreshStatus = "failed", *, is_tried_again: bool = False
+) -> None:
     """Within a transaction: note that a run's worker died before it could say how it ended."""
-    values = {"status": status, "message": message, "stage": None, "ended_at": datetime.now(UTC)}
-    session.execute(update(Refresh).where(Refresh.run_id == run_id, Refresh.status == "running").values(values))
+    query = select(Refresh).where(Refresh.run_id == run_id, Refresh.status == "running").with_for_update()
+    for row in session.scalars(query).all():
+        row.status, row.message, row.stage, row.ended_at = status, message, None, datetime.now(UTC)
+        _end_job_of(session, KbKey(row.tenant, row.kb), run_id, row, is_tried_again=is_tried_again)
 
 
 def status_with_lease(status: str, run_id: str, lease_owner: str | None) -> str:
@@ -214,27 +332,39 @@ def _record(row: Refresh) -> RefreshRecord:
 
 
 class StageProgress:
-    """Writes a stage's progress to the control plane, at most twice a second."""
+    """Writes a stage's progress to the control plane, at most twice a second, and as events of its job less often."""
 
     def __init__(self, db: Database, key: KbKey, run_id: str, stage: str) -> None:
-        self._db, self._key, self._run_id = db, key, run_id
-        self._next = 0.0
-        self._write(stage=stage, done=0, total=None, stage_started_at=datetime.now(UTC))
+        self._db, self._key, self._run_id, self._stage = db, key, run_id, stage
+        self._began = time.monotonic()
+        self._next, self._next_event = 0.0, self._began + progress_interval_s(0)
+        with db.write(key.tenant) as session:
+            self._update(session, stage=stage, done=0, total=None, stage_started_at=datetime.now(UTC))
+            if (job := lock_job(session, key, run_id)) is not None:
+                percent = percent_of(stage, 0, None)
+                add_event(session, job, "stage_started", "running", f"{stage} begins", stage=stage, percent=percent)
 
     def __call__(self, done: int, total: int | None) -> None:
         """Say how far the stage is."""
-        if time.monotonic() >= self._next or done == total:
-            self._next = time.monotonic() + _PROGRESS_INTERVAL_S
-            self._write(done=done, total=total)
-
-    def _write(self, **values: Any) -> None:  # noqa: ANN401 - column values
+        now = time.monotonic()
+        if now < self._next and done != total:
+            return
+        self._next = now + _PROGRESS_INTERVAL_S
         with self._db.write(self._key.tenant) as session:
-            session.execute(
-                update(Refresh)
-                .where(
-                    Refresh.tenant == self._key.tenant,
-                    Refresh.kb == self._key.kb,
-                    Refresh.run_id == self._run_id,
-                )
-                .values(**values)
+            self._update(session, done=done, total=total)
+            if now < self._next_event or (job := lock_job(session, self._key, self._run_id)) is None:
+                return
+            self._next_event = now + progress_interval_s(now - self._began)
+            percent = percent_of(self._stage, done, total)
+            add_event(
+                session, job, "progress", "running", stage=self._stage, done=done, total=total, percent=percent
+            )  # fmt: skip
+
+    def _update(self, session: Session, **values: Any) -> None:  # noqa: ANN401 - column values
+        session.execute(
+            update(Refresh)
+            .where(
+                Refresh.tenant == self._key.tenant, Refresh.kb == self._key.kb, Refresh.run_id == self._run_id
             )
+            .values(**values)
+        )  # fmt: skip

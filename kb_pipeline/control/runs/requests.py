@@ -1,22 +1,21 @@
-"""Refreshes that somebody asked for without waiting for them: a sensor starts one run for each."""
+"""Refreshes that somebody asked for without waiting for them: jobs for which a sensor starts one run each."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from sqlalchemy import Select, delete, select, tuple_, update
+from sqlalchemy import Select, select, tuple_, update
+from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Kb, RunRequest, Tenant
+from kb_pipeline.control.db.models import Job, Kb, Tenant
+from kb_pipeline.control.runs.job_events import add_event, end_job
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import UnknownKb
 from kb_pipeline.model import JsonObject, KbKey, Record
-
-_KEPT = timedelta(days=30)
-"""For how long a request that became a run still says which one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,7 @@ class RequestRecord(Record):
 
     key: KbKey
     id: str
+    """Of the request, and of the job that it is from now on."""
     options: tuple[str, ...]
     """`force`, `retry`: what the refresh was asked to do beside the usual."""
     requested_by: str
@@ -51,27 +51,33 @@ def request_run(db: Database, key: KbKey, options: Iterable[str], actor: str) ->
         UnknownKb: there is no such KB.
     """
     require_active(db, key.tenant)
-    wanted = ",".join(sorted(options))
     with db.write(key.tenant) as session:
-        if session.get(Kb, (key.tenant, key.kb), with_for_update=True) is None:  # whoever asks at the same time waits
-            raise UnknownKb(key)
-        waiting = _of_kb(key).where(RunRequest.run_id.is_(None), RunRequest.options == wanted)
-        row = session.scalars(waiting).first()
-        if row is None:
-            row = RunRequest(
-                tenant=key.tenant, kb=key.kb, id=uuid.uuid4().hex, options=wanted, requested_by=actor[:200],
-                requested_at=datetime.now(UTC),
-            )  # fmt: skip
-            session.add(row)
-        return _record(row)
+        return request_within(session, key, options, actor)
+
+
+def request_within(session: Session, key: KbKey, options: Iterable[str], actor: str) -> RequestRecord:
+    """Ask for a refresh within a transaction of the tenant's, which is active; see `request_run`. Raises UnknownKb."""
+    wanted = ",".join(sorted(options))
+    if session.get(Kb, (key.tenant, key.kb), with_for_update=True) is None:  # whoever asks at the same time waits
+        raise UnknownKb(key)
+    row = session.scalars(_waiting(key).where(Job.options == wanted)).first()
+    if row is None:
+        row = Job(
+            tenant=key.tenant, kb=key.kb, id=uuid.uuid4().hex, options=wanted, requested_by=actor[:200],
+            requested_at=datetime.now(UTC), last_event=0, percent=0.0,
+        )  # fmt: skip
+        session.add(row)
+        told = {"options": wanted.split(",")} if wanted else {}
+        add_event(session, row, "queued", "queued", f"asked for by {row.requested_by}", **told)
+    return _record(row)
 
 
 def list_waiting(db: Database, limit: int) -> list[RequestRecord]:
     """Return the oldest requests that wait, of active tenants."""
-    is_active = select(Tenant.tenant).where(Tenant.tenant == RunRequest.tenant, Tenant.status == "active").exists()
-    query = select(RunRequest).where(RunRequest.run_id.is_(None), is_active)
+    is_active = select(Tenant.tenant).where(Tenant.tenant == Job.tenant, Tenant.status == "active").exists()
+    query = select(Job).where(Job.run_id.is_(None), Job.ended_at.is_(None), is_active)
     with db.read_all() as session:
-        rows = session.scalars(query.order_by(RunRequest.requested_at, RunRequest.id).limit(limit))
+        rows = session.scalars(query.order_by(Job.requested_at, Job.id).limit(limit))
         return [_record(row) for row in rows]
 
 
@@ -79,37 +85,33 @@ def note_runs(db: Database, runs: Mapping[RequestRecord, str]) -> None:
     """Say which run each request became."""
     with db.write_all() as session:
         for request, run_id in runs.items():
-            key = (request.key.tenant, request.key.kb, request.id)
-            place = tuple_(RunRequest.tenant, RunRequest.kb, RunRequest.id) == key
-            session.execute(update(RunRequest).where(place).values(run_id=run_id))
+            place = tuple_(Job.tenant, Job.kb, Job.id) == (request.key.tenant, request.key.kb, request.id)
+            session.execute(update(Job).where(place, Job.run_id.is_(None)).values(run_id=run_id))
 
 
 def waiting_of(db: Database, key: KbKey) -> list[RequestRecord]:
     """Return a KB's requests that have not become a run yet, oldest first."""
     with db.read(key.tenant) as session:
-        rows = session.scalars(_of_kb(key).where(RunRequest.run_id.is_(None)).order_by(RunRequest.requested_at))
-        return [_record(row) for row in rows]
+        return [_record(row) for row in session.scalars(_waiting(key).order_by(Job.requested_at))]
 
 
-def withdraw(db: Database, key: KbKey) -> int:
-    """Forget a KB's requests that have not become a run; return how many there were."""
-    waiting = (RunRequest.tenant == key.tenant) & (RunRequest.kb == key.kb) & RunRequest.run_id.is_(None)
+def withdraw(db: Database, key: KbKey, job_id: str | None = None) -> int:
+    """Cancel a KB's requests that have not become a run, or that one of them; return how many there were."""
+    query = _waiting(key) if job_id is None else _waiting(key).where(Job.id == job_id)
     with db.write(key.tenant) as session:
-        return len(session.execute(delete(RunRequest).where(waiting).returning(RunRequest.id)).all())
+        rows = session.scalars(query.with_for_update()).all()
+        for row in rows:
+            row.cancel_requested_at = datetime.now(UTC)
+            end_job(session, row, "cancelled", "cancelled before it began")
+        return len(rows)
 
 
-def forget_old_requests(db: Database, kept: timedelta = _KEPT) -> None:
-    """Forget requests that became runs long ago."""
-    with db.write_all() as session:
-        is_old = RunRequest.requested_at < datetime.now(UTC) - kept
-        session.execute(delete(RunRequest).where(RunRequest.run_id.is_not(None), is_old))
+def _waiting(key: KbKey) -> Select[Job]:
+    of_kb = (Job.tenant == key.tenant, Job.kb == key.kb)
+    return select(Job).where(*of_kb, Job.run_id.is_(None), Job.ended_at.is_(None))
 
 
-def _of_kb(key: KbKey) -> Select[RunRequest]:
-    return select(RunRequest).where(RunRequest.tenant == key.tenant, RunRequest.kb == key.kb)
-
-
-def _record(row: RunRequest) -> RequestRecord:
+def _record(row: Job) -> RequestRecord:
     options = tuple(filter(None, row.options.split(",")))
     key = KbKey(row.tenant, row.kb)
     return RequestRecord(key, row.id, options, row.requested_by, row.requested_at, row.run_id)

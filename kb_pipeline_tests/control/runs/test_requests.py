@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.runs.requests import forget_old_requests, list_waiting, note_runs, request_run, waiting_of
+from kb_pipeline.control.runs.jobs import forget_old_jobs
+from kb_pipeline.control.runs.requests import list_waiting, note_runs, request_run, waiting_of
 from kb_pipeline.control.runs.status import describe_kb
 from kb_pipeline.control.tenancy.tenants import set_status
 from kb_pipeline.errors import TenantInactive, UnknownKb
@@ -39,7 +40,7 @@ def test_a_request_that_became_a_run_waits_no_more_and_the_next_is_a_new_one(db:
     note_runs(db, {request: "run-1" for request in list_waiting(db, 10) if request.key == KEY})
     assert (waiting_of(db, KEY), [each.id for each in list_waiting(db, 10)]) == ([], [others.id])
     assert request_run(db, KEY, [], "mary").id != first.id
-    forget_old_requests(db, timedelta())
+    forget_old_jobs(db, timedelta())
     assert {each.key for each in list_waiting(db, 10)} == {KEY, OTHER}  # what waits is never forgotten
 
 
