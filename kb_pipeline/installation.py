@@ -20,10 +20,11 @@ from kb_pipeline.administration import ApiKeys, AuditLog, Flags, Plans, Secrets,
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.metering import limits, report
-from kb_pipeline.control.runs import failures, job_events, overview, requests, status
+from kb_pipeline.control.runs import failures, overview, requests, status
+from kb_pipeline.control.runs.job_events import JobEventRecord, list_events, list_log, newest_numbers
 from kb_pipeline.control.runs.jobs import JobRecord, get_job, list_jobs, newest_job
 from kb_pipeline.control.tenancy.tenants import get_tenant
-from kb_pipeline.errors import UnknownKb
+from kb_pipeline.errors import UnknownJob, UnknownKb
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations import authorization
 from kb_pipeline.operations.authorization import Caller, operation
@@ -273,25 +274,32 @@ class Installation:
         Raises:
             UnknownJob: there is none such, or it is another tenant's.
         """
-        return get_job(self._db, self._caller.tenant, job_id)
+        return self._visible_job(job_id)
 
     @operation("status")
-    def job_events(
-        self, job_id: str, *, after: int = 0, limit: int = 500, types: Sequence[job_events.EventType] = ()
-    ) -> list[job_events.JobEventRecord]:
+    def job_events(self, job_id: str, *, after: int = 0, limit: int = 500) -> list[JobEventRecord]:
         """Return what happened in a job after the event of a number, in order.
 
         Args:
             job_id: the job.
             after: the number of the last event that is known already.
             limit: the most that are returned, 500 at most.
-            types: only these; all without any.
 
         Raises:
             UnknownJob: there is none such, or it is another tenant's.
         """
-        job = get_job(self._db, self._caller.tenant, job_id)
-        return job_events.list_events(self._db, job.kb, job.id, after, limit, types)
+        job = self._visible_job(job_id)
+        return list_events(self._db, job.kb, job.id, after, limit)
+
+    @operation("status")
+    def job_log(self, job_id: str) -> list[JobEventRecord]:
+        """Return what happened in a job, without its progress: its newest 500 events, in order.
+
+        Raises:
+            UnknownJob: there is none such, or it is another tenant's.
+        """
+        job = self._visible_job(job_id)
+        return list_log(self._db, job.kb, job.id)
 
     @operation("status")
     def newest_events(self, tenant: str, job_ids: Sequence[str]) -> dict[str, int]:
@@ -302,7 +310,7 @@ class Installation:
         """
         named = self._tenant(tenant)
         get_tenant(self._db, named)
-        return job_events.newest_numbers(self._db, named, job_ids)
+        return newest_numbers(self._db, named, job_ids)
 
     @operation("cancel")
     def cancel_job(self, job_id: str) -> JobRecord:
@@ -315,8 +323,16 @@ class Installation:
         """
         from kb_pipeline.operations.cancel import cancel_job
 
-        job = get_job(self._db, self._caller.tenant, job_id)
+        job = self._visible_job(job_id)
         return cancel_job(self._db, self._orchestrator, job, self._settings.actor)
+
+    def _visible_job(self, job_id: str) -> JobRecord:
+        job = get_job(self._db, self._caller.tenant, job_id)
+        try:
+            self._caller.visible_kb(job.kb)
+        except UnknownKb:
+            raise UnknownJob(job_id) from None
+        return job
 
     @cached_property
     def tenants(self) -> Tenants:

@@ -281,6 +281,7 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Installation.jobs": lambda home, key, at: home.jobs(key.tenant),
     "Installation.job": lambda home, key, at: home.job(job_of(key)),
     "Installation.job_events": lambda home, key, at: home.job_events(job_of(key)),
+    "Installation.job_log": lambda home, key, at: home.job_log(job_of(key)),
     "Installation.newest_events": lambda home, key, at: home.newest_events(key.tenant, [job_of(key)]),
     "Installation.cancel_job": lambda home, key, at: home.cancel_job(job_of(key)),
     "Installation.quotas": lambda home, key, at: home.quotas(key.tenant),

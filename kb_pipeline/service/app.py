@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from kb_pipeline.installation import Installation
 from kb_pipeline.model import JsonObject
 from kb_pipeline.service import metrics, problems
-from kb_pipeline.service.api import completeness, documents, erasures, kbs, search, usage, versions
+from kb_pipeline.service.api import completeness, documents, erasures, jobs, kbs, search, usage, versions
 from kb_pipeline.service.callers import Authentication
 from kb_pipeline.service.health import Readiness, health
+from kb_pipeline.service.job_streams import JobStreams
 from kb_pipeline.service.metrics import FigureCache, ServiceMetrics
 from kb_pipeline.service.openapi import describe
 from kb_pipeline.service.request_log import RequestLog
@@ -41,6 +42,7 @@ def create_app(home: Installation) -> FastAPI:
 
     app = routed(life)
     app.state.readiness, app.state.metrics, app.state.figures = Readiness(home), ServiceMetrics(), FigureCache()
+    app.state.job_streams = JobStreams(home)
     app.add_middleware(Authentication, home=home, public=PUBLIC)
     app.add_middleware(RequestLog, metrics=app.state.metrics)
     return app
@@ -58,7 +60,7 @@ def routed(life: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None =
         redoc_url=None,
     )
     problems.install(app)
-    for resource in (kbs, search, documents, versions, erasures, completeness, usage):
+    for resource in (kbs, search, documents, versions, erasures, completeness, usage, jobs):
         app.include_router(resource.router, prefix=PREFIX)
     app.include_router(health)
     app.include_router(metrics.router)

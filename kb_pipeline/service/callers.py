@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kb_pipeline.errors import KbError, KeyRefused
@@ -29,7 +30,7 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 or pass the request on, with the opened installation in its state."""
-        if scope["type"] != "http" or scope["path"] in self._public:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in self._public:
             await self._app(scope, receive, send)
             return
         kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
@@ -38,6 +39,9 @@ class Authentication:
                 raise KeyRefused(_NOTHING_SENT)
             home = await run_in_threadpool(self._home.acting_as, token.strip())
         except KbError as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+                return
             await problems.of_error(error)(scope, receive, send)
             return
         scope.setdefault("state", {})["home"] = home
@@ -46,7 +50,7 @@ class Authentication:
         await self._app(scope, receive, send)
 
 
-async def _home(request: Request) -> Installation:
+async def _home(request: HTTPConnection) -> Installation:
     opened: Installation = request.state.home
     return opened
 

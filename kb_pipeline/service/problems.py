@@ -41,6 +41,7 @@ _STATUS: Mapping[type[KbError], int] = {
     errors.UnknownDocument: 404,
     errors.UnknownVersion: 404,
     errors.UnknownRun: 404,
+    errors.UnknownJob: 404,
     errors.UnknownFlag: 404,
     errors.FlagNotSet: 404,
     errors.TenantExists: 409,

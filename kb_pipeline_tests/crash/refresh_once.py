@@ -1,4 +1,4 @@
-"""Runs one refresh without Dagster, to be killed: `python -m kb_pipeline_tests.crash.refresh_once KB RUN_ID`."""
+"""Runs one refresh without Dagster, to be killed: `python -m kb_pipeline_tests.crash.refresh_once KB RUN_ID [JOB]`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.runs.refreshes import get_refresh
+from kb_pipeline.control.runs.refreshes import Launch, get_refresh
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.refresh import open_refresh_run
 from kb_pipeline.settings import load_settings
@@ -15,7 +15,8 @@ from kb_pipeline.settings import load_settings
 def main() -> None:
     settings, key, run_id = load_settings(), KbKey.parse(sys.argv[1]), sys.argv[2]
     db = Database(settings.database_url)
-    with open_refresh_run(settings, db, key, run_id) as kb:
+    launch = Launch(sys.argv[3] if len(sys.argv) > 3 else None)
+    with open_refresh_run(settings, db, key, run_id, launch=launch) as kb:
         for stage in (kb.fetch, kb.clean, kb.chunk, kb.embed):
             stage()
         if kb.build_candidate().status == "candidate":

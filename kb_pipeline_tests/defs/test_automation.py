@@ -16,10 +16,13 @@ from kb_pipeline.control.db.models import Job, Kb
 from kb_pipeline.control.kbs.catalog import apply_spec
 from kb_pipeline.control.metering import limits
 from kb_pipeline.control.runs import refreshes
+from kb_pipeline.control.runs.heartbeats import give_up
+from kb_pipeline.control.runs.jobs import get_job
 from kb_pipeline.control.runs.requests import request_run
 from kb_pipeline.control.runs.status import describe_kb
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.instance import POOLS, open_instance, prepare_pools
+from kb_pipeline.defs.lost_jobs import end_lost_jobs
 from kb_pipeline.defs.partitions import add_partition, knowledge_bases, tags_of
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.defs.sensors import catalogue_sync, request_due, requested_refreshes
@@ -137,13 +140,18 @@ def test_a_request_is_asked_for_until_its_run_is_there(instance: dg.DagsterInsta
     apply(DOCS)
     asked = request_run(open_database(), DOCS, ["force"], "mary").id
 
-    def requested() -> list[dg.RunRequest]:
+    def tick() -> dg.SensorResult:
         result = requested_refreshes(dg.build_sensor_context(instance=instance, definitions=defs))
         assert isinstance(result, dg.SensorResult)
-        return list(result.run_requests or [])
+        return result
 
-    assert requested() == []  # no partition yet
+    def requested() -> list[dg.RunRequest]:
+        return list(tick().run_requests or [])
+
+    (partition,) = tick().dynamic_partitions_requests or []
+    assert list(partition.partition_keys) == [str(DOCS)]
     add_partition(instance, DOCS)
+    assert not tick().dynamic_partitions_requests
     (first,), (again,) = requested(), requested()
     assert (first.run_key, first.partition_key, first.tags) == (
         f"request/{asked}", str(DOCS),
@@ -155,6 +163,31 @@ def test_a_request_is_asked_for_until_its_run_is_there(instance: dg.DagsterInsta
     assert describe_kb(open_database(), DOCS).requested == ()
     with open_database().read(DOCS.tenant) as session:
         assert session.get_one(Job, (DOCS.tenant, DOCS.kb, asked)).run_id == run.run_id
+    instance.report_run_canceled(run)
+    requested()
+    assert get_job(open_database(), DOCS.tenant, asked).state == "cancelled"
+
+
+def test_the_job_of_a_lost_run_goes_on_with_the_run_that_dagster_starts_in_its_place(
+    instance: dg.DagsterInstance,
+) -> None:
+    apply(DOCS)
+    job, db = defs.resolve_job_def("refresh_kb"), open_database()
+    lost, following = (instance.create_run_for_job(job) for _ in range(2))
+    refreshes.begin_refresh(db, DOCS, lost.run_id)
+    end_lost_jobs(instance, db)
+    assert get_job(db, DOCS.tenant, lost.run_id).state == "running"
+    assert give_up(db, lost.run_id, None, "its worker is dead", is_tried_again=True)
+    instance.report_run_failed(lost)
+    instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": following.run_id})
+    end_lost_jobs(instance, db)
+    assert get_job(db, DOCS.tenant, lost.run_id).run_id == following.run_id
+    assert not get_job(db, DOCS.tenant, lost.run_id).has_ended
+    instance.report_run_failed(following, "the code location is gone")
+    end_lost_jobs(instance, db)
+    ended = get_job(db, DOCS.tenant, lost.run_id)
+    assert (ended.state, ended.has_ended) == ("failed", True)
+    assert "the code location is gone" in (ended.message or "")
 
 
 def test_keys_that_are_no_kbs_get_no_tags() -> None:

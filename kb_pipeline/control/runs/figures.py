@@ -17,7 +17,7 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Kb, Refresh, RunRequest, Version
+from kb_pipeline.control.db.models import Job, Kb, Refresh, Version
 from kb_pipeline.control.metering.report import UsageRecord, list_usage
 from kb_pipeline.control.runs.overview import KbOverview, list_overviews
 from kb_pipeline.model import JsonObject, KbKey
@@ -158,8 +158,10 @@ def _stages(session: Session, keys: Sequence[KbKey]) -> dict[KbKey, Mapping[str,
 
 
 def _queues(session: Session, now: datetime) -> list[Queue]:
-    columns = (RunRequest.tenant, func.count(), func.min(RunRequest.requested_at))
-    query = select(*columns).where(RunRequest.run_id.is_(None)).group_by(RunRequest.tenant).order_by(RunRequest.tenant)
+    columns = (Job.tenant, func.count(), func.min(Job.requested_at))
+    query = (
+        select(*columns).where(Job.run_id.is_(None), Job.ended_at.is_(None)).group_by(Job.tenant).order_by(Job.tenant)
+    )
     return [Queue(tenant, waiting, _age_s(oldest, now) or 0.0) for tenant, waiting, oldest in session.execute(query)]
 
 

@@ -122,9 +122,7 @@ def stage_warnings(stage: str, report: JsonObject) -> Iterator[str]:
         yield f"{stage}: damaged data was set aside and made again: {repaired}"
 
 
-def list_events(
-    db: Database, key: KbKey, job_id: str, after: int = 0, limit: int = _MAX_PAGE, types: Sequence[EventType] = ()
-) -> list[JobEventRecord]:
+def list_events(db: Database, key: KbKey, job_id: str, after: int = 0, limit: int = _MAX_PAGE) -> list[JobEventRecord]:
     """Return the events of a job that come after a number, in order.
 
     Args:
@@ -133,14 +131,17 @@ def list_events(
         job_id: the job.
         after: the number of the last event that is known already.
         limit: the most that are returned.
-        types: only these; all without any.
     """
     query = _of_job(key, job_id).where(JobEvent.number > after).order_by(JobEvent.number)
-    if types:
-        query = query.where(JobEvent.type.in_(types))
     with db.read(key.tenant) as session:
-        rows = session.scalars(query.limit(min(limit, _MAX_PAGE)))
-        return [JobEventRecord(row.number, row.at, row.type, row.body) for row in rows]
+        return [_record(row) for row in session.scalars(query.limit(min(limit, _MAX_PAGE)))]
+
+
+def list_log(db: Database, key: KbKey, job_id: str) -> list[JobEventRecord]:
+    """Return the newest events of a job that are more than progress, in order."""
+    query = _of_job(key, job_id).where(JobEvent.type != "progress").order_by(JobEvent.number.desc())
+    with db.read(key.tenant) as session:
+        return [_record(row) for row in session.scalars(query.limit(_MAX_PAGE))][::-1]
 
 
 def newest_numbers(db: Database, tenant: str, job_ids: Sequence[str]) -> dict[str, int]:
@@ -148,6 +149,10 @@ def newest_numbers(db: Database, tenant: str, job_ids: Sequence[str]) -> dict[st
     with db.read(tenant) as session:
         rows = session.execute(select(Job.id, Job.last_event).where(Job.id.in_(job_ids)))
         return {job_id: number for job_id, number in rows}  # noqa: C416 - dict() takes a result for a mapping
+
+
+def _record(row: JobEvent) -> JobEventRecord:
+    return JobEventRecord(row.number, row.at, row.type, row.body)
 
 
 def _of_job(key: KbKey, job_id: str) -> Any:  # noqa: ANN401 - a select
