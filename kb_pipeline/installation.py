@@ -7,6 +7,7 @@ long as the process: it is safe to use from many threads, and keeps models and t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -547,14 +548,27 @@ class Kb:
         k: int = 5,
         language: str | None = None,
         as_of: AsOf = None,
+        cancelled: threading.Event | None = None,
     ) -> Iterator[AnswerEvent]:
         """Yield what happens while a question is answered: `Started`, `Passages`, each sentence, `Complete`.
 
-        Takes what `answer` takes, and raises what it raises, also while it is iterated. To close it ends the work.
+        Takes what `answer` takes, and raises what it raises, also while it is iterated.
+
+        Args:
+            question: see `answer`, as are those that follow.
+            mode: see there.
+            k: see there.
+            language: see there.
+            as_of: see there.
+            cancelled: set, by any thread, it ends the answer within a second, and what a model still does for it.
+
+        Raises:
+            AnswerCancelled: it was cancelled; while it is iterated.
         """
         from kb_pipeline.operations.answer import Question, answer_events
 
-        return answer_events(self._readers, Question(self.key, question, mode, k, language, _text(as_of)))
+        asked = Question(self.key, question, mode, k, language, _text(as_of))
+        return answer_events(self._settings, self._db, self._readers, asked, cancelled or threading.Event())
 
     @operation("documents")
     def documents(self, *, as_of: AsOf = None) -> Iterator[ListedDocument]:

@@ -6,6 +6,8 @@ from kb_pipeline.index.reader import VersionReader
 
 SCORE_NAME = "answer_threshold"
 """Among the scores of a version's manifest."""
+CALIBRATED_CHUNKS = "answer_threshold_chunks"
+"""Beside it: how many chunks the version had for which it was calibrated."""
 _DEFAULTS = {"multilingual-e5-small": 0.91}
 """For versions of earlier releases, by model: what refuses four of five questions that are not answered, on XQuAD."""
 _UNKNOWN_MODEL = 0.0

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from kb_pipeline.cli.ask import ask
 from kb_pipeline.cli.audit import audit_app
 from kb_pipeline.cli.completion import completion
 from kb_pipeline.cli.flags import flag_app
@@ -27,7 +28,7 @@ from kb_pipeline.cli.tenants import tenant_app
 from kb_pipeline.cli.versions import approve, erase, rollback, versions
 
 _GROUPS: dict[str, tuple[Callable[..., Any] | tuple[str, Callable[..., Any]] | tuple[str, typer.Typer], ...]] = {
-    "First day": (demo, init, apply, build, search, ("list", list_kbs), status, up, ui),
+    "First day": (demo, init, apply, build, search, ask, ("list", list_kbs), status, up, ui),
     "Content": (documents, page, failures, explain, retry, erase),
     "Versions": (versions, diff, approve, rollback, export, replay),
     "KBs and runs": (show, schema, logs, cancel, delete, extract),

@@ -31,6 +31,7 @@ _VERSION_COLUMNS: dict[str, Callable[[VersionRecord], object]] = {
     "chunks": attrgetter("chunks"),
     "recall@5": lambda row: row.scores.get("known_item_recall_at_5"),
     "mrr": lambda row: row.scores.get("known_item_mrr"),
+    "threshold": lambda row: row.scores.get("answer_threshold"),
     "model": attrgetter("model"),
     "run_id": attrgetter("run_id"),
 }

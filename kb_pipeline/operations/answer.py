@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,11 +12,13 @@ from kb_pipeline.answers.events import AnswerEvent, Chunk, Cited, Complete, Pass
 from kb_pipeline.answers.rank import Candidates, RankedSentence, choose_candidates
 from kb_pipeline.answers.result import Answer, AnswerMode, AnswerSentence, Citation, Usage, verdict_of
 from kb_pipeline.answers.threshold import refusal_threshold
+from kb_pipeline.control.db.engine import Database
 from kb_pipeline.errors import UsageError
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit, search_version
 from kb_pipeline.model import EmbeddingModel, KbKey
 from kb_pipeline.operations.readers import Readers
+from kb_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,14 +79,19 @@ class Evidence:
         return bool(self.ranked) and self.score >= self.threshold
 
 
-def answer_events(readers: Readers, question: Question) -> Iterator[AnswerEvent]:
+def answer_events(
+    settings: Settings, db: Database, readers: Readers, question: Question, cancelled: threading.Event
+) -> Iterator[AnswerEvent]:
     """Yield what happens while a question is answered; the last event is `Complete`.
+
+    What can be said at once is raised before anything is yielded.
 
     Raises:
         UnknownKb, NoLiveVersion, UnknownVersion, TenantInactive, DamagedStore: see `Readers.read`.
         UsageError: an empty question, or k, mode, language or as_of out of range.
     """
     question.check()
+    readers.open(question.kb, question.as_of)
     return _events(readers, question)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -15,6 +15,7 @@ from kb_pipeline.index.content import describe_content, hash_content
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import search_version
 from kb_pipeline.model import EmbeddingModel, ReportProgress, StageReport
+from kb_pipeline.publish.answer_threshold import answer_scores
 from kb_pipeline.publish.integrity_gates import (
     ChunkText,
     Contents,
@@ -118,6 +119,8 @@ def build_candidate(
     if live is None or manifest.content.sha256 != live.content.sha256:
         version = VersionReader(store, manifest)
         live_version = VersionReader(store, live) if live else None
+        embed_query = cache(model_calls.embed_query)
+        search, search_live = _searches(version, live_version, embed_query, model_calls)
         gates = tuple(
             check_version(
                 version,
@@ -125,22 +128,36 @@ def build_candidate(
                 live_version,
                 [VersionReader(store, each) for each in rolled_back],
                 spec.publish,
-                *_searches(version, live_version, model_calls),
+                search,
+                search_live,
                 model_calls.embed_chunks,
             )
         )
-        manifest = replace(manifest, scores=_scores(gates))
+        scores = _scores(gates)
+        if scores:  # where it cannot be searched, it cannot be asked either
+            scores |= answer_scores(version, live, search, embed_query, _sentence_embedder(model_calls))
+        manifest = replace(manifest, scores=scores)
     return Candidate(manifest, gates, _report(change, time.monotonic() - started))
 
 
-def _searches(version: VersionReader, live: VersionReader | None, model_calls: ModelCalls) -> tuple[Search, Search]:
+def _sentence_embedder(model_calls: ModelCalls) -> Callable[[list[str]], NDArray[np.float32]]:
+    """Return what embeds sentences: as chunks without title and headings."""
+    return lambda texts: model_calls.embed_chunks([ChunkText("", (), text) for text in texts])
+
+
+def _searches(
+    version: VersionReader,
+    live: VersionReader | None,
+    embed: Callable[[str], NDArray[np.float32]],
+    model_calls: ModelCalls,
+) -> tuple[Search, Search]:
     """Return the search that users get, over the candidate and over the live version, each with its own model.
 
     A query has one vector a model, however many versions it is put to.
     """
     live = live or version
     theirs = live.manifest.model
-    embed = embed_live = cache(model_calls.embed_query)
+    embed_live = embed
     if theirs.fingerprint != version.manifest.model.fingerprint:
         embed_live = cache(lambda text: model_calls.embed_query_with(theirs, text))
     return (

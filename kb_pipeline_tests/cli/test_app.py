@@ -33,7 +33,7 @@ def test_the_help_lists_the_commands_of_a_first_day_first(option: str) -> None:
     ]  # fmt: skip
     first_day = told.split("First day:")[1].split("Content:")[0]
     names = [line.split()[0] for line in first_day.splitlines() if line.startswith("  ") and line[2] != " "]
-    assert names == ["demo", "init", "apply", "build", "search", "list", "status", "up", "ui"]
+    assert names == ["demo", "init", "apply", "build", "search", "ask", "list", "status", "up", "ui"]
 
 
 @pytest.mark.parametrize("command", [["search"], ["tenant"], ["tenant", "create"]])

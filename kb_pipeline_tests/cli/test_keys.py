@@ -33,7 +33,8 @@ from kb_pipeline.settings import load_settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.spec.plan_file import PlanSpec
 
-ARGUMENTS = {"search": ["apples"], "page": ["k"], "replay": ["k"], "erase": ["k", "--yes"], "diff": ["1", "2"],
+ARGUMENTS = {"search": ["apples"], "ask": ["apples"], "page": ["k"], "replay": ["k"],
+             "erase": ["k", "--yes"], "diff": ["1", "2"],
              "rollback": ["1"], "approve": ["1"], "export": ["out"], "explain": ["http://site.example/"]}  # fmt: skip
 OF_A_TENANT = {"list", "quota", "usage", "audit list"}
 OF_A_KB = sorted(set(SCOPES) - {"apply", "build --force"} - OF_A_TENANT)

@@ -17,7 +17,8 @@ from kb_pipeline_tests.published import Published
 BOXES = re.compile("[─-╿]")
 KB = "acme/docs"
 READING = {
-    "list": [], "status": [KB], "search": [KB, "apples"], "documents": [KB], "page": [KB, "apples"], "failures": [KB],
+    "list": [], "status": [KB], "search": [KB, "apples"], "ask": [KB, "apples"],
+    "documents": [KB], "page": [KB, "apples"], "failures": [KB],
     "explain": [KB, "http://127.0.0.1:1/x"], "versions": [KB], "diff": [KB, "1", "1"], "replay": [KB, "apples"],
     "show": [KB], "schema": [], "logs": [KB], "usage": [], "quota": ["acme"], "tenant list": [],
     "tenant show": ["acme"], "plan list": [], "plan show": ["default"], "key list": ["acme"],

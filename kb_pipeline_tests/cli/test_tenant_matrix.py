@@ -71,6 +71,7 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
     "retry": {"kb": KBS, "names": ("failure", "run", "document", "document id")},
     "rollback": {"kb": KBS, "version": ("version",)},
     "schema": {},
+    "ask": {"kb": KBS, "question": ("title", "document", "chunk id"), "as_of": STATES},
     "search": {"kb": KBS, "query": ("title", "document", "chunk id"), "as_of": STATES},
     "secret delete": {"tenant": TENANTS, "name": ("secret",)},
     "secret key": {},
@@ -103,9 +104,9 @@ PUBLIC = {"completion", "schema"}
 """What says nothing of an installation, and to everybody the same."""
 FLAGS = {"flag set": "name", "flag clear": "name", "flag rollout": "name"}
 """Flags are the installation's; which there are is in the documentation."""
-ANSWERED = {("search", "query"), ("usage", "kb"), ("explain", "url")}
+ANSWERED = {("search", "query"), ("ask", "question"), ("usage", "kb"), ("explain", "url")}
 """What is looked for among one's own things is not found, which is no error."""
-ANY_TEXT = {"query", "kb", "directory"}
+ANY_TEXT = {"query", "question", "kb", "directory"}
 """What may be called anything."""
 SWITCHES = {"apply": ("--reuse-key",), "build": ("--force", "--queue"), "diff": ("--feed",),
             "documents": ("--left-out",), "erase": ("--lift", "--yes", "--dry-run"), "page": ("--raw",),
