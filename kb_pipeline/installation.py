@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from kb_pipeline.answers.events import AnswerEvent
     from kb_pipeline.answers.result import Answer, AnswerMode
     from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
-    from kb_pipeline.index.diff import ChunkChange, DocumentChange, VersionDiff
+    from kb_pipeline.index.diff import ChunkChange, DocumentChange, DocumentChanges, VersionDiff
     from kb_pipeline.index.document_chunks import StoredChunk
     from kb_pipeline.index.document_page import DocumentPage
     from kb_pipeline.index.documents import ListedDocument, StoredDocument
     from kb_pipeline.index.export import Export
     from kb_pipeline.index.reader import VersionReader
     from kb_pipeline.index.search import Mode
+    from kb_pipeline.index.similar import SimilarChunks
     from kb_pipeline.operations.apply import AppliedKb, KbText
     from kb_pipeline.operations.approve import Approval
     from kb_pipeline.operations.backup import Backup
@@ -570,6 +571,24 @@ class Kb:
         asked = Question(self.key, question, mode, k, language, _text(as_of))
         return answer_events(self._settings, self._db, self._readers, asked, cancelled or threading.Event())
 
+    @operation("search")
+    def similar(self, name: str, k: int = 5, *, as_of: AsOf = None) -> SimilarChunks:
+        """Return the best chunk of each of the `k` documents that are nearest to a chunk or a document.
+
+        Args:
+            name: the id of a chunk or of a document.
+            k: 1 to 100.
+            as_of: which version; the live one by default.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is no such version.
+            UsageError: nothing that is searched has the id, or k is out of range.
+            DamagedStore: the version cannot be read.
+        """
+        from kb_pipeline.index.similar import find_similar
+
+        return self._read(as_of, lambda version: find_similar(version, name, k))
+
     @operation("documents")
     def documents(self, *, as_of: AsOf = None) -> Iterator[ListedDocument]:
         """Yield every document of a version, without its text."""
@@ -704,6 +723,23 @@ class Kb:
         from kb_pipeline.index.diff import change_feed
 
         return change_feed(self.diff(earlier, later))
+
+    @operation("diff")
+    def document_changes(self, earlier: AsOf, later: AsOf = None) -> DocumentChanges:
+        """Return which documents one version added to, changed in or removed from another; reads no text.
+
+        Args:
+            earlier: the version to begin with.
+            later: the other one; the live one by default.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is no such version.
+            DamagedStore: a version cannot be read.
+        """
+        from kb_pipeline.index.diff import list_document_changes
+
+        before, after = (self._readers.open(self.key, _text(each)) for each in (earlier, later))
+        return list_document_changes(before, after)
 
     @operation("export")
     def export(self, directory: str | Path, *, as_of: AsOf = None) -> Export:

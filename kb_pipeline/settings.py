@@ -29,12 +29,16 @@ VARIABLES = (
     "KB_FILE_ROOTS",
     "KB_SECRET_KEYS",
     "KB_SECRET_KEYS_FILE",
+    "KB_PUBLIC_URL",
+    "KB_ALLOWED_HOSTS",
 )
 """What a run in a container must be given to see the same settings."""
 COMMAND_VARIABLES = ("KB_KEY", "KB_KEY_FILE")
 """Variables that only the command line reads: runs act for the operator, whoever requested them."""
 
 _PROXY = re.compile(r"http://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}/?")
+_HOST = re.compile(r"\*|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?/?", re.IGNORECASE)
 _VARIABLE = re.compile(r"(?!KB_)[A-Za-z_][A-Za-z0-9_]*")
 _MAX_ACTOR_CHARS = 100
 _LOG_FORMATS: dict[str, Literal["text", "json"]] = {"text": "text", "json": "json"}
@@ -77,6 +81,12 @@ class Settings:
 
     secret_keys_file: Path | None = None
     """`KB_SECRET_KEYS_FILE`: a file that holds them."""
+
+    public_url: str = ""
+    """`KB_PUBLIC_URL`: where clients reach the service, without a path or closing slash; empty for where they ask."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """`KB_ALLOWED_HOSTS`: names, without ports, by which the service is reached too; `*` for any."""
 
     @property
     def models_dir(self) -> Path:
@@ -126,6 +136,8 @@ def load_settings(home: str | Path | None = None) -> Settings:
         file_roots=_file_roots(_listed(os.environ.get("KB_FILE_ROOTS", ""))),
         secret_keys=_listed(os.environ.get("KB_SECRET_KEYS", "")),
         secret_keys_file=_path(os.environ.get("KB_SECRET_KEYS_FILE", "")),
+        public_url=_public_url(os.environ.get("KB_PUBLIC_URL", "").strip()),
+        allowed_hosts=_hosts(_listed(os.environ.get("KB_ALLOWED_HOSTS", ""))),
     )
 
 
@@ -150,6 +162,8 @@ def as_environment(settings: Settings) -> dict[str, str]:
         "KB_FILE_VARIABLES": ",".join(settings.file_variables),
         "KB_SECRET_KEYS": ",".join(settings.secret_keys),
         "KB_SECRET_KEYS_FILE": "" if keys_file is None else str(keys_file),
+        "KB_PUBLIC_URL": settings.public_url,
+        "KB_ALLOWED_HOSTS": ",".join(settings.allowed_hosts),
     }
 
 
@@ -262,6 +276,22 @@ def _proxy(given: str) -> str:
         # The value may hold a password: it is not repeated.
         raise InvalidSetting("KB_PROXY", "allowed is http://HOST:PORT, without a user name")
     return given.rstrip("/")
+
+
+def _public_url(given: str) -> str:
+    if given and not _ORIGIN.fullmatch(given):
+        raise InvalidSetting(
+            "KB_PUBLIC_URL", f"got {given!r}; allowed is https://HOST or http://HOST:PORT, without a path"
+        )
+    return given.rstrip("/").lower()
+
+
+def _hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [name for name in names if not _HOST.fullmatch(name)]:
+        raise InvalidSetting(
+            "KB_ALLOWED_HOSTS", f"comma-separated names of hosts, without ports, or *; got {', '.join(wrong)}"
+        )
+    return tuple(name.lower() for name in names)
 
 
 def _log_format(given: str) -> Literal["text", "json"]:

@@ -16,7 +16,7 @@ from kb_pipeline_tests import warm
 _PROGRAM = """#!{python} -IS
 import json, os, socket, sys
 
-if sys.argv[1:2] in (["serve"], ["up"]):  # runs on until it gets a signal, which it must get itself
+if sys.argv[1:2] in (["serve"], ["up"], ["mcp"]):  # runs on until it gets a signal, which it must get itself
     os.execv({python!r}, [{python!r}, "-m", "kb_pipeline", *sys.argv[1:]])
 asked = {{"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd(), "given": sys.stdin.read()}}
 with socket.socket(socket.AF_UNIX) as server:

@@ -23,6 +23,11 @@ class Session:
     def __init__(self, api_key: str | None) -> None:
         self._api_key = api_key
 
+    @property
+    def api_key(self) -> str | None:
+        """The key that the command was given; None for the operator."""
+        return self._api_key
+
     @cached_property
     def home(self) -> Installation:
         """The installation, opened for the caller.

@@ -68,6 +68,10 @@ class Encoder:
             "INFERENCE_NUM_THREADS": self._streams,
         }
         self._compiled = ov.Core().compile_model(path, "CPU", options)
+        # The first request builds what all others share. Threads whose first requests came together waited for one
+        # another without end: seen with OpenVINO 2026.4, 16 threads and two cores.
+        one = np.ones((1, 1), dtype=np.int64)
+        self._compiled.create_infer_request().infer([one, one])
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Yield the rows of each batch and their vectors, in order; safe to call from several threads at once."""

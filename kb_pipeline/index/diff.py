@@ -65,6 +65,24 @@ class VersionDiff:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedDocument(Record):
+    """A document that one version added, changed or removed, by its names alone."""
+
+    change: Change
+    document_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentChanges:
+    """What became of the documents of one version in another: removed, changed and added ones, each kind by key."""
+
+    before: int
+    after: int
+    changes: tuple[ChangedDocument, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentChange(Record):
     """A document that one version added, changed or removed."""
 
@@ -110,6 +128,23 @@ def diff_versions(before: VersionReader, after: VersionReader) -> VersionDiff:
 def diff_documents(before: VersionReader, after: VersionReader) -> Changes:
     """Compare the documents of two versions by their hashes alone, which reads no text."""
     return _document_changes(_documents(before), _documents(after))
+
+
+def list_document_changes(before: VersionReader, after: VersionReader) -> DocumentChanges:
+    """List the documents that differ between two versions, in the order of the feed."""
+    found = diff_documents(before, after)
+    kinds: tuple[tuple[Change, pl.DataFrame], ...] = (
+        ("removed", found.removed), ("changed", found.changed), ("added", found.added)
+    )  # fmt: skip
+    return DocumentChanges(
+        before.number,
+        after.number,
+        tuple(
+            ChangedDocument(change, *row)
+            for change, rows in kinds
+            for row in rows.select("document_id", "key").iter_rows()
+        ),
+    )
 
 
 def change_feed(diff: VersionDiff) -> Iterator[DocumentChange | ChunkChange]:

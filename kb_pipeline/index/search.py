@@ -76,7 +76,7 @@ def search_version(
     by_meaning = [] if mode == "keyword" else _nearest(version, embed_query(query), depth, where)
     by_words = [] if mode == "vector" else _matching(version, query, depth, where)
     ranked = fuse(by_meaning, by_words) if mode == "hybrid" else [*by_meaning, *by_words]
-    return _hits(version, ranked[:k])
+    return read_hits(version, ranked[:k])
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _ranked(rows: pa.Table, scores: Iterable[float]) -> list[Ranked]:
     return _in_order(zip(scores, rows["chunk_id"].to_pylist(), rows["_rowid"].to_pylist(), strict=True))
 
 
-def _hits(version: VersionReader, ranked: Sequence[Ranked]) -> list[Hit]:
+def read_hits(version: VersionReader, ranked: Sequence[Ranked]) -> list[Hit]:
     """Read what the best chunks say; to read it of all candidates would take longer than to find them."""
     parts = version.table("index").take([each.row_id for each in ranked], _COLUMNS)
     rows = (row for part in parts for row in part.to_pylist())

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from kb_pipeline.installation import Installation
 from kb_pipeline.model import JsonObject
@@ -14,13 +15,15 @@ from kb_pipeline.service.api import answers, completeness, documents, erasures, 
 from kb_pipeline.service.callers import Authentication
 from kb_pipeline.service.health import Readiness, health
 from kb_pipeline.service.job_streams import JobStreams
+from kb_pipeline.service.mcp.http import METADATA_PATH, McpEndpoint, ResourceMetadata, metadata_endpoint
+from kb_pipeline.service.mcp.http import PATH as MCP_PATH
 from kb_pipeline.service.metrics import FigureCache, ServiceMetrics
 from kb_pipeline.service.openapi import describe
 from kb_pipeline.service.request_log import RequestLog
 from kb_pipeline.version import __version__
 
 PREFIX = "/api/v1"
-PUBLIC = frozenset({"/healthz", "/readyz", f"{PREFIX}/openapi.json"})
+PUBLIC = frozenset({"/healthz", "/readyz", f"{PREFIX}/openapi.json", METADATA_PATH})
 """Paths that need no token."""
 
 
@@ -34,16 +37,21 @@ class Service(FastAPI):
 
 def create_app(home: Installation) -> FastAPI:
     """Return the application over an installation that its operator opened, and which it closes when it ends."""
+    mcp = McpEndpoint(home.settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with mcp.run():
+            yield
         home.close()
 
     app = routed(life)
     app.state.readiness, app.state.metrics, app.state.figures = Readiness(home), ServiceMetrics(), FigureCache()
     app.state.job_streams = JobStreams(home)
+    app.router.routes.append(Route(MCP_PATH, mcp, include_in_schema=False))
+    app.router.routes.append(Route(METADATA_PATH, metadata_endpoint(home.settings), include_in_schema=False))
     app.add_middleware(Authentication, home=home, public=PUBLIC)
+    app.add_middleware(ResourceMetadata, settings=home.settings)
     app.add_middleware(RequestLog, metrics=app.state.metrics)
     return app
 

@@ -28,7 +28,8 @@ READING = {
     "build": [KB], "apply": ["docs.yaml"], "backup": ["backup"],
 }  # fmt: skip
 OTHERS = {
-    "ui", "up", "serve", "demo", "erase", "delete", "approve", "rollback", "restore", "tenant create", "tenant plan",
+    "ui", "up", "serve", "mcp", "demo", "erase", "delete", "approve", "rollback", "restore", "tenant create",
+    "tenant plan",
     "tenant suspend", "tenant resume", "tenant delete", "plan apply", "key create", "key revoke", "secret set",
     "secret delete", "secret rotate", "secret key", "flag set", "flag rollout", "flag clear",
 }  # fmt: skip

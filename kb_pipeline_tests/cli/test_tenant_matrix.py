@@ -79,6 +79,7 @@ TAKES: dict[str, dict[str, tuple[str, ...]]] = {
     "secret rotate": {},
     "secret set": {"tenant": TENANTS, "name": ("secret",)},
     "serve": {},
+    "mcp": {},
     "show": {"kb": KBS},
     "status": {"kb": KBS},
     "tenant create": {"tenant": TENANTS, "plan": ("plan",)},
