@@ -34,6 +34,8 @@ KbError
 ├── KeyRefused                an API key that is not valid, was revoked or has expired
 ├── NotAllowed                an API key does not allow the request
 ├── SecretUnreadable          a secret was encrypted with a key that is not here
+├── ModelUnavailable          the model that answers cannot be reached, or fails (transient)
+├── AnswerCancelled           whoever asked has gone
 ├── LeaseHeld                 another run writes this KB (transient)
 ├── LeaseLost                 this run lost its lease; its work must not be published
 ├── JobWithdrawn              a run whose job was cancelled before it began
@@ -501,6 +503,23 @@ class InvalidManifest(KbError):
             f"go back to another version with 'kb rollback {kb} N', or restore a backup"
         )
         self.kb, self.version, self.problem = kb, version, problem
+
+
+class ModelUnavailable(KbError):
+    """The model that answers for a KB cannot be used now."""
+
+    transient = True
+
+    def __init__(self, model: str, problem: str) -> None:
+        super().__init__(f"the model {model} did not answer: {problem}; ask later, or in mode extractive")
+        self.model, self.problem = model, problem
+
+
+class AnswerCancelled(KbError):
+    """Whoever asked does not wait for the answer any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer was cancelled")
 
 
 class DamagedBackup(KbError):

@@ -522,7 +522,7 @@ class Kb:
 
         Args:
             question: in any language that the KB's model knows.
-            mode: `extractive` answers in the KB's own sentences.
+            mode: `extractive` answers in the KB's own sentences, `generate` in those of the model that its file names.
             k: how many passages to answer from, 1 to 20.
             language: only from documents in that language (ISO 639).
             as_of: which version; the live one by default.
@@ -530,7 +530,8 @@ class Kb:
         Raises:
             NoLiveVersion, UnknownVersion: there is nothing to ask yet, or no such version.
             TenantInactive: the tenant is suspended, or being deleted.
-            UsageError: an empty question, or mode, k, language or as_of out of range.
+            UsageError: an empty question, or mode, k, language or as_of out of range; or no model is named.
+            ModelUnavailable: the model cannot be reached, or fails.
             DamagedStore: the version cannot be read.
         """
         from kb_pipeline.answers.events import Complete

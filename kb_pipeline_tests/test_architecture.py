@@ -97,6 +97,7 @@ OWNERS = {
     "selectolax": {"fetch/web/parse"},
     "trafilatura": {"clean/html/article"},
     "sentencex": {"answers/sentences"},
+    "httpx2": {"answers/model_client"},
     "lance": {
         "store/lance_database",
         "store/table",

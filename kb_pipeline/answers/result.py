@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from kb_pipeline.answers.verify import Finding
 from kb_pipeline.index.search import Hit
 from kb_pipeline.model import JsonObject, KbKey, Record
 
@@ -51,8 +52,8 @@ class Usage(Record):
     input_tokens: int = 0
     """Tokens that a model read; 0 where none was asked."""
     output_tokens: int = 0
-    cost_usd: float | None = None
-    """By the installation's price list; None where it names no price of the model."""
+    cost: float | None = None
+    """In the currency of the plan's prices; None where the plan names no price of the model."""
     seconds: float = 0.0
 
 
@@ -75,6 +76,8 @@ class Answer(Record):
     passages: tuple[Hit, ...]
     """What was found for the question, best first, also for a refusal."""
     usage: Usage = Usage()
+    findings: tuple[Finding, ...] = ()
+    """What was wrong with what a model wrote; sentences that were dropped are among it."""
 
     @property
     def text(self) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kb_pipeline.answers.events import AnswerEvent, Chunk, Cited, Complete, Passages, Started
 from kb_pipeline.answers.rank import Candidates, RankedSentence, choose_candidates
-from kb_pipeline.answers.result import Answer, AnswerMode, AnswerSentence, Citation, Usage, verdict_of
+from kb_pipeline.answers.result import Answer, AnswerMode, AnswerSentence, Citation, Usage, Verdict, verdict_of
 from kb_pipeline.answers.threshold import refusal_threshold
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.errors import UsageError
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit, search_version
 from kb_pipeline.model import EmbeddingModel, KbKey
+from kb_pipeline.operations.generate import AnsweringModel, Generated, generate, model_of
 from kb_pipeline.operations.readers import Readers
 from kb_pipeline.settings import Settings
 
@@ -54,8 +55,6 @@ class Question:
             raise UsageError(f"k is {self.k}; allowed are 1 to {MAX_PASSAGES} passages")
         if self.mode not in _MODES:
             raise UsageError(f"mode {self.mode!r} is unknown; allowed are {' and '.join(_MODES)}")
-        if self.mode == "generate":
-            raise UsageError(f"{self.kb}: its KB file names no model that answers (answers.url); ask extractive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +91,13 @@ def answer_events(
     """
     question.check()
     readers.open(question.kb, question.as_of)
-    return _events(readers, question)
+    if question.mode == "extractive":
+        return _extracted_events(readers, question)
+    model = model_of(settings, db, question.kb)
+    return _generated_events(settings, db, readers, question, model, cancelled)
 
 
-def _events(readers: Readers, question: Question) -> Iterator[AnswerEvent]:
+def _extracted_events(readers: Readers, question: Question) -> Iterator[AnswerEvent]:
     started, number = time.monotonic(), _Counter()
     yield Started(number.next(), question.kb, question.text, question.mode)
     evidence = find_evidence(readers, question)
@@ -107,6 +109,36 @@ def _events(readers: Readers, question: Question) -> Iterator[AnswerEvent]:
             yield Cited(number.next(), place, citation)
     usage = Usage(seconds=round(time.monotonic() - started, 6))
     yield Complete(number.next(), _answer(question, evidence, sentences, usage))
+
+
+def _generated_events(
+    settings: Settings,
+    db: Database,
+    readers: Readers,
+    question: Question,
+    model: AnsweringModel,
+    cancelled: threading.Event,
+) -> Iterator[AnswerEvent]:
+    started, number = time.monotonic(), _Counter()
+    yield Started(number.next(), question.kb, question.text, question.mode)
+    evidence, result = find_evidence(readers, question), Generated()
+    yield Passages(number.next(), evidence.version, evidence.passages)
+    if evidence.suffices:  # else the model is not even asked
+        breaker = readers.circuit_breaker(question.kb.tenant, model.endpoint.url)
+        sentences = generate(
+            settings, db, question.kb, model, question.text, evidence.version, evidence.passages, breaker, cancelled,
+            result,
+        )  # fmt: skip
+        for place, sentence in enumerate(sentences):
+            yield Chunk(number.next(), place, sentence.text, sentence.supported)
+            for citation in sentence.citations:
+                yield Cited(number.next(), place, citation)
+    usage = replace(result.usage, seconds=round(time.monotonic() - started, 6))
+    answer = _answer(question, evidence, tuple(result.sentences), usage)
+    is_partial = answer.verdict == "grounded" and (result.dropped or result.findings)
+    verdict: Verdict = "partial" if is_partial else answer.verdict
+    kept = () if verdict == "refused" else answer.sentences
+    yield Complete(number.next(), replace(answer, verdict=verdict, sentences=kept, findings=tuple(result.findings)))
 
 
 def find_evidence(readers: Readers, question: Question) -> Evidence:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cachetools import LRUCache
 
+from kb_pipeline.answers.model_client import CircuitBreaker
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.versions import manifest_as_of
 from kb_pipeline.errors import DamagedStore
@@ -28,6 +29,7 @@ _VERSION_BYTES = 16 << 20
 """Estimate of what an open version takes beside its vectors: file handles and the metadata of its indexes."""
 _MAX_SENTENCES = 10_000
 """Vectors of sentences that are kept, of all tenants: some 20 MB with their texts."""
+_MAX_BREAKERS = 1_000
 _Result = TypeVar("_Result")
 
 
@@ -43,6 +45,7 @@ class Readers:
         self._lock = threading.Lock()
         self._models: ModelCache | None = None
         self._versions: LRUCache[Hashable, VersionReader] = LRUCache(_MAX_BYTES, getsizeof=_memory_bytes)
+        self._breakers: LRUCache[tuple[str, str], CircuitBreaker] = LRUCache(_MAX_BREAKERS)
         self._sentences: LRUCache[tuple[str, str, str], NDArray[np.float32]] = LRUCache(_MAX_SENTENCES)
 
     def open(self, key: KbKey, as_of: str | None = None) -> VersionReader:
@@ -106,6 +109,11 @@ class Readers:
             with self._lock:
                 self._sentences.update(made)
         return np.stack([vectors[key] for key in keys])
+
+    def circuit_breaker(self, tenant: str, url: str) -> CircuitBreaker:
+        """Return what a tenant's requests to an endpoint share, of one process."""
+        with self._lock:
+            return self._breakers.setdefault((tenant, url), CircuitBreaker())
 
     def close(self) -> None:
         """Close models and drop versions."""

@@ -55,6 +55,8 @@ _STATUS: Mapping[type[KbError], int] = {
     errors.TenantInactive: 403,
     errors.QuotaExceeded: 429,
     errors.SourceFailed: 502,
+    errors.ModelUnavailable: 503,
+    errors.AnswerCancelled: 503,
     errors.FlagUnreadable: 503,
     errors.SchemaTooNew: 503,
     errors.DamagedStore: 503,

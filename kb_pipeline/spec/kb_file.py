@@ -120,6 +120,23 @@ class Retention(Strict):
     versions: Annotated[int, Field(ge=1, le=1000)] = 5
 
 
+class Answers(Strict):
+    """The model that writes answers from the KB's passages, behind an OpenAI-compatible endpoint."""
+
+    url: Annotated[str, Field(pattern=r"^https?://", max_length=2000)]
+    """Of its API, as in https://api.example.com/v1; `/chat/completions` is appended."""
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    """As the endpoint calls it."""
+    api_key: Annotated[str, Field(max_length=2000)] = ""
+    """Write `${NAME}`, of a secret; empty where the endpoint takes none."""
+    max_tokens: Annotated[int, Field(ge=16, le=16_384)] = 800
+    """Of an answer."""
+    timeout: Annotated[Seconds, Field(ge=1, le=600)] = 60.0
+    """For a whole answer."""
+    unsupported: Literal["mark", "drop"] = "mark"
+    """What is done with sentences whose citations do not stand in the passages."""
+
+
 def _read_norwegian(written: object) -> object:
     return "no" if written is False else written  # YAML reads no without quotes as false
 
@@ -140,6 +157,7 @@ class KbSpec(Strict):
     embedding: Embedding = Embedding()
     schedule: Schedule | None = None
     publish: Publish = Publish()
+    answers: Answers | None = None
     retention: Retention = Retention()
     _given: dict[str, str] = PrivateAttr(default_factory=dict)
     """What each `${NAME}` of the file stood for."""
@@ -167,7 +185,7 @@ class KbSpec(Strict):
     def fingerprints(self) -> dict[str, str]:
         """Return a hash of each section, for the manifest and to find out what an edit changes."""
         body = self.model_dump(mode="json")
-        return {name: digest(repr(value)) for name, value in body.items() if name not in {"tenant", "kb"}}
+        return {name: digest(repr(value)) for name, value in body.items() if name not in {"tenant", "kb", "answers"}}
 
 
 _MAX_WRITTEN = 200

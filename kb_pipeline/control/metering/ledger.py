@@ -8,6 +8,7 @@ A unit's name makes it count once:
   counts for nothing, and settled when the vectors are stored. Whether a batch that a killed run left pending was
   embedded is decided by the vector cache; see operations.recover_usage.
 - `stage/RUN/STAGE/BEGINNING`: seconds, written in the transaction that keeps the stage's report.
+- `answer/ID`: tokens that a model read and wrote for an answer, and their cost; written when it has ended.
 - `kept/DIGEST`: what a tenant's deleted KBs had used on a day, written in the transaction that removes their rows.
 """
 
@@ -140,6 +141,15 @@ def note_seconds(session: Session, key: KbKey, run_id: str, report: StageReport,
     row.seconds = report.seconds
 
 
+def note_answer(db: Database, key: KbKey, unit: str, model: str, tokens: int) -> float | None:
+    """Record what a model's answer took; returns its cost, None where the tenant's plan has no price of the model."""
+    with db.write(key.tenant) as session:
+        price = limits_within(session, key.tenant).prices.get(model)
+        row = _unit(session, key, f"answer/{unit}", "", daily_quotas.today(session), "answer")
+        row.model, row.tokens, row.cost_micros = model, tokens, round(tokens * (price or 0.0))
+        return None if price is None else row.cost_micros / 1_000_000
+
+
 def keep_of_deleted(session: Session, key: KbKey) -> None:
     """Move what a KB has used to its tenant, without the KB's name, within the transaction that removes the KB.
 
@@ -179,7 +189,9 @@ def _settle_bucket(session: Session, key: KbKey, quota: str) -> None:
     """Set what the KB has taken of a daily quota to what its rows of today say; pending batches count as used."""
     session.flush()
     column = Usage.pages if quota == daily_quotas.PAGES else Usage.tokens
-    query = select(func.sum(column)).where(Usage.kb == key.kb, Usage.day == daily_quotas.today(session))
+    today = daily_quotas.today(session)
+    # Tokens of answers are none of those that embedding is limited to.
+    query = select(func.sum(column)).where(Usage.kb == key.kb, Usage.day == today, Usage.operation != "answer")
     daily_quotas.settle(session, key, quota, int(session.scalar(query) or 0))
 
 

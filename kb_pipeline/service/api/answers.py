@@ -14,6 +14,7 @@ from starlette.concurrency import iterate_in_threadpool
 
 from kb_pipeline.answers.events import AnswerEvent, Complete, Started
 from kb_pipeline.answers.result import AnswerMode, Verdict
+from kb_pipeline.answers.verify import FindingKind
 from kb_pipeline.errors import KbError
 from kb_pipeline.installation import Kb
 from kb_pipeline.model import JsonObject
@@ -60,8 +61,17 @@ class Usage(shapes.Answer):
 
     input_tokens: int
     output_tokens: int
-    cost_usd: float | None
+    cost: float | None = Field(description="In the currency of the plan's prices; null where it has none of the model.")
     seconds: float
+
+
+class Finding(shapes.Answer):
+    """One thing that is wrong with what a model wrote."""
+
+    kind: FindingKind
+    sentence: int | None = Field(description="Its place among the sentences that the model wrote, from 0.")
+    number: int | None = Field(description="Of the passage that it cites.")
+    quote: str | None
 
 
 class AnswerToQuestion(shapes.Answer):
@@ -80,6 +90,7 @@ class AnswerToQuestion(shapes.Answer):
     sentences: list[Sentence]
     passages: list[Hit]
     usage: Usage
+    findings: list[Finding] = Field(description="What was wrong with what a model wrote.")
 
 
 class AnswerRequest(BaseModel):
