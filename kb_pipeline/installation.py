@@ -222,13 +222,24 @@ class Installation:
         with self._orchestrator.open_history() as history:
             return plan_deletion(self._settings, self._db, history, named)
 
-    @operation("metrics")
+    @operation("status")
     def metrics(self) -> list[Metric]:
         """Return what monitoring asks for: how the caller's KBs stand, what waits and what was used; bounded."""
         from kb_pipeline.control.runs.figures import read_figures
         from kb_pipeline.operations.metrics import as_metrics
 
         return list(as_metrics(read_figures(self._db, self._caller.tenant)))
+
+    @operation("readiness")
+    def warm_up(self) -> None:
+        """Load libraries, a model and the tables of one KB before somebody waits for them.
+
+        Raises:
+            KbError: that KB cannot be searched.
+        """
+        from kb_pipeline.operations.readiness import warm_up
+
+        warm_up(self._db, self._readers)
 
     @operation("readiness")
     def dependencies(self) -> list[Dependency]:

@@ -289,6 +289,7 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Installation.extract": lambda home, key, at: list(home.extract(at)),
     "Installation.backup": lambda home, key, at: home.backup(at / "backup"),
     "Installation.metrics": lambda home, key, at: home.metrics(),
+    "Installation.warm_up": lambda home, key, at: home.warm_up(),
     "Installation.dependencies": lambda home, key, at: home.dependencies(),
     "Kb.file": lambda home, key, at: home.kb(key).file(),
     "Kb.status": lambda home, key, at: home.kb(key).status(),

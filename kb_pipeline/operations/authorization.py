@@ -21,7 +21,7 @@ from kb_pipeline.settings import Settings
 
 _READING = (
     "list", "show", "status", "search", "ask", "documents", "page", "failures", "explain", "versions", "diff", "export",
-    "replay", "quota", "usage", "logs", "metrics",
+    "replay", "quota", "usage", "logs",
 )  # fmt: skip
 SCOPES: dict[str, Scope] = {
     **dict.fromkeys(_READING, "read"),

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.runs.heartbeats import DAEMON_SILENT_S, daemon_silence_s
-from kb_pipeline.control.runs.overview import count_held, live_models
+from kb_pipeline.control.runs.overview import count_held, list_overviews, live_models
 from kb_pipeline.errors import DamagedStore, KbError, Unhealthy, is_database_error
 from kb_pipeline.model import Record
 from kb_pipeline.operations.readers import Readers
+from kb_pipeline.operations.search import search_kb
 from kb_pipeline.settings import Settings
 
 _SAMPLE = b"written to be read back"
@@ -50,6 +51,17 @@ def open_most_used_model(db: Database, readers: Readers) -> None:
     """
     if models := live_models(db):
         readers.embed_query(models[0], _SAMPLE_QUERY)
+
+
+def warm_up(db: Database, readers: Readers) -> None:
+    """Search one KB, so that libraries, model and tables are loaded before somebody waits for them.
+
+    Raises:
+        KbError: it cannot be searched.
+    """
+    published = (each for each in list_overviews(db) if each.live_version is not None)
+    if (largest := max(published, key=lambda each: each.documents, default=None)) is not None:
+        search_kb(readers, largest.kb, _SAMPLE_QUERY, k=1)
 
 
 def _checked(name: str, is_required: bool, check: Callable[[], object]) -> Dependency:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
+from kb_pipeline.errors import KbError, is_database_error
 from kb_pipeline.installation import Installation
 from kb_pipeline.model import JsonObject
 from kb_pipeline.service import metrics, problems
@@ -21,6 +25,8 @@ from kb_pipeline.service.metrics import FigureCache, ServiceMetrics
 from kb_pipeline.service.openapi import describe
 from kb_pipeline.service.request_log import RequestLog
 from kb_pipeline.version import __version__
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "/api/v1"
 PUBLIC = frozenset({"/healthz", "/readyz", f"{PREFIX}/openapi.json", METADATA_PATH})
@@ -41,8 +47,10 @@ def create_app(home: Installation) -> FastAPI:
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(run_in_threadpool(_warm_up, home))  # requests are answered meanwhile
         async with mcp.run():
             yield
+        await warming
         home.close()
 
     app = routed(life)
@@ -73,3 +81,12 @@ def routed(life: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None =
     app.include_router(health)
     app.include_router(metrics.router)
     return app
+
+
+def _warm_up(home: Installation) -> None:
+    try:
+        home.warm_up()
+    except Exception as error:
+        if not isinstance(error, KbError) and not is_database_error(error):
+            raise
+        logger.warning("nothing was loaded in advance: %s", str(error).partition("\n")[0])
