@@ -53,11 +53,15 @@ OF_A_KB: dict[str, Call] = {
     "GET /kbs/{kb}/failures": Call(),
     "GET /kbs/{kb}/account": Call(),
     "GET /kbs/{kb}/left-out": Call(),
+    "POST /kbs/{kb}/answers": Call(body={"question": "What keeps for months?"}),
+    "POST /kbs/{kb}/jobs": Call(body={}),
     "GET /kbs/{kb}/explain": Call(query={"url": "http://no.example/"}),
 }
 """Operations on one KB, whose id is in the path."""
 OF_THE_CALLER = {"GET /kbs", "POST /kbs", "GET /usage", "GET /quotas", "GET /limits"}
 """Operations that name no KB by its id: what they show is the caller's own, see their tests."""
+OF_A_JOB = {"GET /jobs", "GET /jobs/{job_id}", "POST /jobs/{job_id}/cancel", "GET /jobs/{job_id}/events"}
+"""Operations on a job by its id: api/test_jobs.py asks each for another tenant's."""
 OUTSIDE = {"/healthz", "/readyz", "/metrics"}
 """Of the service itself."""
 
@@ -76,7 +80,7 @@ def ask(client: Client, operation: str, kb: str) -> Any:
 
 
 def test_every_operation_has_a_place_in_the_matrix(http: TestClient) -> None:
-    assert set(operations(http)) == OF_A_KB.keys() | OF_THE_CALLER
+    assert set(operations(http)) == OF_A_KB.keys() | OF_THE_CALLER | OF_A_JOB
     assert all("{kb}" in each for each in OF_A_KB)
 
 
