@@ -1,17 +1,19 @@
-"""What an operator does to an installation beside its KBs: tenants, plans, API keys, secrets, flags, the audit log."""
+"""What there is in an installation beside its KBs: drafts, tenants, plans, API keys, secrets, flags, the audit log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kb_pipeline.control.db.engine import Database
+from kb_pipeline.control.kbs import drafts
 from kb_pipeline.control.kbs.catalog import get_kb
+from kb_pipeline.control.kbs.drafts import DraftRecord
 from kb_pipeline.control.tenancy import api_keys, audit, plans, secrets, tenants
-from kb_pipeline.errors import UnknownTenant
-from kb_pipeline.model import KbKey, check_slug
+from kb_pipeline.errors import InvalidKey, UnknownTenant, UsageError
+from kb_pipeline.model import KbKey, RequestOnce, check_slug
 from kb_pipeline.operations.authorization import Caller, operation
 from kb_pipeline.settings import Settings
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from kb_pipeline.control.flags.overrides import FlagRecord, Scope
     from kb_pipeline.control.flags.provider import FlagChoice
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
+    from kb_pipeline.operations.draft_estimate import DraftEstimate
+    from kb_pipeline.operations.draft_preview import DraftPreview
+    from kb_pipeline.operations.drafts import DraftVerdict, FinishedDraft
     from kb_pipeline.operations.orchestrator import Orchestrator
 
 
@@ -99,6 +104,133 @@ class Tenants(_Administration):
             pass  # it was removed before and left a receipt, or else delete_tenant says that there never was one
         with self._orchestrator().open_history() as history:
             return delete_tenant(self._settings, self._db, history, tenant)
+
+
+class Drafts(_Administration):
+    """KBs that are being described, for 24 hours each: written piece by piece, tried out, and made a KB in one step."""
+
+    @operation("apply")
+    def create(self, body: Mapping[str, object], tenant: str | None = None) -> DraftRecord:
+        """Begin a draft with any of a KB file's fields.
+
+        Args:
+            body: the fields, as far as they are known; they need not be valid.
+            tenant: whose; a key's own without it.
+
+        Raises:
+            UnknownTenant: it is not the caller's.
+            UsageError: the body names another tenant, or is far too long.
+        """
+        from kb_pipeline.operations.drafts import checked_body
+
+        named = self._tenant(tenant if tenant is not None else _text(body.get("tenant")))
+        return drafts.create_draft(self._db, named, checked_body(named, body), self._caller.actor)
+
+    @operation("show")
+    def get(self, draft_id: str, tenant: str | None = None) -> DraftRecord:
+        """Return a draft; raise UnknownDraft."""
+        return drafts.get_draft(self._db, self._tenant(tenant), draft_id)
+
+    @operation("show")
+    def list(self, tenant: str | None = None) -> list[DraftRecord]:
+        """Return the drafts that have not expired, the newest first."""
+        return drafts.list_drafts(self._db, self._tenant(tenant))
+
+    @operation("apply")
+    def patch(self, draft_id: str, patch: Mapping[str, object], tenant: str | None = None) -> DraftRecord:
+        """Change fields by a JSON merge patch (RFC 7396); raise UnknownDraft or UsageError."""
+        from kb_pipeline.operations.drafts import patch_draft
+
+        return patch_draft(self._db, self._tenant(tenant), draft_id, patch)
+
+    @operation("apply")
+    def put_section(
+        self, draft_id: str, name: str, section: Mapping[str, object], tenant: str | None = None
+    ) -> DraftRecord:
+        """Write one section whole, such as `chunking`; raise UnknownDraft or UsageError."""
+        from kb_pipeline.operations.drafts import put_section
+
+        return put_section(self._db, self._tenant(tenant), draft_id, name, section)
+
+    @operation("apply")
+    def put_source(self, draft_id: str, source: Mapping[str, object], tenant: str | None = None) -> DraftRecord:
+        """Add a source, in the place of the one of that name if there is one; raise UnknownDraft or UsageError."""
+        from kb_pipeline.operations.drafts import put_source
+
+        return put_source(self._db, self._tenant(tenant), draft_id, source)
+
+    @operation("apply")
+    def remove_source(self, draft_id: str, name: str, tenant: str | None = None) -> DraftRecord:
+        """Remove a source; raise UnknownDraft, or UsageError if there is none of that name."""
+        from kb_pipeline.operations.drafts import remove_source
+
+        return remove_source(self._db, self._tenant(tenant), draft_id, name)
+
+    @operation("apply")
+    def delete(self, draft_id: str, tenant: str | None = None) -> None:
+        """Delete a draft; raise UnknownDraft."""
+        drafts.delete_draft(self._db, self._tenant(tenant), draft_id)
+
+    @operation("apply")
+    def validate(self, draft_id: str, tenant: str | None = None) -> DraftVerdict:
+        """Say what is wrong with a draft, or what finishing it would do; nothing changes. Raises UnknownDraft."""
+        from kb_pipeline.operations.drafts import validate_draft
+
+        return validate_draft(self._settings, self._db, self._caller, self._draft(draft_id, tenant))
+
+    @operation("apply")
+    def preview(self, draft_id: str, pages: int = 3, tenant: str | None = None) -> DraftPreview:
+        """Fetch a few real pages of each source, clean and chunk them: what a refresh would publish of them.
+
+        Raises:
+            UnknownDraft: there is no such draft.
+            InvalidSpec, UnknownModel, QuotaExceeded: it is not valid.
+            SourceFailed: no source gave anything.
+        """
+        from kb_pipeline.operations.draft_preview import preview_draft
+
+        return preview_draft(self._settings, self._db, self._caller, self._draft(draft_id, tenant), pages)
+
+    @operation("apply")
+    def estimate(self, draft_id: str, tenant: str | None = None) -> DraftEstimate:
+        """Say what a first refresh takes: pages, bytes, tokens, cost, minutes, each as a range; raises as `preview`."""
+        from kb_pipeline.operations.draft_estimate import estimate_draft
+
+        return estimate_draft(self._settings, self._db, self._caller, self._draft(draft_id, tenant))
+
+    @operation("apply")
+    def finalize(self, draft_id: str, tenant: str | None = None, *, once: RequestOnce | None = None) -> FinishedDraft:
+        """Make a draft a KB and ask for its first refresh, in one transaction in which the draft goes.
+
+        Args:
+            draft_id: the draft.
+            tenant: whose; a key's own without it.
+            once: what tells this request from others, if its client may send it again.
+
+        Raises:
+            UnknownDraft: there is no such draft.
+            InvalidSpec, UnknownModel, QuotaExceeded, KeyRetired, TenantInactive: nothing was changed.
+            KeyReused: another request had the same key.
+        """
+        from kb_pipeline.operations.drafts import finalize_draft
+
+        return finalize_draft(self._settings, self._db, self._caller, self._tenant(tenant), draft_id, once)
+
+    def _draft(self, draft_id: str, tenant: str | None) -> DraftRecord:
+        return drafts.get_draft(self._db, self._tenant(tenant), draft_id)
+
+    def _tenant(self, tenant: str | None) -> str:
+        named = self._caller.tenant_named(tenant)
+        if named is None:
+            raise UsageError("name the tenant")
+        try:
+            return check_slug(named)
+        except InvalidKey:
+            raise UnknownTenant(named) from None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 class Plans(_Administration):

@@ -21,6 +21,8 @@ KbError
 │   ├── UnknownVersion        the KB has no version of that number
 │   ├── UnknownRun            the KB has no run of that id
 │   ├── UnknownJob            no job of that id
+│   ├── UnknownDraft          no draft of that id, or it has expired
+│   ├── KeyReused             another request had the same idempotency key
 │   ├── SiteUnreachable       a site gives no page to begin with
 │   ├── UnknownFlag           no flag of that name
 │   ├── UnknownVariant        the flag has no variant of that name
@@ -297,6 +299,22 @@ class UnknownJob(UsageError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job {job_id!r} here; jobs that ended more than 30 days ago are forgotten")
         self.job_id = job_id
+
+
+class UnknownDraft(UsageError):
+    """There is no draft of that id, or it has expired."""
+
+    def __init__(self, draft_id: str) -> None:
+        super().__init__(f"no draft {draft_id!r} here; drafts expire after 24 hours")
+        self.draft_id = draft_id
+
+
+class KeyReused(UsageError):
+    """Another request had the same idempotency key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the Idempotency-Key {key!r} was that of another request; choose a new one for each request")
+        self.key = key
 
 
 class SiteUnreachable(UsageError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from kb_pipeline.administration import ApiKeys, AuditLog, Flags, Plans, Secrets, Tenants
+from kb_pipeline.administration import ApiKeys, AuditLog, Drafts, Flags, Plans, Secrets, Tenants
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.metering import limits, report
@@ -26,7 +26,7 @@ from kb_pipeline.control.runs.job_events import JobEventRecord, list_events, lis
 from kb_pipeline.control.runs.jobs import JobRecord, get_job, list_jobs, newest_job
 from kb_pipeline.control.tenancy.tenants import get_tenant
 from kb_pipeline.errors import UnknownJob, UnknownKb
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, RequestOnce
 from kb_pipeline.operations import authorization
 from kb_pipeline.operations.authorization import Caller, operation
 from kb_pipeline.operations.readers import Readers
@@ -346,6 +346,11 @@ class Installation:
         except UnknownKb:
             raise UnknownJob(job_id) from None
         return job
+
+    @cached_property
+    def drafts(self) -> Drafts:
+        """KBs that are being described."""
+        return Drafts(self._settings, self._db, self._caller)
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -850,6 +855,28 @@ class Kb:
         self._may_start(force=force)
         options = ["force"] * force + ["retry"] * retry
         return requests.request_run(self._db, self.key, options, self._settings.actor)
+
+    @operation("build")
+    def start_job(
+        self, *, force: bool = False, retry: bool = False, once: RequestOnce | None = None
+    ) -> tuple[str, bool]:
+        """Ask for a refresh as `request_refresh` does, once for all requests with the same key.
+
+        Args:
+            force: publish even what a check would hold for approval; takes more rights than a refresh.
+            retry: request pages that failed again, however often and recently they did.
+            once: what tells this request from others, if its client may send it again.
+
+        Returns:
+            The id of the job, and whether an earlier request with the same key had asked for it.
+
+        Raises:
+            TenantInactive, InvalidSpec: nothing was asked for.
+            KeyReused: another request had the same key.
+        """
+        self._may_start(force=force)
+        options = ["force"] * force + ["retry"] * retry
+        return requests.request_once(self._db, self.key, options, self._settings.actor, once)
 
     @operation("status")
     def newest_job(self) -> JobRecord | None:

@@ -72,6 +72,18 @@ def _to_json(value: object) -> object:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestOnce:
+    """What tells a request from others whose client may send it again, to have it done once."""
+
+    caller: str
+    """Who sends it: another one's key is another key."""
+    key: str
+    """As the client chose it."""
+    fingerprint: str
+    """A digest of what is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class RawDocument:
     """The exact bytes that a source gave for one key, and how."""
 

@@ -131,6 +131,8 @@ LOOK_ACROSS = {
     "control/tenancy/plans",  # what every tenant's plan says
     "control/runs/requests",  # whose requests wait, for the sensor
     "control/runs/figures",  # what monitoring asks, for the operator
+    "control/coordination/idempotency",  # forgets requests that are old
+    "control/kbs/drafts",  # deletes those that have expired
     "control/runs/jobs",  # whose runs were lost, for the sensor; all jobs, for the operator
     "control/runs/overview",  # how the KBs of all stand, for the operator
     "control/metering/report",  # what all have used, for the operator

@@ -317,6 +317,7 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Kb.retry": lambda home, key, at: home.kb(key).retry("none-such"),
     "Kb.refresh": lambda home, key, at: home.kb(key).refresh(),
     "Kb.request_refresh": lambda home, key, at: home.kb(key).request_refresh(),
+    "Kb.start_job": lambda home, key, at: home.kb(key).start_job(),
     "Kb.newest_job": lambda home, key, at: home.kb(key).newest_job(),
     "Kb.logs": lambda home, key, at: list(home.kb(key).logs()),
     "Kb.cancel": lambda home, key, at: home.kb(key).cancel(),
@@ -325,6 +326,18 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Kb.erase": lambda home, key, at: home.kb(key).erase("x"),
     "Kb.erasure_plan": lambda home, key, at: home.kb(key).erasure_plan("x"),
     "Kb.lift_erasure": lambda home, key, at: home.kb(key).lift_erasure("x"),
+    "Drafts.create": lambda home, key, at: home.drafts.create({}, key.tenant),
+    "Drafts.get": lambda home, key, at: home.drafts.get("0" * 32, key.tenant),
+    "Drafts.list": lambda home, key, at: home.drafts.list(key.tenant),
+    "Drafts.patch": lambda home, key, at: home.drafts.patch("0" * 32, {}, key.tenant),
+    "Drafts.put_section": lambda home, key, at: home.drafts.put_section("0" * 32, "chunking", {}, key.tenant),
+    "Drafts.put_source": lambda home, key, at: home.drafts.put_source("0" * 32, {"name": "x"}, key.tenant),
+    "Drafts.remove_source": lambda home, key, at: home.drafts.remove_source("0" * 32, "x", key.tenant),
+    "Drafts.delete": lambda home, key, at: home.drafts.delete("0" * 32, key.tenant),
+    "Drafts.validate": lambda home, key, at: home.drafts.validate("0" * 32, key.tenant),
+    "Drafts.preview": lambda home, key, at: home.drafts.preview("0" * 32, 3, key.tenant),
+    "Drafts.estimate": lambda home, key, at: home.drafts.estimate("0" * 32, key.tenant),
+    "Drafts.finalize": lambda home, key, at: home.drafts.finalize("0" * 32, key.tenant),
     "Tenants.create": lambda home, key, at: home.tenants.create("newcomer"),
     "Tenants.list": lambda home, key, at: home.tenants.list(),
     "Tenants.get": lambda home, key, at: home.tenants.get(key.tenant),
@@ -356,7 +369,8 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
 UNGUARDED = {"Installation.kb", "Installation.acting_as", "Installation.close"}
 """What gives nothing of a KB by itself: whoever names a KB can see it, a new key is looked at anew."""
 CLASSES = (
-    Installation, Kb, administration.Tenants, administration.Plans, administration.ApiKeys, administration.Secrets,
+    Installation, Kb, administration.Drafts, administration.Tenants, administration.Plans, administration.ApiKeys,
+    administration.Secrets,
     administration.Flags, administration.AuditLog,
 )  # fmt: skip
 

@@ -98,16 +98,29 @@ def apply_files(
         InvalidSpec, UnknownModel, QuotaExceeded, KeyRetired, TenantInactive: nothing was applied.
         UsageError: a folder without KB files.
     """
-    loaded = [_load(settings, db, caller, path) for path in _files(settings, caller, files)]
-    _require_distinct(loaded)
-    for file in loaded:
-        _check(settings, db, caller, file, reuse_key=reuse_key)
+    loaded = check_files(settings, db, caller, files, reuse_key=reuse_key)
     planned = [_plan(settings, db, file, is_dry=dry_run) for file in loaded]
     if dry_run:
         return planned
     actions = [store_spec(db, file.spec, file.yaml, caller.actor) for file in loaded]
     orchestrator.add_partitions([file.spec.key for file in loaded])
     return [replace(plan, action=action) for plan, action in zip(planned, actions, strict=True)]
+
+
+def check_files(
+    settings: Settings, db: Database, caller: Caller, files: Sequence[Path | KbText], *, reuse_key: bool = False
+) -> list[LoadedSpec]:
+    """Read and validate every file as `apply_files` does, and change nothing; raises what that does."""
+    loaded = [_load(settings, db, caller, path) for path in _files(settings, caller, files)]
+    _require_distinct(loaded)
+    for file in loaded:
+        _check(settings, db, caller, file, reuse_key=reuse_key)
+    return loaded
+
+
+def plan_files(settings: Settings, db: Database, caller: Caller, files: Sequence[Path | KbText]) -> list[AppliedKb]:
+    """Return what applying the files would do; raises what `apply_files` does."""
+    return [_plan(settings, db, file, is_dry=True) for file in check_files(settings, db, caller, files)]
 
 
 def _plan(settings: Settings, db: Database, file: LoadedSpec, *, is_dry: bool) -> AppliedKb:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from kb_pipeline.control.coordination.host_limits import delete_idle_hosts
+from kb_pipeline.control.coordination.idempotency import forget_old_requests
 from kb_pipeline.control.coordination.leases import HeldLease, check_lease, hold_lease, release_lease
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import versions
 from kb_pipeline.control.kbs.catalog import get_kb, list_kbs
+from kb_pipeline.control.kbs.drafts import forget_expired_drafts
 from kb_pipeline.control.runs.jobs import forget_old_jobs
 from kb_pipeline.embed.models import model_fingerprint
 from kb_pipeline.embed.refresh import vectors_name
@@ -83,6 +85,8 @@ def tidy_all(
             continue  # logged above
     delete_idle_hosts(db)
     forget_old_jobs(db)
+    forget_old_requests(db)
+    forget_expired_drafts(db)
     return FreedSpace(freed)
 
 

@@ -15,7 +15,19 @@ from kb_pipeline.errors import KbError, is_database_error
 from kb_pipeline.installation import Installation
 from kb_pipeline.model import JsonObject
 from kb_pipeline.service import metrics, problems
-from kb_pipeline.service.api import answers, completeness, documents, erasures, jobs, kbs, search, usage, versions
+from kb_pipeline.service.api import (
+    aliases,
+    answers,
+    completeness,
+    documents,
+    drafts,
+    erasures,
+    jobs,
+    kbs,
+    search,
+    usage,
+    versions,
+)
 from kb_pipeline.service.callers import Authentication
 from kb_pipeline.service.health import Readiness, health
 from kb_pipeline.service.job_streams import JobStreams
@@ -76,7 +88,7 @@ def routed(life: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None =
         redoc_url=None,
     )
     problems.install(app)
-    for resource in (kbs, search, answers, documents, versions, erasures, completeness, usage, jobs):
+    for resource in (kbs, search, answers, documents, versions, erasures, completeness, usage, jobs, drafts, aliases):
         app.include_router(resource.router, prefix=PREFIX)
     app.include_router(health)
     app.include_router(metrics.router)

@@ -42,6 +42,7 @@ _STATUS: Mapping[type[KbError], int] = {
     errors.UnknownVersion: 404,
     errors.UnknownRun: 404,
     errors.UnknownJob: 404,
+    errors.UnknownDraft: 404,
     errors.UnknownFlag: 404,
     errors.FlagNotSet: 404,
     errors.TenantExists: 409,

@@ -62,6 +62,17 @@ OF_THE_CALLER = {"GET /kbs", "POST /kbs", "GET /usage", "GET /quotas", "GET /lim
 """Operations that name no KB by its id: what they show is the caller's own, see their tests."""
 OF_A_JOB = {"GET /jobs", "GET /jobs/{job_id}", "POST /jobs/{job_id}/cancel", "GET /jobs/{job_id}/events"}
 """Operations on a job by its id: api/test_jobs.py asks each for another tenant's."""
+OF_A_DRAFT = {
+    "GET /kb-drafts", "POST /kb-drafts", "GET /kb-drafts/{draft_id}", "PATCH /kb-drafts/{draft_id}",
+    "DELETE /kb-drafts/{draft_id}", "POST /kb-drafts/{draft_id}/sources",
+    "DELETE /kb-drafts/{draft_id}/sources/{name}", "PUT /kb-drafts/{draft_id}/chunking",
+    "PUT /kb-drafts/{draft_id}/embedding", "POST /kb-drafts/{draft_id}/validate",
+    "POST /kb-drafts/{draft_id}/preview", "POST /kb-drafts/{draft_id}/estimate",
+    "POST /kb-drafts/{draft_id}/finalize",
+}  # fmt: skip
+"""Operations on a draft by its id: api/test_drafts.py asks each for another tenant's."""
+ALIASES = {"POST /crawl", "GET /workflows", "GET /workflows/{job_id}", "GET /pipelines/{id}/status"}
+"""Other names of operations on jobs: api/test_aliases.py asks each for another tenant's."""
 OUTSIDE = {"/healthz", "/readyz", "/metrics"}
 """Of the service itself."""
 
@@ -80,7 +91,7 @@ def ask(client: Client, operation: str, kb: str) -> Any:
 
 
 def test_every_operation_has_a_place_in_the_matrix(http: TestClient) -> None:
-    assert set(operations(http)) == OF_A_KB.keys() | OF_THE_CALLER | OF_A_JOB
+    assert set(operations(http)) == OF_A_KB.keys() | OF_THE_CALLER | OF_A_JOB | OF_A_DRAFT | ALIASES
     assert all("{kb}" in each for each in OF_A_KB)
 
 

@@ -280,6 +280,33 @@ class JobEvent(OfKb, Base):
     body: Mapped[dict[str, Any]]
 
 
+class IdempotentRequest(OfTenant, Base):
+    """A request that was done, by the key that its client gave it, and what it was answered with."""
+
+    __tablename__ = "idempotent_requests"
+    caller: Mapped[str] = mapped_column(String(200), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    """SHA-256, hexadecimal, of what was asked for."""
+    body: Mapped[dict[str, Any]]
+    expires_at: Mapped[datetime]
+    """From then on the key may be used again."""
+
+
+class KbDraft(OfTenant, Base):
+    """A KB file that somebody is writing piece by piece."""
+
+    __tablename__ = "kb_drafts"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    body: Mapped[dict[str, Any]]
+    created_by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    minutes: Mapped[float | None] = mapped_column(Float)
+    """How long a first refresh takes by the newest estimate."""
+
+
 class Heartbeat(Base):
     """The process that executes a run, and its last sign of life; see control.heartbeats."""
 

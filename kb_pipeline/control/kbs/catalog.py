@@ -89,29 +89,47 @@ def apply_spec(db: Database, spec: KbSpec, yaml: str, actor: str, *, reuse: bool
 
 def store_spec(db: Database, spec: KbSpec, yaml: str, actor: str) -> Action:
     """Create or update a KB whose owner and plan have been checked; see `apply_spec`. Raises TenantInactive."""
-    last_token = last_token_of(db, str(spec.key))
-    now = datetime.now(UTC)
+    token = last_token(db, spec.key)
     with db.write(spec.tenant) as session:
-        ensure_tenant(session, spec.tenant, actor)
-        row = session.get(Kb, (spec.tenant, spec.kb))
-        if row is not None and row.spec == yaml:
-            _note_authority(session, spec.key, row.revision, actor)
-            return "unchanged"
-        action: Action = "updated" if row else "created"
-        if row is None:
-            row = Kb(tenant=spec.tenant, kb=spec.kb, revision=0, created_at=now)
-            session.add(row)
-        row.spec, row.updated_at, row.revision = yaml, now, row.revision + 1
-        row.cron = spec.schedule.cron if spec.schedule else None
-        row.timezone = spec.schedule.timezone if spec.schedule else "UTC"
-        if action == "created" and last_token:
-            # Tokens go on: a writer of the former KB must not be taken for one of this.
-            session.merge(Lease(tenant=spec.tenant, kb=spec.kb, owner="", token=last_token, expires_at=0.0))
-        audit.record(
-            session, spec.tenant, actor, "kb.apply", str(spec.key),
-            {"revision": row.revision - 1} if action == "updated" else None, {"revision": row.revision},
-        )  # fmt: skip
-        session.add(SpecRevision(tenant=spec.tenant, kb=spec.kb, revision=row.revision, spec=yaml, applied_at=now))
+        return store_within(session, spec, yaml, actor, token)
+
+
+def last_token(db: Database, key: KbKey) -> int:
+    """Return the last fencing token of a deleted KB of that key, with which its successor goes on; 0 without one."""
+    return last_token_of(db, str(key))
+
+
+def store_within(session: Session, spec: KbSpec, yaml: str, actor: str, token: int) -> Action:
+    """Create or update a KB within a transaction of its tenant's; see `store_spec`.
+
+    Args:
+        session: of the transaction.
+        spec: what the KB file says; owner and plan have been checked.
+        yaml: the file's text.
+        actor: who applies it.
+        token: see `last_token`.
+    """
+    now = datetime.now(UTC)
+    ensure_tenant(session, spec.tenant, actor)
+    row = session.get(Kb, (spec.tenant, spec.kb))
+    if row is not None and row.spec == yaml:
+        _note_authority(session, spec.key, row.revision, actor)
+        return "unchanged"
+    action: Action = "updated" if row else "created"
+    if row is None:
+        row = Kb(tenant=spec.tenant, kb=spec.kb, revision=0, created_at=now)
+        session.add(row)
+    row.spec, row.updated_at, row.revision = yaml, now, row.revision + 1
+    row.cron = spec.schedule.cron if spec.schedule else None
+    row.timezone = spec.schedule.timezone if spec.schedule else "UTC"
+    if action == "created" and token:
+        # Tokens go on: a writer of the former KB must not be taken for one of this.
+        session.merge(Lease(tenant=spec.tenant, kb=spec.kb, owner="", token=token, expires_at=0.0))
+    audit.record(
+        session, spec.tenant, actor, "kb.apply", str(spec.key),
+        {"revision": row.revision - 1} if action == "updated" else None, {"revision": row.revision},
+    )  # fmt: skip
+    session.add(SpecRevision(tenant=spec.tenant, kb=spec.kb, revision=row.revision, spec=yaml, applied_at=now))
     return action
 
 

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from sqlalchemy import Select, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from kb_pipeline.control.coordination.idempotency import answer_once
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Job, Kb, Tenant
 from kb_pipeline.control.runs.job_events import add_event, end_job
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import UnknownKb
-from kb_pipeline.model import JsonObject, KbKey, Record
+from kb_pipeline.model import JsonObject, KbKey, Record, RequestOnce
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,24 @@ def request_run(db: Database, key: KbKey, options: Iterable[str], actor: str) ->
     require_active(db, key.tenant)
     with db.write(key.tenant) as session:
         return request_within(session, key, options, actor)
+
+
+def request_once(
+    db: Database, key: KbKey, options: Iterable[str], actor: str, once: RequestOnce | None
+) -> tuple[str, bool]:
+    """Ask for a refresh, once for all requests with the same key; return its id, and whether it had been asked for.
+
+    Raises:
+        TenantInactive: the tenant is suspended, or being deleted.
+        UnknownKb: there is no such KB.
+        KeyReused: another request had the same key.
+    """
+    require_active(db, key.tenant)
+    with db.write(key.tenant) as session:
+        answer = answer_once(
+            session, key.tenant, once, lambda: {"job_id": request_within(session, key, options, actor).id}
+        )
+    return str(answer.body["job_id"]), answer.is_replayed
 
 
 def request_within(session: Session, key: KbKey, options: Iterable[str], actor: str) -> RequestRecord:

@@ -22,6 +22,7 @@ from kb_pipeline.model import JsonObject
 from kb_pipeline.service import problems
 from kb_pipeline.service.api.shapes import Answer, Limit
 from kb_pipeline.service.callers import HomeOfCaller
+from kb_pipeline.service.idempotency import Once, say_replayed
 from kb_pipeline.service.job_streams import JobStreams, read_event_number
 from kb_pipeline.service.names import KbId, KbInPath, open_kb
 
@@ -116,14 +117,15 @@ class JobRequest(BaseModel):
 
 @router.post("/kbs/{kb}/jobs", status_code=202)
 def start_job(
-    kb: KbInPath, home: HomeOfCaller, request: Request, response: Response, asked: JobRequest | None = None
+    kb: KbInPath, home: HomeOfCaller, request: Request, response: Response, once: Once, asked: JobRequest | None = None
 ) -> JobStarted:
     """Ask for a refresh; the daemon starts it in its tenant's turn. One that waits with the same options is named."""
     options = asked or JobRequest()
-    started = open_kb(home, kb).request_refresh(force=options.force, retry=options.retry)
-    urls = job_urls(request, started.id)
+    job_id, is_replayed = open_kb(home, kb).start_job(force=options.force, retry=options.retry, once=once)
+    urls = job_urls(request, job_id)
     response.headers["Location"] = urls["tracking_url"]
-    return JobStarted(job_id=started.id, kb=kb, state="queued", **urls)
+    say_replayed(response, is_replayed=is_replayed)
+    return JobStarted(job_id=job_id, kb=kb, state="queued", **urls)
 
 
 @router.get("/jobs")
