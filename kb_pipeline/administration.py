@@ -1,4 +1,4 @@
-"""What there is in an installation beside its KBs: drafts, tenants, plans, API keys, secrets, flags, the audit log."""
+"""What there is in an installation beside its KBs: drafts, tenants, plans, keys, secrets, flags, the audit log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import drafts
 from kb_pipeline.control.kbs.catalog import get_kb
 from kb_pipeline.control.kbs.drafts import DraftRecord
-from kb_pipeline.control.tenancy import api_keys, audit, plans, secrets, tenants
+from kb_pipeline.control.tenancy import api_keys, audit, operator_keys, plans, secrets, tenants
 from kb_pipeline.errors import InvalidKey, UnknownTenant, UsageError
 from kb_pipeline.model import KbKey, RequestOnce, check_slug
 from kb_pipeline.operations.authorization import Caller, operation
@@ -37,6 +37,10 @@ class _Administration:
     def caller(self) -> Caller:
         """Who it acts for."""
         return self._caller
+
+    def _visible(self, tenant: str) -> str:
+        """Return the tenant if it is the caller's to administrate; raise UnknownTenant if not."""
+        return self._caller.tenant_named(tenant) or tenant
 
 
 class Tenants(_Administration):
@@ -66,7 +70,7 @@ class Tenants(_Administration):
     @operation("tenant show")
     def get(self, tenant: str) -> tenants.TenantRecord:
         """Return one tenant: its plan, whether it is active, since when; raise UnknownTenant."""
-        return tenants.get_tenant(self._db, tenant)
+        return tenants.get_tenant(self._db, self._visible(tenant))
 
     @operation("tenant plan")
     def set_plan(self, tenant: str, plan: str) -> tenants.TenantRecord:
@@ -267,26 +271,68 @@ class ApiKeys(_Administration):
 
     @operation("key create")
     def create(
-        self, tenant: str, scopes: Collection[str], *, label: str = "", lifetime: timedelta | None = None
+        self,
+        tenant: str,
+        scopes: Collection[str],
+        *,
+        label: str = "",
+        kbs: Collection[str] | None = None,
+        requests_per_minute: int | None = None,
+        lifetime: timedelta | None = None,
     ) -> tuple[str, api_keys.KeyRecord]:
         """Make a key; returns it, for the only time, and its description.
 
+        Args:
+            tenant: for whom the key acts.
+            scopes: read, build, manage, admin: no more than the caller has.
+            label: what it is for.
+            kbs: the only KBs that it may see, by name within the tenant; None for all.
+            requests_per_minute: its own rate over HTTP, beside that of its tenant's plan; None for none.
+            lifetime: how long it is valid; None for ever.
+
         Raises:
-            UsageError: there is no such scope (read, build, manage), or none was given.
+            UsageError: there is no such scope, or none was given; the rate is out of range; it is to administrate the
+                tenant, but for some KBs.
+            NotAllowed: the caller has not all of the scopes.
             UnknownTenant, TenantInactive: nobody may act for the tenant.
         """
-        return api_keys.create_key(self._db, tenant, scopes, self._caller.actor, label=label, lifetime=lifetime)
+        named = self._visible(tenant)
+        self._caller.require_scopes(scopes)
+        return api_keys.create_key(
+            self._db, named, scopes, self._caller.actor, label=label, kbs=kbs,
+            requests_per_minute=requests_per_minute, lifetime=lifetime,
+        )  # fmt: skip
 
     @operation("key list")
     def list(self, tenant: str) -> list[api_keys.KeyRecord]:
         """Return a tenant's keys, oldest first: what they may do, until when, when they were used last."""
-        tenants.get_tenant(self._db, tenant)
-        return list(api_keys.list_keys(self._db, tenant))
+        return list(api_keys.list_keys(self._db, tenants.get_tenant(self._db, self._visible(tenant)).tenant))
 
     @operation("key revoke")
     def revoke(self, tenant: str, key_id: str) -> api_keys.KeyRecord:
         """Refuse a key from now on, in every process; raise UnknownApiKey."""
-        return api_keys.revoke_key(self._db, tenant, key_id, self._caller.actor)
+        return api_keys.revoke_key(self._db, self._visible(tenant), key_id, self._caller.actor)
+
+
+class OperatorKeys(_Administration):
+    """With which keys programs elsewhere may do what the operator may."""
+
+    @operation("operator-key create")
+    def create(
+        self, *, label: str = "", lifetime: timedelta | None = None
+    ) -> tuple[str, operator_keys.OperatorKeyRecord]:
+        """Make a key; returns it, for the only time, and its description; raise UsageError for an unusable label."""
+        return operator_keys.create_key(self._db, self._caller.actor, label=label, lifetime=lifetime)
+
+    @operation("operator-key list")
+    def list(self) -> list[operator_keys.OperatorKeyRecord]:
+        """Return the keys, oldest first: who made them, until when they are valid, when they were used last."""
+        return list(operator_keys.list_keys(self._db))
+
+    @operation("operator-key revoke")
+    def revoke(self, key_id: str) -> operator_keys.OperatorKeyRecord:
+        """Refuse a key from now on, in every process; raise UnknownOperatorKey."""
+        return operator_keys.revoke_key(self._db, key_id, self._caller.actor)
 
 
 class Secrets(_Administration):
@@ -295,18 +341,17 @@ class Secrets(_Administration):
     @operation("secret set")
     def set(self, tenant: str, name: str, value: str) -> None:
         """Store a value under a name, encrypted; raise UnknownTenant or UsageError."""
-        secrets.set_secret(self._settings, self._db, tenant, name, value, self._caller.actor)
+        secrets.set_secret(self._settings, self._db, self._visible(tenant), name, value, self._caller.actor)
 
     @operation("secret list")
     def list(self, tenant: str) -> list[secrets.SecretRecord]:
         """Return the names, and when and by whom each was set; values are never shown."""
-        tenants.get_tenant(self._db, tenant)
-        return list(secrets.list_secrets(self._db, tenant))
+        return list(secrets.list_secrets(self._db, tenants.get_tenant(self._db, self._visible(tenant)).tenant))
 
     @operation("secret delete")
     def delete(self, tenant: str, name: str) -> None:
         """Forget a value; KBs whose files name it cannot be refreshed until it is set again."""
-        secrets.delete_secret(self._db, tenant, name, self._caller.actor)
+        secrets.delete_secret(self._db, self._visible(tenant), name, self._caller.actor)
 
     @operation("secret rotate")
     def rotate(self) -> secrets.Rotation:
@@ -327,17 +372,18 @@ class Flags(_Administration):
 
     @operation("flag list")
     def list(self) -> list[FlagRecord]:
-        """Return the flags with all that is set."""
+        """Return the flags with all that is set; to a token's holder, what is set for its tenant or everybody."""
         from kb_pipeline.control.flags.overrides import list_states
 
-        return list_states(self._db)
+        return list_states(self._db, self._caller.tenant)
 
     @operation("flag list")
     def of_kb(self, kb: str | KbKey) -> Sequence[FlagChoice]:
         """Return what each flag is for one KB, and why; raise UnknownKb."""
         from kb_pipeline.control.flags.provider import evaluate_flags
 
-        return evaluate_flags(self._db, get_kb(self._db, kb if isinstance(kb, KbKey) else KbKey.parse(kb)).key)
+        named = self._caller.visible_kb(kb if isinstance(kb, KbKey) else KbKey.parse(kb))
+        return evaluate_flags(self._db, get_kb(self._db, named).key)
 
     @operation("flag set")
     def set(self, name: str, variant: str, *, tenant: str | None = None, kb: str | None = None) -> FlagRecord:

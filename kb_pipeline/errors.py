@@ -12,6 +12,7 @@ KbError
 │   ├── UnknownPlan           no such plan has been applied
 │   ├── UnknownKb             no such KB has been applied
 │   ├── UnknownApiKey         the tenant has no API key of that id
+│   ├── UnknownOperatorKey    there is no operator key of that id
 │   ├── UnknownSecret         the tenant has no secret of that name
 │   ├── UnknownModel          no embedder of that name
 │   │   └── ModelNeedsExtra   its packages come with an extra that is not installed
@@ -31,10 +32,12 @@ KbError
 │   ├── BrowserMissing        pages are to be rendered and there is no browser
 │   └── NoLiveVersion         the KB has not been published yet
 ├── QuotaExceeded             a tenant has used up a limit of its plan
+├── RateLimited               too many requests within a minute (transient)
 ├── TenantInactive            the tenant is suspended, or being deleted
 ├── FlagUnreadable            the variant of a flag that a KB has cannot be read (transient)
-├── KeyRefused                an API key that is not valid, was revoked or has expired
-├── NotAllowed                an API key does not allow the request
+├── KeyRefused                an API key or token that is not valid, was revoked or has expired
+├── IssuerAway                the keys that tokens of an issuer are signed with cannot be fetched (transient)
+├── NotAllowed                an API key or token does not allow the request
 ├── SecretUnreadable          a secret was encrypted with a key that is not here
 ├── ModelUnavailable          the model that answers cannot be reached, or fails (transient)
 ├── AnswerCancelled           whoever asked has gone
@@ -62,6 +65,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from kb_pipeline.allowance import Allowance
 
 _SHOWN_KEYS = 5
 _EXCERPT = 100
@@ -214,6 +219,14 @@ class UnknownApiKey(UsageError):
     def __init__(self, tenant: str, key_id: str) -> None:
         super().__init__(f"tenant {tenant} has no API key {key_id!r}; list them with: kb key list {tenant}")
         self.tenant, self.key_id = tenant, key_id
+
+
+class UnknownOperatorKey(UsageError):
+    """There is no operator key of that id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no operator key {key_id!r}; list them with: kb operator-key list")
+        self.key_id = key_id
 
 
 class UnknownSecret(UsageError):
@@ -382,6 +395,19 @@ class QuotaExceeded(KbError):
         self.used, self.allowed, self.renews_at = used, allowed, renews_at
 
 
+class RateLimited(KbError):
+    """Too many requests within the last minute; waiting is enough."""
+
+    transient = True
+
+    def __init__(self, tenant: str, allowance: Allowance, retry_after_s: float) -> None:
+        super().__init__(
+            f"tenant {tenant}: more than {allowance.quota} requests a minute, which is the rate of the "
+            f"{'key' if allowance.name == 'key' else 'plan'}; go on in {retry_after_s:.1f} s"
+        )
+        self.tenant, self.allowance, self.retry_after_s = tenant, allowance, retry_after_s
+
+
 class TenantInactive(KbError):
     """A tenant's KBs may be neither refreshed nor read at present."""
 
@@ -402,19 +428,29 @@ class FlagUnreadable(KbError):
 
 
 class KeyRefused(KbError):
-    """An API key is not one of ours, was revoked or has expired. The message says which only to who has the secret."""
+    """An API key or token is not one of ours, was revoked or has expired. Who has not the secret is not told which."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"the API key {why}; ask whoever runs this installation for another one")
+    def __init__(self, why: str, what: str = "the API key") -> None:
+        super().__init__(f"{what} {why}; ask whoever runs this installation for another one")
         self.why = why
 
 
-class NotAllowed(KbError):
-    """An API key does not allow the request; nothing was done."""
+class IssuerAway(KbError):
+    """The keys of an issuer of tokens cannot be fetched, so that its tokens can be neither accepted nor refused."""
 
-    def __init__(self, key_id: str, why: str) -> None:
-        super().__init__(f"API key {key_id}: {why}")
-        self.key_id = key_id
+    transient = True
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(f"the keys of {issuer} cannot be fetched at present; try again")
+        self.issuer = issuer
+
+
+class NotAllowed(KbError):
+    """An API key or token does not allow the request; nothing was done."""
+
+    def __init__(self, holder: object, why: str) -> None:
+        super().__init__(f"{holder}: {why}")
+        self.holder = str(holder)
 
 
 class SecretUnreadable(KbError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from kb_pipeline.administration import ApiKeys, AuditLog, Drafts, Flags, Plans, Secrets, Tenants
+from kb_pipeline.administration import ApiKeys, AuditLog, Drafts, Flags, OperatorKeys, Plans, Secrets, Tenants
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs import catalog, versions
 from kb_pipeline.control.metering import limits, report
@@ -27,13 +27,15 @@ from kb_pipeline.control.runs.jobs import JobRecord, get_job, list_jobs, newest_
 from kb_pipeline.control.tenancy.tenants import get_tenant
 from kb_pipeline.errors import UnknownJob, UnknownKb
 from kb_pipeline.model import KbKey, RequestOnce
-from kb_pipeline.operations import authorization
+from kb_pipeline.operations.authentication import Authenticator
 from kb_pipeline.operations.authorization import Caller, operation
 from kb_pipeline.operations.readers import Readers
+from kb_pipeline.operations.request_rates import RequestRates
 from kb_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from kb_pipeline.account import Account
+    from kb_pipeline.allowance import Allowance
     from kb_pipeline.answers.events import AnswerEvent
     from kb_pipeline.answers.result import Answer, AnswerMode
     from kb_pipeline.control.kbs.erasure_receipt import ErasureReceipt
@@ -79,10 +81,19 @@ class Installation:
     `close()`, or the end of a `with` block, closes what it holds open; KBs that it gave are of no use after that.
     """
 
-    def __init__(self, settings: Settings, db: Database, caller: Caller, readers: Readers | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        caller: Caller,
+        authenticator: Authenticator,
+        rates: RequestRates,
+        readers: Readers | None = None,
+    ) -> None:
         self._settings = replace(settings, actor=caller.actor)
         self._db = db
         self._caller = caller
+        self._authenticator, self._rates = authenticator, rates
         self._is_shared = readers is not None
         self._readers = readers or Readers(settings, db)
 
@@ -96,14 +107,28 @@ class Installation:
         """Where things live and what the operator allows."""
         return self._settings
 
-    def acting_as(self, api_key: str) -> Installation:
-        """Return the same installation for the holder of an API key; `close` leaves open what the two share.
+    def acting_as(self, token: str) -> Installation:
+        """Return the same installation for the holder of a token; `close` leaves open what the two share.
+
+        Args:
+            token: an API key, an operator key or a JSON Web Token.
 
         Raises:
-            KeyRefused, TenantInactive: nobody may call with that key.
+            KeyRefused, TenantInactive: nobody may call with that token.
+            IssuerAway: the issuer of a JSON Web Token cannot be asked for its keys.
         """
-        caller = authorization.identify(self._settings, self._db, api_key)
-        return Installation(self._settings, self._db, caller, self._readers)
+        caller = self._authenticator.identify(token)
+        return Installation(self._settings, self._db, caller, self._authenticator, self._rates, self._readers)
+
+    def count_request(self) -> tuple[Allowance, ...]:
+        """Count one request of the caller; return what is left of each rate that it is held to.
+
+        What is called in this process is not counted by itself: a service counts what comes from elsewhere.
+
+        Raises:
+            RateLimited: there were too many within the last minute, over all processes.
+        """
+        return self._rates.admit(self._caller)
 
     def close(self) -> None:
         """Close tables, models and database connections; may be called again. What is shared stays open."""
@@ -126,16 +151,16 @@ class Installation:
         return self._visible_kbs()
 
     def _visible_kbs(self) -> list[Kb]:
-        if (tenant := self._caller.tenant) is None:
-            return [Kb(self, record.key) for record in catalog.list_kbs(self._db)]
-        return [Kb(self, record.key) for record in catalog.list_kbs_of(self._db, tenant)]
+        tenant = self._caller.tenant
+        records = catalog.list_kbs(self._db) if tenant is None else catalog.list_kbs_of(self._db, tenant)
+        return [Kb(self, record.key) for record in records if self._caller.sees(record.key)]
 
     @operation("list")
     def overview(self, tenant: str | None = None) -> list[overview.KbOverview]:
         """Return how each KB stands, by key: state, live version, last and next refresh, failures.
 
         Args:
-            tenant: only that tenant's; a key's holder sees its own.
+            tenant: only that tenant's; a token's holder sees its own.
 
         Raises:
             UnknownTenant: there is none such, or it is not the caller's.
@@ -143,14 +168,14 @@ class Installation:
         named = self._caller.tenant_named(tenant)
         if named is not None:
             get_tenant(self._db, named)
-        return overview.list_overviews(self._db, named)
+        return [each for each in overview.list_overviews(self._db, named) if self._caller.sees(each.kb)]
 
     def kb(self, key: str | KbKey) -> Kb:
         """Return one KB, `tenant/kb`.
 
         Raises:
             InvalidKey: that is not how KBs are named.
-            UnknownKb: there is none such, or it is another tenant's.
+            UnknownKb: there is none such, or the caller cannot see it: it is another tenant's, say.
         """
         named = key if isinstance(key, KbKey) else KbKey.parse(key)
         try:
@@ -278,7 +303,7 @@ class Installation:
         if named is not None:
             get_tenant(self._db, named)
         key = self.kb(kb).key if kb is not None else None
-        return list_jobs(self._db, named, kb=key, states=states, before=before, limit=limit)
+        return list_jobs(self._db, named, kb=key, kbs=self._caller.kbs, states=states, before=before, limit=limit)
 
     @operation("status")
     def job(self, job_id: str) -> JobRecord:
@@ -368,6 +393,11 @@ class Installation:
         return ApiKeys(self._settings, self._db, self._caller)
 
     @cached_property
+    def operator_keys(self) -> OperatorKeys:
+        """With which keys the operator's programs elsewhere may act."""
+        return OperatorKeys(self._settings, self._db, self._caller)
+
+    @cached_property
     def secrets(self) -> Secrets:
         """Values that tenants' KB files name and nobody reads."""
         return Secrets(self._settings, self._db, self._caller)
@@ -384,7 +414,7 @@ class Installation:
 
     @operation("quota")
     def quotas(self, tenant: str | None = None) -> list[limits.QuotaRecord]:
-        """Return each limit of a tenant (a key's own): what is used, what is left, when it renews.
+        """Return each limit of a tenant (a token's own): what is used, what is left, when it renews.
 
         Raises:
             UnknownTenant: there is none such, or it is not the caller's.
@@ -417,7 +447,7 @@ class Installation:
             UsageError: a day that is none.
         """
         of = self._caller.tenant_named(tenant)
-        return report.list_usage(self._db, of, kb=kb, since=since, until=until, by=by)
+        return report.list_usage(self._db, of, kb=kb, kbs=self._caller.kbs, since=since, until=until, by=by)
 
     @operation("extract")
     def extract(self, *files: str | Path, url: str | None = None) -> Iterator[ExtractedFile | UnextractedFile]:
@@ -989,7 +1019,8 @@ def open_installation(
     chosen = settings or load_settings(home)
     db = Database(chosen.database_url)
     try:
-        return Installation(chosen, db, authorization.identify(chosen, db, api_key))
+        authenticator = Authenticator(chosen, db)
+        return Installation(chosen, db, authenticator.identify(api_key), authenticator, RequestRates(db))
     except BaseException:
         db.dispose()
         raise

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kb_pipeline.access_settings import AccessSettings, read_access_settings
 from kb_pipeline.errors import InvalidSetting
+from kb_pipeline.service_settings import ServiceSettings, read_service_settings
 from kb_pipeline.version import __version__
 
 VARIABLES = (
@@ -88,6 +90,12 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     """`KB_ALLOWED_HOSTS`: names, without ports, by which the service is reached too; `*` for any."""
 
+    access: AccessSettings = field(default_factory=AccessSettings)
+    """Which tokens of others are accepted; runs, which act for the operator, are not told."""
+
+    service: ServiceSettings = field(default_factory=ServiceSettings)
+    """Limits of the HTTP service, and which pages elsewhere may send requests."""
+
     @property
     def models_dir(self) -> Path:
         """The folder of converted embedding models."""
@@ -138,6 +146,8 @@ def load_settings(home: str | Path | None = None) -> Settings:
         secret_keys_file=_path(os.environ.get("KB_SECRET_KEYS_FILE", "")),
         public_url=_public_url(os.environ.get("KB_PUBLIC_URL", "").strip()),
         allowed_hosts=_hosts(_listed(os.environ.get("KB_ALLOWED_HOSTS", ""))),
+        access=read_access_settings(os.environ, *_from_file_or_environment("KB_JWT_SECRET")),
+        service=read_service_settings(os.environ),
     )
 
 

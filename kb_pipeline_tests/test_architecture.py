@@ -21,7 +21,9 @@ from kb_pipeline_tests.control.planes import apply
 ROOT = Path(kb_pipeline.__file__).parent
 WORDS = {
     "",
+    "access_settings",
     "account",
+    "allowance",
     "charset",
     "cron",
     "declared_charset",
@@ -39,6 +41,7 @@ WORDS = {
     "processes",
     "request_context",
     "script_shell",
+    "service_settings",
     "settings",
     "units",
     "urls",
@@ -111,8 +114,9 @@ OWNERS = {
     "sqlalchemy": {"control", "operations"},
     "alembic": {"control/db"},
     "openfeature": {"control/flags/provider"},
-    "argon2": {"control/tenancy/api_keys"},
+    "argon2": {"control/tenancy/key_secrets"},
     "cryptography": {"control/tenancy/secrets"},
+    "jwt": {"operations/json_web_tokens", "operations/key_sets"},
     "typer": {"cli"},
     "fastapi": {"service"},
     "uvicorn": {"service"},
@@ -128,6 +132,7 @@ LOOK_ACROSS = {
     "control/runs/heartbeats",  # whose worker is alive
     "control/coordination/host_limits",  # one host is asked by many
     "operations/delete",  # a tenant that goes, table by table
+    "control/tenancy/operator_keys",  # no tenant's
     "control/tenancy/plans",  # what every tenant's plan says
     "control/runs/requests",  # whose requests wait, for the sensor
     "control/runs/figures",  # what monitoring asks, for the operator

@@ -13,12 +13,15 @@ import yaml
 from pydantic import BaseModel
 from typer.main import get_command
 
+from kb_pipeline.access_settings import ACCESS_VARIABLES
 from kb_pipeline.cli.app import app
 from kb_pipeline.definitions import defs
 from kb_pipeline.defs.launch_settings import LAUNCH_VARIABLES
 from kb_pipeline.publish.integrity_gates import GATES
+from kb_pipeline.service_settings import SERVICE_VARIABLES
 from kb_pipeline.settings import COMMAND_VARIABLES, VARIABLES
 from kb_pipeline.spec.kb_file import GoldenQuery, KbSpec, parse_spec
+from kb_pipeline.spec.roles_file import RolesSpec
 from kb_pipeline.spec.sources import CrawlLimits, FilesSource, WebSource
 from kb_pipeline_tests.databases import ON_POSTGRES
 from kb_pipeline_tests.docs_home import ROOT, DocsHome, blocks, make_docs_home, run_script
@@ -93,6 +96,8 @@ def test_the_kb_files_on_the_pages_are_valid() -> None:
             body = yaml.safe_load(block)
             if isinstance(body, list):
                 assert [GoldenQuery.model_validate(query) for query in body]
+            elif "roles" in body:
+                assert RolesSpec.model_validate(body)
             else:
                 parse_spec(block, name, {})
 
@@ -107,7 +112,9 @@ def test_the_map_of_the_rooms_is_what_their_docstrings_say() -> None:
 
 def test_every_setting_that_is_read_is_in_the_tables() -> None:
     told = re.findall(r"^\| `(KB_[A-Z0-9_]+)` \|", PAGES["settings.md"] + PAGES["deployment.md"], re.MULTILINE)
-    assert sorted(told) == sorted([*VARIABLES, *COMMAND_VARIABLES, *LAUNCH_VARIABLES])
+    assert sorted(told) == sorted(
+        [*VARIABLES, *COMMAND_VARIABLES, *LAUNCH_VARIABLES, *ACCESS_VARIABLES, *SERVICE_VARIABLES]
+    )
 
 
 def commands(command: Any, path: str = "kb") -> Iterator[tuple[str, set[str]]]:
@@ -121,7 +128,7 @@ def commands(command: Any, path: str = "kb") -> Iterator[tuple[str, set[str]]]:
 
 
 def test_every_command_and_option_is_in_the_tables_and_exists() -> None:
-    rows = re.findall(r"^\| `(kb[a-z ]*)\b[^`|]*` \|(.*)\|$", PAGES["commands.md"], re.MULTILINE)
+    rows = re.findall(r"^\| `(kb(?: [a-z]+(?:-[a-z]+)*)*)\b[^`|]*` \|(.*)\|$", PAGES["commands.md"], re.MULTILINE)
     told = {command.strip(): set(re.findall(r"`(--[\w-]+|-k)", text)) for command, text in rows}
     assert len(rows) == len(told)
     assert told == dict(commands(get_command(app)))

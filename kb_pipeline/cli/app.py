@@ -16,7 +16,7 @@ from kb_pipeline.cli.flags import flag_app
 from kb_pipeline.cli.init import init
 from kb_pipeline.cli.installation import backup, demo, doctor, restore, ui, up
 from kb_pipeline.cli.kbs import apply, build, delete, explain, failures, retry, schema, show
-from kb_pipeline.cli.keys import key_app
+from kb_pipeline.cli.keys import key_app, operator_key_app
 from kb_pipeline.cli.mcp import mcp
 from kb_pipeline.cli.plans import plan_app
 from kb_pipeline.cli.quota import quota, usage
@@ -37,7 +37,7 @@ _GROUPS: dict[str, tuple[Callable[..., Any] | tuple[str, Callable[..., Any]] | t
         ("tenant", tenant_app), ("plan", plan_app), quota, usage, ("key", key_app), ("secret", secret_app),
         ("flag", flag_app), ("audit", audit_app),
     ),
-    "Installation": (serve, mcp, doctor, backup, restore, completion),
+    "Installation": (serve, mcp, ("operator-key", operator_key_app), doctor, backup, restore, completion),
 }  # fmt: skip
 """By the heading in `kb --help`."""
 _HELP_CHARS = 200

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from kb_pipeline.cli.session import JsonOption, home
+from kb_pipeline.cli.session import JsonOption, home, require_utf8
 
 secret_app = typer.Typer(help="Set, list and delete the secrets of a tenant; rotate their keys.", no_args_is_help=True)
 
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="Whose secrets.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="As in ${NAME} of its KB files.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As in ${NAME} of its KB files.", callback=require_utf8)]
 
 
 @secret_app.command("set")

@@ -94,7 +94,7 @@ def apply_files(
         dry_run: whether to only say what would be done.
 
     Raises:
-        NotAllowed: the caller may not name the path of a file, or the tenant in it.
+        NotAllowed: the caller may not name the path of a file, or the tenant or KB in it.
         InvalidSpec, UnknownModel, QuotaExceeded, KeyRetired, TenantInactive: nothing was applied.
         UsageError: a folder without KB files.
     """
@@ -183,7 +183,7 @@ def _load(settings: Settings, db: Database, caller: Caller, file: Path | KbText)
 
 
 def _check(settings: Settings, db: Database, caller: Caller, file: LoadedSpec, *, reuse_key: bool) -> None:
-    caller.require_tenant(file.spec.tenant)
+    caller.require_kb(file.spec.key)
     _check_model(db, caller, file.spec)
     try:
         check_spec(file.spec, file.file.name, settings, is_operator=caller.is_operator)

@@ -1,20 +1,23 @@
-"""Decides what a caller may do: the operator everything, an API key what its scopes allow on its own tenant's KBs.
+"""Decides what a caller may do: the operator everything, others what their token's scopes allow on its tenant's KBs.
 
-KBs of another tenant are treated as if they did not exist. The holder of a key need not be a user of this machine,
-since a service may act for it: so a key reads and writes files only beneath the working folder of the process, outside
-of the installation's own, and opens no embedding model that the operator did not name.
+A token may be for some of the tenant's KBs only: others, like KBs of another tenant, are treated as if they did not
+exist, and what concerns the whole tenant (its keys, secrets, quota, audit log) is refused to it.
+
+The holder of a token need not be a user of this machine, since a service may act for it: so it reads and writes files
+only beneath the working folder of the process, outside of the installation's own, and a tenant's opens no embedding
+model that the operator did not name.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.tenancy.api_keys import KeyHolder, Scope, authenticate
+from kb_pipeline.control.tenancy.token_holder import Scope, TokenHolder
 from kb_pipeline.errors import NotAllowed, UnknownKb, UnknownTenant
 from kb_pipeline.model import KbKey
 from kb_pipeline.settings import Settings
@@ -23,57 +26,91 @@ _READING = (
     "list", "show", "status", "search", "ask", "documents", "page", "failures", "explain", "versions", "diff", "export",
     "replay", "quota", "usage", "logs",
 )  # fmt: skip
+_ADMINISTRATION = (
+    "key create", "key list", "key revoke", "secret set", "secret list", "secret delete", "flag list", "tenant show",
+)  # fmt: skip
 SCOPES: dict[str, Scope] = {
     **dict.fromkeys(_READING, "read"),
     **dict.fromkeys(("build", "retry", "cancel"), "build"),
     **dict.fromkeys(("apply", "rollback", "approve", "erase", "audit list", "build --force"), "manage"),
+    **dict.fromkeys(_ADMINISTRATION, "admin"),
 }
-"""The scope that a key needs for each operation, which is named as its command; all others are the operator's."""
+"""The scope that a token needs for each operation, which is named as its command; all others are the operator's."""
+OF_WHOLE_TENANT = frozenset({"quota", "metrics", "audit list", *_ADMINISTRATION})
+"""What tells or changes something of all KBs of a tenant: refused to tokens that are for some of them."""
 
 STDIN = Path("/dev/stdin")
-"""The path by which the holder of a key hands over a file's content."""
+"""The path by which the holder of a token hands over a file's content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The operator or the holder of an API key, for whom an operation is done."""
+    """For whom an operation is done: the operator at this machine, or the holder of a token."""
 
     actor: str
     """The name in the audit log."""
-    key: KeyHolder | None = None
-    """The holder of the API key; None for the operator."""
+    holder: TokenHolder | None = None
+    """None for the operator at this machine."""
 
     @property
     def is_operator(self) -> bool:
         """Whether the caller runs the installation and may do everything."""
-        return self.key is None
+        return self.holder is None or self.holder.tenant is None
 
     @property
     def tenant(self) -> str | None:
         """The only tenant whose KBs the caller can see; None for the operator, who sees all."""
-        return None if self.key is None else self.key.tenant
+        return None if self.holder is None else self.holder.tenant
+
+    @property
+    def kbs(self) -> frozenset[str] | None:
+        """The only KBs of the tenant that the caller can see, by name; None for all."""
+        return None if self.holder is None else self.holder.kbs
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """Until when the caller's token is valid; None for ever."""
+        return None if self.holder is None else self.holder.expires_at
 
     def require(self, operation: str) -> None:
         """Raise NotAllowed unless the caller may do the operation."""
-        if self.key is None:
+        if self.holder is None or self.is_operator:
             return
         if operation not in SCOPES:
-            name = f"kb {operation}"
-            raise NotAllowed(self.key.id, f"{name} is for whoever runs this installation, not for API keys")
-        if (scope := SCOPES[operation]) not in self.key.scopes:
-            has = ", ".join(sorted(self.key.scopes))
-            raise NotAllowed(self.key.id, f"this takes the scope {scope!r}; the key has {has}")
+            raise NotAllowed(
+                self.holder, f"kb {operation} is for whoever runs this installation, not for tokens of a tenant"
+            )
+        if (scope := SCOPES[operation]) not in self.holder.scopes:
+            has = ", ".join(sorted(self.holder.scopes))
+            raise NotAllowed(self.holder, f"this takes the scope {scope!r}; it has {has}")
+        if self.kbs is not None and operation in OF_WHOLE_TENANT:
+            raise NotAllowed(self.holder, "it is for some KBs only, and this concerns the whole tenant")
 
     def require_tenant(self, tenant: str) -> None:
         """Raise NotAllowed for another tenant than the caller's."""
-        if self.key is not None and tenant != self.key.tenant:
-            raise NotAllowed(self.key.id, f"it is for KBs of tenant {self.key.tenant}")
+        if self.holder is not None and self.holder.tenant not in (None, tenant):
+            raise NotAllowed(self.holder, f"it is for KBs of tenant {self.holder.tenant}")
+
+    def require_kb(self, key: KbKey) -> None:
+        """Raise NotAllowed for a KB that the caller could not see, whether or not it exists."""
+        self.require_tenant(key.tenant)
+        if self.holder is not None and not self.holder.sees(key):
+            raise NotAllowed(self.holder, f"it is for the KBs {', '.join(sorted(self.holder.kbs or ()))} only")
+
+    def require_scopes(self, scopes: Collection[str]) -> None:
+        """Raise NotAllowed for scopes that the caller lacks: nobody gives another one more than they have."""
+        if self.holder is not None and (lacking := set(scopes) - self.holder.scopes):
+            raise NotAllowed(self.holder, f"it cannot give {', '.join(sorted(lacking))}, which it does not have")
 
     def visible_kb(self, key: KbKey) -> KbKey:
-        """Return the key if the caller can see its tenant's KBs; raise UnknownKb if not, also if it exists."""
-        if self.key is not None and key.tenant != self.key.tenant:
+        """Return the key if the caller can see such a KB; raise UnknownKb if not, also if it exists."""
+        if self.holder is not None and not self.holder.sees(key):
             raise UnknownKb(key)
         return key
+
+    def sees(self, key: KbKey) -> bool:
+        """Return whether the caller can see such a KB."""
+        return self.holder is None or self.holder.sees(key)
 
     def tenant_named(self, tenant: str | None) -> str | None:
         """Return the tenant; without one the caller's own, which for the operator is None.
@@ -81,17 +118,17 @@ class Caller:
         Raises:
             UnknownTenant: it is not the caller's, whether or not it exists.
         """
-        if self.key is None:
+        if self.tenant is None:
             return tenant
-        if tenant and tenant != self.key.tenant:
+        if tenant and tenant != self.tenant:
             raise UnknownTenant(tenant)
-        return self.key.tenant
+        return self.tenant
 
     def visible_path(self, path: Path, settings: Settings) -> Path:
         """Return the path if the caller may name it; raise NotAllowed if not, whether or not it exists."""
-        if self.key is not None and not _lies_beneath_working_folder(path, settings):
+        if self.holder is not None and not _lies_beneath_working_folder(path, settings):
             raise NotAllowed(
-                self.key.id,
+                self.holder,
                 f"{path}: with a key, files lie beneath the folder that kb is run in, and outside of what is the "
                 "installation's; what is to be read may also come on /dev/stdin",
             )
@@ -100,18 +137,6 @@ class Caller:
     def readable_path(self, path: Path, settings: Settings) -> Path:
         """Return the path if the caller may read from it, as from standard input; raise NotAllowed if not."""
         return path if path == STDIN else self.visible_path(path, settings)
-
-
-def identify(settings: Settings, db: Database, api_key: str | None) -> Caller:
-    """Return the caller: the operator if no key is given, else the key's holder.
-
-    Raises:
-        KeyRefused, TenantInactive: the key is not valid, or its tenant is not active.
-    """
-    if api_key is None:
-        return Caller(settings.actor)
-    holder = authenticate(db, api_key)
-    return Caller(holder.actor, holder)
 
 
 class Called(Protocol):

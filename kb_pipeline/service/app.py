@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
@@ -35,6 +37,7 @@ from kb_pipeline.service.mcp.http import METADATA_PATH, McpEndpoint, ResourceMet
 from kb_pipeline.service.mcp.http import PATH as MCP_PATH
 from kb_pipeline.service.metrics import FigureCache, ServiceMetrics
 from kb_pipeline.service.openapi import describe
+from kb_pipeline.service.request_limits import RequestLimits
 from kb_pipeline.service.request_log import RequestLog
 from kb_pipeline.version import __version__
 
@@ -43,6 +46,20 @@ logger = logging.getLogger(__name__)
 PREFIX = "/api/v1"
 PUBLIC = frozenset({"/healthz", "/readyz", f"{PREFIX}/openapi.json", METADATA_PATH})
 """Paths that need no token."""
+
+
+OWN_LIMIT: tuple[tuple[re.Pattern[str], int], ...] = ()
+"""Paths whose bodies may be longer than others', and how long, in bytes."""
+_CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_CORS_ALLOWED = (
+    "Authorization", "Content-Type", "If-None-Match", "If-Match", "Idempotency-Key", "Last-Event-ID",
+    "Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "Traceparent", "Tracestate",
+    "Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata",
+)  # fmt: skip
+_CORS_EXPOSED = (
+    "ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "WWW-Authenticate", "Mcp-Session-Id",
+    "Mcp-Protocol-Version", "Tus-Resumable", "Upload-Length", "Upload-Offset",
+)  # fmt: skip
 
 
 class Service(FastAPI):
@@ -70,8 +87,17 @@ def create_app(home: Installation) -> FastAPI:
     app.state.job_streams = JobStreams(home)
     app.router.routes.append(Route(MCP_PATH, mcp, include_in_schema=False))
     app.router.routes.append(Route(METADATA_PATH, metadata_endpoint(home.settings), include_in_schema=False))
+    limits = home.settings.service
     app.add_middleware(Authentication, home=home, public=PUBLIC)
     app.add_middleware(ResourceMetadata, settings=home.settings)
+    app.add_middleware(
+        RequestLimits, max_body_bytes=limits.max_body_bytes, timeout_s=limits.request_timeout_s, own_limit=OWN_LIMIT
+    )
+    if limits.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=limits.cors_origins, allow_credentials=limits.cors_credentials,
+            allow_methods=_CORS_METHODS, allow_headers=_CORS_ALLOWED, expose_headers=_CORS_EXPOSED, max_age=600,
+        )  # fmt: skip
     app.add_middleware(RequestLog, metrics=app.state.metrics)
     return app
 

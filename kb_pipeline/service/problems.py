@@ -5,8 +5,10 @@ from __future__ import annotations
 import http
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -17,6 +19,7 @@ from starlette.exceptions import HTTPException
 from kb_pipeline import errors
 from kb_pipeline.errors import KbError
 from kb_pipeline.model import JsonObject
+from kb_pipeline.service.rate_headers import rate_headers
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +34,31 @@ class VersionGone(KbError):
         super().__init__(f"{cause}; begin anew without the cursor")
 
 
+class TooManyAtOnce(KbError):
+    """A tenant has as many requests or streams under way as it may have at once."""
+
+    transient = True
+
+    def __init__(self) -> None:
+        super().__init__("the tenant has too many requests or streams under way; wait for some of them to end")
+
+
+class ServiceBusy(KbError):
+    """There is no room for another request at present."""
+
+    transient = True
+
+    def __init__(self) -> None:
+        super().__init__("the service has too many requests under way; try again later")
+
+
 _STATUS: Mapping[type[KbError], int] = {
     errors.UsageError: 422,
     errors.UnknownTenant: 404,
     errors.UnknownPlan: 404,
     errors.UnknownKb: 404,
     errors.UnknownApiKey: 404,
+    errors.UnknownOperatorKey: 404,
     errors.UnknownSecret: 404,
     errors.UnknownDocument: 404,
     errors.UnknownVersion: 404,
@@ -55,14 +77,18 @@ _STATUS: Mapping[type[KbError], int] = {
     errors.NotAllowed: 403,
     errors.TenantInactive: 403,
     errors.QuotaExceeded: 429,
+    errors.RateLimited: 429,
     errors.SourceFailed: 502,
     errors.ModelUnavailable: 503,
     errors.AnswerCancelled: 503,
     errors.FlagUnreadable: 503,
+    errors.IssuerAway: 503,
     errors.SchemaTooNew: 503,
     errors.DamagedStore: 503,
     errors.Unhealthy: 503,
     VersionGone: 410,
+    TooManyAtOnce: 429,
+    ServiceBusy: 503,
 }
 """By the nearest class of an error; what is not here is a fault of ours, 500."""
 _DATABASE_AWAY = "the control plane cannot be used; nothing was changed, try again later"
@@ -114,7 +140,7 @@ def of_error(error: KbError) -> Response:
     """Return the answer to a request that raised one of our errors."""
     kind = next(each for each in type(error).__mro__ if each in _STATUS or each is KbError)
     status = _STATUS.get(kind, 500)
-    headers = {"Retry-After": str(_RETRY_S)} if error.transient else {}
+    headers = _when_to_retry(error)
     if status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="kb_pipeline"'
     found = None
@@ -122,6 +148,14 @@ def of_error(error: KbError) -> Response:
         found = [{"pointer": each.field, "detail": str(each)} for each in error.problems]
     title = (type(error).__doc__ or "").strip().partition("\n")[0].rstrip(".")
     return problem(status, _kebab(type(error).__name__), title, str(error), found, headers)
+
+
+def _when_to_retry(error: KbError) -> dict[str, str]:
+    if isinstance(error, errors.RateLimited):
+        return rate_headers([error.allowance]) | {"Retry-After": str(math.ceil(error.retry_after_s))}
+    if isinstance(error, errors.QuotaExceeded) and error.renews_at is not None:
+        return {"Retry-After": str(max(1, math.ceil((error.renews_at - datetime.now(UTC)).total_seconds())))}
+    return {"Retry-After": str(_RETRY_S)} if error.transient else {}
 
 
 def of_status(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> Response:

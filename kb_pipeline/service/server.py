@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,6 +22,10 @@ from kb_pipeline.settings import Settings
 
 _DRAIN_S = 30
 """How long requests and streams may go on after SIGTERM."""
+_MAX_HEAD_BYTES = 1 << 16
+"""Of a request's line and headers: httptools, uvicorn's other parser, keeps any number of them in memory."""
+_MAX_MESSAGE_BYTES = 1 << 20
+"""Of a WebSocket's message."""
 _BACKLOG = 2048
 """Connections that wait to be taken: uvicorn's own default."""
 
@@ -34,7 +39,7 @@ def application() -> FastAPI:
     return create_app(home)
 
 
-def run(settings: Settings, host: str, port: int, workers: int) -> None:
+def run(settings: Settings, host: str, port: int, workers: int, trusted_proxies: Sequence[str] = ()) -> None:
     """Answer requests until Ctrl-C or SIGTERM; what runs is ended first.
 
     Args:
@@ -42,6 +47,7 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
         host: the address to listen on.
         port: 0 for any that is free.
         workers: processes.
+        trusted_proxies: addresses and networks whose `X-Forwarded-For` and `-Proto` are believed; else nobody's are.
 
     Raises:
         Unhealthy: the address cannot be listened on.
@@ -50,7 +56,8 @@ def run(settings: Settings, host: str, port: int, workers: int) -> None:
     config = uvicorn.Config(
         "kb_pipeline.service.server:application", factory=True, workers=workers, loop="uvloop", log_config=None,
         log_level="warning", timeout_graceful_shutdown=_DRAIN_S, server_header=False, access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(trusted_proxies), forwarded_allow_ips=list(trusted_proxies), http="h11",
+        h11_max_incomplete_event_size=_MAX_HEAD_BYTES, ws_max_size=_MAX_MESSAGE_BYTES,
     )  # fmt: skip
     address, bound = listening.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address

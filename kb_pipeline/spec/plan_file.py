@@ -38,6 +38,10 @@ Bytes = Annotated[int, BeforeValidator(_read_size), Field(ge=0, le=_MOST), WithJ
 """Written as `20 GB`."""
 
 
+MAX_REQUESTS_PER_MINUTE = 1_000_000
+RequestsPerMinute = Annotated[int, Field(ge=1, le=MAX_REQUESTS_PER_MINUTE)]
+
+
 class PlanLimits(Strict):
     """How much a tenant of the plan may use; what is not given is unlimited."""
 
@@ -57,6 +61,8 @@ class PlanLimits(Strict):
     source_types: list[SourceType] | None = None
     shortest_interval: Seconds | None = None
     """The least time between two ticks of a KB's schedule."""
+    requests_per_minute: RequestsPerMinute | None = None
+    """Over HTTP, of all the tenant's callers together; as many at once after a quiet minute."""
 
 
 class PlanSpec(Strict):

@@ -16,8 +16,10 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import Usage
 from kb_pipeline.control.kbs import catalog
 from kb_pipeline.control.tenancy import audit, plans, tenants
-from kb_pipeline.control.tenancy.api_keys import Scope, create_key, revoke_key
+from kb_pipeline.control.tenancy.api_keys import create_key, revoke_key
 from kb_pipeline.control.tenancy.secrets import set_secret
+from kb_pipeline.control.tenancy.token_holder import SCOPES as ALL_SCOPES
+from kb_pipeline.control.tenancy.token_holder import Scope
 from kb_pipeline.errors import (
     InvalidSpec,
     KeyRefused,
@@ -28,16 +30,20 @@ from kb_pipeline.errors import (
     UnknownTenant,
 )
 from kb_pipeline.model import KbKey
-from kb_pipeline.operations.authorization import SCOPES
+from kb_pipeline.operations.authorization import OF_WHOLE_TENANT, SCOPES
 from kb_pipeline.settings import load_settings
 from kb_pipeline.spec.kb_file import parse_spec
 from kb_pipeline.spec.plan_file import PlanSpec
 
-ARGUMENTS = {"search": ["apples"], "ask": ["apples"], "page": ["k"], "replay": ["k"],
-             "erase": ["k", "--yes"], "diff": ["1", "2"],
-             "rollback": ["1"], "approve": ["1"], "export": ["out"], "explain": ["http://site.example/"]}  # fmt: skip
-OF_A_TENANT = {"list", "quota", "usage", "audit list"}
-OF_A_KB = sorted(set(SCOPES) - {"apply", "build --force"} - OF_A_TENANT)
+ARGUMENTS = {
+    "search": ["apples"], "ask": ["apples"], "page": ["k"], "replay": ["k"], "erase": ["k", "--yes"],
+    "diff": ["1", "2"], "rollback": ["1"], "approve": ["1"], "export": ["out"], "explain": ["http://site.example/"],
+    "key create": ["--scope", "read"], "key revoke": ["0" * 12], "secret set": ["NAME"], "secret delete": ["NAME"],
+}  # fmt: skip
+NO_COMMANDS = {"build --force", "metrics"}
+"""An option, and what only the service asks for."""
+OF_A_TENANT = {"list", "usage", "flag list", *OF_WHOLE_TENANT}
+OF_A_KB = sorted(set(SCOPES) - {"apply"} - NO_COMMANDS - OF_A_TENANT)
 
 
 def yaml_of(kb: str, exclude: str = "/old/**") -> str:
@@ -57,7 +63,7 @@ def db(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
 
 
 def key_of(db: Database, *scopes: Scope, tenant: str = "acme") -> str:
-    return create_key(db, tenant, scopes or ("read", "build", "manage"), "tester")[0]
+    return create_key(db, tenant, scopes or ALL_SCOPES, "tester")[0]
 
 
 def kb(*arguments: str) -> str:
@@ -86,22 +92,22 @@ def test_another_tenants_kb_is_answered_as_one_that_does_not_exist(db: Database)
 
 def test_every_command_takes_its_scope(db: Database) -> None:
     lacking: dict[Scope, str] = {
-        "read": key_of(db, "build", "manage"),
-        "build": key_of(db, "read", "manage"),
-        "manage": key_of(db, "read", "build"),
+        lacked: key_of(db, *(scope for scope in ALL_SCOPES if scope != lacked)) for lacked in ALL_SCOPES
     }
     for command, scope in SCOPES.items():
-        what = "acme" if command in OF_A_TENANT else "acme/docs"
-        told = refused("--key", lacking[scope], *command.split(), what, *ARGUMENTS.get(command, []))
+        if command in NO_COMMANDS - {"build --force"}:
+            continue
+        what = [] if command == "flag list" else ["acme" if command in OF_A_TENANT else "acme/docs"]
+        told = refused("--key", lacking[scope], *command.split(), *what, *ARGUMENTS.get(command, []))
         assert f"this takes the scope {scope!r}" in str(told)
 
 
 def test_what_is_the_operators_takes_no_key(db: Database) -> None:
     key = key_of(db)
     for line in (
-        "tenant list", "tenant suspend globex", "audit verify", "plan list", "backup x", "key create acme --scope read",
-        "key list globex", "secret list globex", "secret key", "secret rotate", "extract x.html", "demo", "ui", "up",
-        "serve", "doctor",
+        "tenant list", "tenant suspend globex", "audit verify", "plan list", "backup x", "operator-key create",
+        "operator-key list", "operator-key revoke x", "secret key", "secret rotate", "extract x.html", "demo", "ui",
+        "up", "serve", "doctor",
     ):  # fmt: skip
         told = str(refused("--key", key, *line.split()))
         assert f"kb {line.split()[0]}" in told
@@ -237,6 +243,103 @@ def test_the_operator_creates_lists_and_revokes_keys(db: Database) -> None:
     assert json.loads(kb("key", "revoke", "acme", made["id"], "--json"))["revoked_at"]
     printed = kb("key", "create", "acme", "--scope", "read", "--scope", "build").splitlines()
     assert printed[0].startswith("kb_acme_")
+
+
+def test_a_key_for_some_kbs_sees_no_other_kb_of_its_tenant(db: Database, tmp_path: Path) -> None:
+    for name in ("faq", "hr"):
+        catalog.apply_spec(db, parse_spec(yaml_of(f"acme/{name}"), "test"), yaml_of(f"acme/{name}"), "tester")
+    made = json.loads(
+        kb("key", "create", "acme", "--scope", "read", "--scope", "build", "--scope", "manage", "--kb", "docs",
+           "--kb", "faq", "--json")
+    )  # fmt: skip
+    assert made["kbs"] == ["docs", "faq"]
+    assert "docs faq" in kb("key", "list", "acme")
+    key = made["key"]
+    assert [row["kb"] for row in json.loads(kb("--key", key, "list", "--json"))] == ["acme/docs", "acme/faq"]
+    for command in OF_A_KB:
+        more = ARGUMENTS.get(command, [])
+        told = [refused("--key", key, command, name, *more) for name in ("acme/hr", "acme/none", "globex/docs")]
+        assert [type(error) for error in told] == [UnknownKb] * 3, command
+        assert len({str(error).partition(": ")[2] for error in told}) == 1
+    for name in ("hr", "none"):
+        (tmp_path / "kb.yaml").write_text(yaml_of(f"acme/{name}", "/x"))
+        assert "it is for the KBs docs, faq only" in str(refused("--key", key, "apply", "kb.yaml"))
+    (tmp_path / "kb.yaml").write_text(yaml_of("acme/docs", "/x"))
+    kb("--key", key, "apply", "kb.yaml")
+
+
+def test_a_key_for_some_kbs_is_told_nothing_of_the_whole_tenant(db: Database) -> None:
+    day = datetime.now(UTC).date().isoformat()
+    with db.write_all() as session:
+        for name, pages in (("docs", 3), ("hr", 4)):
+            session.add(
+                Usage(tenant="acme", kb=name, unit="fetch/1", run_id="r", day=day, operation="fetch", pages=pages)
+            )
+    key, _ = create_key(db, "acme", ["read", "build", "manage"], "tester", kbs=["docs"])
+    for given in ([], ["--kb", "hr"], ["--by", "operation"]):
+        rows = [json.loads(line) for line in kb("--key", key, "usage", *given, "--json").splitlines()]
+        assert [row["pages"] for row in rows] == ([] if "hr" in given else [3])
+    for command in (["quota", "acme"], ["audit", "list"]):
+        assert "this concerns the whole tenant" in str(refused("--key", key, *command))
+
+
+def test_a_tenants_administrator_has_its_keys_and_secrets_and_nobody_elses(db: Database) -> None:
+    key = key_of(db, "read", "admin")
+    made = json.loads(kb("--key", key, "key", "create", "acme", "--scope", "read", "--json"))
+    assert {row["id"] for row in json.loads(kb("--key", key, "key", "list", "acme", "--json"))} >= {made["id"]}
+    kb("--key", key, "key", "revoke", "acme", made["id"])
+    assert isinstance(refused("--key", made["key"], "list"), KeyRefused)
+    done = CliRunner().invoke(app, ["--key", key, "secret", "set", "acme", "TOKEN"], input="value")
+    assert done.exit_code == 0
+    assert [row["name"] for row in json.loads(kb("--key", key, "secret", "list", "acme", "--json"))] == ["TOKEN"]
+    kb("--key", key, "secret", "delete", "acme", "TOKEN")
+    assert json.loads(kb("--key", key, "tenant", "show", "acme", "--json"))["tenant"] == "acme"
+    for command in (
+        "key create {} --scope read", "key list {}", "key revoke {} 000000000000", "secret set {} NAME",
+        "secret list {}", "secret delete {} NAME", "tenant show {}",
+    ):  # fmt: skip
+        told = [refused("--key", key, *command.format(tenant).split()) for tenant in ("globex", "nobody")]
+        assert [type(error) for error in told] == [UnknownTenant] * 2, command
+
+
+def test_a_tenants_administrator_gives_no_more_than_it_has(db: Database) -> None:
+    key = key_of(db, "read", "admin")
+    told = str(refused("--key", key, "key", "create", "acme", "--scope", "read", "--scope", "manage"))
+    assert "it cannot give manage, which it does not have" in told
+    assert len(json.loads(kb("key", "list", "acme", "--json"))) == 1
+
+
+def test_flags_are_shown_to_a_tenant_as_far_as_they_concern_it(db: Database) -> None:
+    kb("flag", "set", "clean-focus", "recall", "--tenant", "globex")
+    kb("flag", "set", "clean-focus", "recall", "--tenant", "acme")
+    key = key_of(db, "admin")
+    (shown,) = (row for row in json.loads(kb("--key", key, "flag", "list", "--json")) if row["flag"] == "clean-focus")
+    assert shown["overrides"] == {"acme": "recall"}
+    assert isinstance(refused("--key", key, "flag", "list", "--kb", "globex/docs"), UnknownKb)
+
+
+def test_an_operator_key_does_what_the_operator_may_but_reads_no_files_elsewhere(db: Database, tmp_path: Path) -> None:
+    made = json.loads(kb("operator-key", "create", "--label", "console", "--days", "7", "--json"))
+    assert made["key"].startswith(f"kbop_{made['id']}_")
+    key = made["key"]
+    kb("--key", key, "tenant", "create", "initech")
+    *_, last = audit.list_entries(db, "initech")
+    assert (last.actor, last.action) == (f"operator key {made['id']}", "tenant.create")
+    assert [row["kb"] for row in json.loads(kb("--key", key, "list", "--json"))] == ["acme/docs", "globex/docs"]
+    kb("--key", key, "key", "create", "globex", "--scope", "admin")
+    assert "files lie beneath" in str(refused("--key", key, "apply", "/etc/hostname"))
+    assert made["id"] in kb("operator-key", "list")
+    assert kb("operator-key", "create").startswith("kbop_")
+    kb("operator-key", "revoke", made["id"])
+    assert isinstance(refused("--key", key, "tenant", "list"), KeyRefused)
+
+
+def test_a_file_that_an_operator_key_applies_is_the_operators(db: Database, tmp_path: Path) -> None:
+    key = json.loads(kb("operator-key", "create", "--json"))["key"]
+    source = {"name": "files", "type": "files", "root": "/srv", "paths": ["**"]}
+    (tmp_path / "kb.yaml").write_text(json.dumps({"tenant": "acme", "kb": "files", "sources": [source]}))
+    kb("--key", key, "apply", "kb.yaml")
+    assert catalog.is_operators(db, KbKey("acme", "files"))
 
 
 def test_a_secret_is_set_from_stdin_and_used_by_the_tenants_file(db: Database, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ READING = {
     "explain": [KB, "http://127.0.0.1:1/x"], "versions": [KB], "diff": [KB, "1", "1"], "replay": [KB, "apples"],
     "show": [KB], "schema": [], "logs": [KB], "usage": [], "quota": ["acme"], "tenant list": [],
     "tenant show": ["acme"], "plan list": [], "plan show": ["default"], "key list": ["acme"],
-    "secret list": ["acme"], "flag list": [],
+    "secret list": ["acme"], "flag list": [], "operator-key list": [],
     "audit list": ["acme"], "audit verify": [], "doctor": [], "completion": ["bash"], "cancel": [KB],
     "extract": ["docs.yaml"], "init": ["notes", "-o", "-"], "export": [KB, "exported"], "retry": [KB],
     "build": [KB], "apply": ["docs.yaml"], "backup": ["backup"],
@@ -31,6 +31,7 @@ OTHERS = {
     "ui", "up", "serve", "mcp", "demo", "erase", "delete", "approve", "rollback", "restore", "tenant create",
     "tenant plan",
     "tenant suspend", "tenant resume", "tenant delete", "plan apply", "key create", "key revoke", "secret set",
+    "operator-key create", "operator-key revoke",
     "secret delete", "secret rotate", "secret key", "flag set", "flag rollout", "flag clear",
 }  # fmt: skip
 """They change things, or run on: their tests are elsewhere."""

@@ -30,7 +30,7 @@ from kb_pipeline.control.db.models import Base, RetiredKey
 from kb_pipeline.control.flags import overrides
 from kb_pipeline.control.kbs import versions
 from kb_pipeline.control.runs.failures import list_failures
-from kb_pipeline.control.tenancy import api_keys, plans, secrets, tenants
+from kb_pipeline.control.tenancy import api_keys, plans, secrets, tenants, token_holder
 from kb_pipeline.index.documents import list_documents
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations import erase_document
@@ -100,7 +100,7 @@ class World:
         self.home.refresh(OWN)
         assert (self.home.last(VICTIM).version, self.home.last(OWN).version) == (3, 1)
         self.keys = {
-            "all": api_keys.create_key(self._db, OWN.tenant, api_keys.SCOPES, "operator")[0],
+            "all": api_keys.create_key(self._db, OWN.tenant, token_holder.SCOPES, "operator")[0],
             "read": api_keys.create_key(self._db, OWN.tenant, ["read"], "operator")[0],
         }
         self.document = f"{site.url}/apples"

@@ -13,7 +13,8 @@ from typing import Any
 from starlette.testclient import TestClient
 
 import kb_pipeline
-from kb_pipeline.control.tenancy.api_keys import Scope, create_key
+from kb_pipeline.control.tenancy.api_keys import create_key
+from kb_pipeline.control.tenancy.token_holder import SCOPES, Scope
 from kb_pipeline.model import KbKey
 from kb_pipeline.service.app import create_app
 from kb_pipeline.settings import as_environment
@@ -26,7 +27,7 @@ PROBLEM = "application/problem+json"
 
 def key_of(home: Home, tenant: str = "acme", *scopes: Scope) -> str:
     """Return a new key of a tenant, with all scopes unless some are named."""
-    return create_key(home.db, tenant, scopes or ("read", "build", "manage"), "tester")[0]
+    return create_key(home.db, tenant, scopes or SCOPES, "tester")[0]
 
 
 class Client:

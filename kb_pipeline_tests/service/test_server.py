@@ -11,7 +11,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
+from kb_pipeline.cli.app import app
+from kb_pipeline.errors import UsageError
 from kb_pipeline.settings import as_environment
 from kb_pipeline_tests.operations.home import Home, quick_refreshes
 from kb_pipeline_tests.service.serving import API, DOCS, key_of, served
@@ -56,3 +59,10 @@ def test_an_address_that_is_taken_is_one_line(two_tenants: Home) -> None:
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
     assert "cannot be listened on" in ended.stderr
+
+
+@pytest.mark.parametrize("proxies", ["0.0.0.0/0", "::/0", "*", "", "proxy.example", "10.0.0.1/8"])
+def test_only_named_proxies_are_believed(proxies: str, home: Path) -> None:
+    refused = CliRunner().invoke(app, ["serve", "--proxy-headers", "--forwarded-allow-ips", proxies])
+    assert isinstance(refused.exception, UsageError)
+    assert "addresses and networks of proxies" in str(refused.exception)

@@ -53,9 +53,15 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self, tenant: str) -> Iterator[Session]:
-        """Open a transaction over one tenant's rows, committed at the end, rolled back by any exception."""
-        with TenantSession(self._writing(durably=True), tenant) as session, session.begin():
+    def write(self, tenant: str, *, durably: bool = True) -> Iterator[Session]:
+        """Open a transaction over one tenant's rows, committed at the end, rolled back by any exception.
+
+        Args:
+            tenant: whose.
+            durably: False saves waiting for the disk; a power cut may then lose the transaction, but none before it.
+        """
+        with TenantSession(self._writing(durably=durably), tenant) as session, session.begin():
+            self._set_durability(session, durably=durably)
             yield session
 
     @contextmanager
@@ -72,8 +78,7 @@ class Database:
             durably: False saves waiting for the disk; a power cut may then lose the transaction, but none before it.
         """
         with Session(self._writing(durably=durably), expire_on_commit=False) as session, session.begin():
-            if not (durably or self.is_sqlite):
-                session.execute(text("SET LOCAL synchronous_commit TO OFF"))
+            self._set_durability(session, durably=durably)
             yield session
 
     @contextmanager
@@ -82,6 +87,10 @@ class Database:
         engine = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
         with engine.begin() as connection:
             yield connection
+
+    def _set_durability(self, session: Session, *, durably: bool) -> None:
+        if not (durably or self.is_sqlite):
+            session.connection().execute(text("SET LOCAL synchronous_commit TO OFF"))
 
     def _writing(self, *, durably: bool) -> Engine:
         # On SQLite the write lock is taken at the start: a lock upgrade half-way could only fail.

@@ -139,8 +139,28 @@ class ApiKey(OfTenant, Base):
     hash: Mapped[str] = mapped_column(String(200))
     """Argon2id of the secret part, with its parameters and salt."""
     scopes: Mapped[str] = mapped_column(String(64))
-    """Comma-separated: read, build, manage."""
+    """Comma-separated: read, build, manage, admin."""
+    kbs: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The only KBs that it may see, by name; NULL for all of the tenant's."""
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+    """Its own rate, beside that of its tenant's plan; NULL for none."""
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class OperatorKey(Base):
+    """What a program shows to do what the operator may; of the key itself only what it takes to recognise it."""
+
+    __tablename__ = "operator_keys"
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Public: part of the key, and how people name it."""
+    label: Mapped[str] = mapped_column(String(100))
+    hash: Mapped[str] = mapped_column(String(200))
+    """Argon2id of the secret part, with its parameters and salt."""
+    created_at: Mapped[datetime]
+    created_by: Mapped[str] = mapped_column(String(200))
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
@@ -352,6 +372,18 @@ class Bucket(OfKb, Base):
     day: Mapped[str] = mapped_column(String(10))
     """By the database's clock, UTC. What was taken on an earlier day is not taken any more."""
     taken: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class RateBucket(OfTenant, Base):
+    """A token bucket of requests: of a tenant's callers together, or of one key; see control.metering.rate_limits."""
+
+    __tablename__ = "rate_buckets"
+    bucket: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Empty for the tenant's, else the id of a key."""
+    level: Mapped[float] = mapped_column(Float)
+    """How many tokens are in it, as of `updated_at`."""
+    updated_at: Mapped[float] = mapped_column(Float)
+    """Unix time by the database's clock."""
 
 
 class Failure(OfKb, Base):

@@ -12,7 +12,7 @@ from kb_pipeline.errors import SchemaTooNew
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0009"
+HEAD = "0010"
 """The revision that the models in schema.py describe."""
 VERSION_TABLE = "kb_schema_revision"
 _LOCK = 0x6B625F70  # "kb_p": any constant all our processes agree on

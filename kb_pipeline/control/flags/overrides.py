@@ -88,9 +88,9 @@ def read_states(db: Database, tenant: str) -> dict[str, FlagState]:
     return {name: _state(name, flags.get(name), overrides.get(name, {})) for name in KNOWN_FLAGS}
 
 
-def list_states(db: Database) -> list[FlagRecord]:
-    """Return every known flag with all that was set of it, by name."""
-    with db.read_all() as session:
+def list_states(db: Database, tenant: str | None = None) -> list[FlagRecord]:
+    """Return every known flag with all that was set of it, by name; for a tenant only what concerns it."""
+    with db.read_all() if tenant is None else db.read(tenant) as session:
         flags = {row.name: row for row in session.scalars(select(Flag))}
         overrides: dict[str, dict[str, str]] = {}
         for row in session.scalars(select(FlagOverride).order_by(FlagOverride.tenant, FlagOverride.kb)):

@@ -15,9 +15,9 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import AuditEntry, Job, Kb, Lease, Refresh, SpecRevision, Tenant
 from kb_pipeline.control.metering.limits import check_allowed
 from kb_pipeline.control.tenancy import audit
-from kb_pipeline.control.tenancy.api_keys import is_key_actor
 from kb_pipeline.control.tenancy.secrets import variables_of
 from kb_pipeline.control.tenancy.tenants import check_not_retired, ensure_tenant, last_token_of, require_active
+from kb_pipeline.control.tenancy.token_holder import is_tenants_actor
 from kb_pipeline.errors import UnknownKb, UnknownTenant
 from kb_pipeline.model import JsonObject, KbKey, Record
 from kb_pipeline.settings import Settings
@@ -134,9 +134,9 @@ def store_within(session: Session, spec: KbSpec, yaml: str, actor: str, token: i
 
 
 def is_operators(db: Database, key: KbKey) -> bool:
-    """Return whether whoever runs the installation applied the KB's file as it is; else a tenant's API key did.
+    """Return whether whoever runs the installation applied the KB's file as it is; else somebody for the tenant did.
 
-    The audit log says it: an entry of `kb.apply` is written with each revision, by the key or by the operator.
+    The audit log says it: an entry of `kb.apply` is written with each revision, by that token or by the operator.
     """
     with db.read(key.tenant) as session:
         return _applied_by_operator(session, key)
@@ -144,7 +144,7 @@ def is_operators(db: Database, key: KbKey) -> bool:
 
 def _applied_by_operator(session: Session, key: KbKey) -> bool:
     actor = _last_applier(session, key)
-    return actor is not None and not is_key_actor(actor)
+    return actor is not None and not is_tenants_actor(actor)
 
 
 def _last_applier(session: Session, key: KbKey) -> str | None:
@@ -156,7 +156,7 @@ def _last_applier(session: Session, key: KbKey) -> str | None:
 
 def _note_authority(session: Session, key: KbKey, revision: int, actor: str) -> None:
     """Record that the operator takes over what a key applied: the same file may name more from now on."""
-    if not is_key_actor(actor) and not _applied_by_operator(session, key):
+    if not is_tenants_actor(actor) and not _applied_by_operator(session, key):
         audit.record(session, key.tenant, actor, "kb.apply", str(key), {"revision": revision}, {"revision": revision})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
@@ -53,6 +53,7 @@ def list_usage(
     tenant: str | None = None,
     *,
     kb: str | None = None,
+    kbs: Collection[str] | None = None,
     since: str | None = None,
     until: str | None = None,
     by: Grouping | None = None,
@@ -63,6 +64,7 @@ def list_usage(
         db: the control plane.
         tenant: whose; None for every tenant, which is the operator's to see.
         kb: only of the tenants' KBs of that name.
+        kbs: only of KBs of these names; None for all.
         since: the first day, as in 2026-11-25.
         until: the last day.
         by: what to tell apart beside tenants; None for KB, day, operation and model.
@@ -78,6 +80,8 @@ def list_usage(
     query = select(*columns, *sums).where(Usage.pending.is_(None)).group_by(*columns).order_by(*columns)
     if kb is not None:
         query = query.where(Usage.kb == check_slug(kb))
+    if kbs is not None:
+        query = query.where(Usage.kb.in_(kbs))
     if since is not None:
         query = query.where(Usage.day >= _day(since))
     if until is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
@@ -143,6 +143,7 @@ def list_jobs(
     tenant: str | None,
     *,
     kb: KbKey | None = None,
+    kbs: Collection[str] | None = None,
     states: Sequence[str] = (),
     before: tuple[datetime, str] | None = None,
     limit: int = 100,
@@ -153,6 +154,7 @@ def list_jobs(
         db: the control plane.
         tenant: whose; None for all.
         kb: only of this KB.
+        kbs: only of KBs of these names; None for all.
         states: only those in one of these.
         before: when the last one of the page before was asked for, and its id.
         limit: the most that are returned, 1 to 1,000.
@@ -165,6 +167,8 @@ def list_jobs(
     query = _jobs(tenant).order_by(Job.requested_at.desc(), Job.id.desc()).limit(limit)
     if kb is not None:
         query = query.where(Job.tenant == kb.tenant, Job.kb == kb.kb)
+    if kbs is not None:
+        query = query.where(Job.kb.in_(kbs))
     if states:
         query = query.where(or_(*(_is_in_state(state) for state in states)))
     if before is not None:

@@ -53,6 +53,7 @@ class PlanLimits:
     models: tuple[str, ...] | None = None
     source_types: tuple[str, ...] | None = None
     shortest_interval_s: float | None = None
+    requests_per_minute: int | None = None
     prices: Mapping[str, float] = field(default_factory=dict)
     """Of a million tokens, by model."""
 

@@ -130,7 +130,14 @@ def set_plan(db: Database, tenant: str, plan: str, actor: str) -> TenantRecord:
 def require_active(db: Database, tenant: str) -> None:
     """Raise TenantInactive or UnknownTenant unless the tenant's KBs may be refreshed and searched."""
     with db.read(tenant) as session:
-        row = _get(session, tenant)
+        row = session.get(Tenant, tenant)
+    check_active(tenant, row)
+
+
+def check_active(tenant: str, row: Tenant | None) -> None:
+    """Raise TenantInactive or UnknownTenant unless a tenant's row, as it was read, is that of an active one."""
+    if row is None:
+        raise UnknownTenant(tenant)
     if row.status != "active":
         raise TenantInactive(tenant, row.status, row.reason)
 

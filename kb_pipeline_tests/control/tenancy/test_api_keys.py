@@ -10,9 +10,11 @@ from argon2 import PasswordHasher
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.db.models import ApiKey
-from kb_pipeline.control.tenancy import api_keys, audit, tenants
+from kb_pipeline.control.tenancy import audit, key_secrets, tenants
 from kb_pipeline.control.tenancy.api_keys import authenticate, create_key, list_keys, revoke_key
+from kb_pipeline.control.tenancy.key_secrets import with_checksum
 from kb_pipeline.errors import KeyRefused, TenantInactive, UnknownApiKey, UnknownTenant, UsageError
+from kb_pipeline.model import KbKey
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def db(db: Database) -> Database:
     """With two tenants, and nothing remembered of other tests."""
     for tenant in ("acme", "globex"):
         tenants.create_tenant(db, tenant, "default", "tester")
-    api_keys._proven.clear()
+    key_secrets._proven.clear()
     return db
 
 
@@ -29,10 +31,6 @@ def edit(db: Database, key_id: str, **values: Any) -> None:
         row = session.get_one(ApiKey, ("acme", key_id))
         for name, value in values.items():
             setattr(row, name, value)
-
-
-def with_checksum(body: str) -> str:
-    return body + api_keys._checksum(body)
 
 
 def test_a_key_says_whose_it_is_and_what_it_may_do(db: Database) -> None:
@@ -68,7 +66,7 @@ def test_every_change_is_in_the_audit_log(db: Database) -> None:
         ("alice", "key.create", described.id),
         ("bob", "key.revoke", described.id),
     ]
-    assert entries[0].after == {"label": "reader", "scopes": ["read"], "expires_at": None}
+    assert entries[0].after == {"label": "reader", "scopes": ["read"], "kbs": None, "expires_at": None}
 
 
 def test_a_revoked_key_is_refused_at_once_also_where_it_was_accepted_before(db: Database) -> None:
@@ -139,7 +137,7 @@ def test_an_unknown_id_costs_what_a_wrong_secret_costs(db: Database, monkeypatch
     assert len(compared) == 2
     # The parameters, which are what it costs, are the same; so they are when the library has other defaults.
     assert compared[0].split("$")[:4] == compared[1].split("$")[:4]
-    assert not PasswordHasher().check_needs_rehash(api_keys._DECOY)
+    assert not PasswordHasher().check_needs_rehash(key_secrets._DECOY)
 
 
 def test_a_key_that_was_recognised_is_not_hashed_again_unless_its_row_changes(
@@ -172,7 +170,7 @@ def test_last_use_is_noted_to_the_hour(db: Database) -> None:
 
 @pytest.mark.parametrize("scopes", [[], ["write"], ["read", "root"]])
 def test_only_scopes_that_there_are_can_be_given(db: Database, scopes: list[str]) -> None:
-    with pytest.raises(UsageError, match="one or more of read, build, manage"):
+    with pytest.raises(UsageError, match="one or more of read, build, manage, admin"):
         create_key(db, "acme", scopes, "tester")
 
 
@@ -193,8 +191,36 @@ def test_a_key_prints_its_fields_in_order_and_no_secret(db: Database) -> None:
         ("id", record.id),
         ("label", "ci"),
         ("scopes", ["read", "build"]),
+        ("kbs", None),
+        ("requests_per_minute", None),
         ("created_at", record.created_at.isoformat()),
         ("expires_at", record.expires_at.isoformat()),
         ("revoked_at", None),
         ("last_used_at", None),
     ]
+
+
+def test_a_key_may_be_for_some_kbs_only(db: Database) -> None:
+    key, described = create_key(db, "acme", ["read"], "tester", kbs=["wiki", "docs", "wiki"])
+    assert described.kbs == ("docs", "wiki")
+    holder = authenticate(db, key)
+    assert holder.kbs == frozenset({"docs", "wiki"})
+    seen = [str(kb) for kb in (KbKey("acme", "docs"), KbKey("acme", "faq"), KbKey("globex", "docs")) if holder.sees(kb)]
+    assert seen == ["acme/docs"]
+    assert authenticate(db, create_key(db, "acme", ["read"], "tester")[0]).kbs is None
+
+
+@pytest.mark.parametrize("kbs", [[], ["acme/docs"], ["Docs"], [f"kb-{number}" for number in range(1001)]])
+def test_a_key_cannot_be_for_what_is_no_kb(db: Database, kbs: list[str]) -> None:
+    with pytest.raises(UsageError):
+        create_key(db, "acme", ["read"], "tester", kbs=kbs)
+
+
+def test_a_key_that_administrates_the_tenant_is_for_all_of_its_kbs(db: Database) -> None:
+    with pytest.raises(UsageError, match="the whole tenant"):
+        create_key(db, "acme", ["read", "admin"], "tester", kbs=["docs"])
+
+
+def test_an_api_key_says_until_when_it_is_valid(db: Database) -> None:
+    key, described = create_key(db, "acme", ["read"], "tester", lifetime=timedelta(days=1))
+    assert authenticate(db, key).expires_at == described.expires_at

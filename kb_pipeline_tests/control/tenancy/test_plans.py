@@ -22,6 +22,7 @@ limits:
   priority: 5
   models: [all-MiniLM-L6-v2]
   shortest_interval: 1h
+  requests_per_minute: 600
 prices: {all-MiniLM-L6-v2: 0.02}
 """
 
@@ -38,7 +39,8 @@ def test_a_plan_is_what_its_file_says_and_nothing_else_is_limited(db: Database, 
     create_tenant(db, "acme", "gold", "tester")
     assert limits_of(db, "acme") == PlanLimits(
         "gold", concurrent_runs=3, pages_per_day=1000, storage=20_000_000_000, priority=5,
-        models=("all-MiniLM-L6-v2",), shortest_interval_s=3600.0, prices={"all-MiniLM-L6-v2": 0.02},
+        models=("all-MiniLM-L6-v2",), shortest_interval_s=3600.0, requests_per_minute=600,
+        prices={"all-MiniLM-L6-v2": 0.02},
     )  # fmt: skip
     assert [(plan.plan, plan.tenants) for plan in list_plans(db)] == [("default", 0), ("gold", 1)]
 

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from kb_pipeline.control.runs.requests import withdraw
+from kb_pipeline.control.tenancy.api_keys import create_key
 from kb_pipeline_tests.operations.home import Home
 from kb_pipeline_tests.service.serving import API, DOCS, THEIRS, Client, in_process, key_of
 
@@ -146,3 +147,11 @@ def test_another_tenants_job_is_answered_as_one_that_is_not_there(home: Home, op
         ):
             socket.receive_json()
     assert Client(opened, key_of(home)).get(f"/jobs/{job}").json()["state"] == "queued"
+
+
+def test_a_key_for_other_kbs_sees_no_job_of_this_one(home: Home, opened: TestClient, job: str) -> None:
+    key, _ = create_key(home.db, "acme", ["read", "build"], "tester", kbs=["faq"])
+    client = Client(opened, key)
+    assert client.get("/jobs").json()["jobs"] == []
+    for method, path in (("GET", ""), ("POST", "/cancel"), ("GET", "/events")):
+        assert client(method, f"{API}/jobs/{job}{path}").status_code == 404

@@ -12,7 +12,7 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 from mcp.types import ResourceTemplateReference, TextContent, TextResourceContents
 
-from kb_pipeline.control.tenancy.api_keys import Scope
+from kb_pipeline.control.tenancy.token_holder import Scope
 from kb_pipeline.installation import Installation
 from kb_pipeline.service.mcp.server import TOOLS
 from kb_pipeline_tests.operations.home import Home
