@@ -253,6 +253,7 @@ class Installation:
         from kb_pipeline.control.runs.figures import read_figures
         from kb_pipeline.operations.metrics import as_metrics
 
+        self._caller.require_whole_tenant()
         return list(as_metrics(read_figures(self._db, self._caller.tenant)))
 
     @operation("readiness")
@@ -375,6 +376,7 @@ class Installation:
     @cached_property
     def drafts(self) -> Drafts:
         """KBs that are being described."""
+        self._caller.require_whole_tenant()  # what it will be called is not settled before it is one
         return Drafts(self._settings, self._db, self._caller)
 
     @cached_property

@@ -36,7 +36,7 @@ SCOPES: dict[str, Scope] = {
     **dict.fromkeys(_ADMINISTRATION, "admin"),
 }
 """The scope that a token needs for each operation, which is named as its command; all others are the operator's."""
-OF_WHOLE_TENANT = frozenset({"quota", "metrics", "audit list", *_ADMINISTRATION})
+OF_WHOLE_TENANT = frozenset({"quota", "audit list", *_ADMINISTRATION})
 """What tells or changes something of all KBs of a tenant: refused to tokens that are for some of them."""
 
 STDIN = Path("/dev/stdin")
@@ -83,7 +83,12 @@ class Caller:
         if (scope := SCOPES[operation]) not in self.holder.scopes:
             has = ", ".join(sorted(self.holder.scopes))
             raise NotAllowed(self.holder, f"this takes the scope {scope!r}; it has {has}")
-        if self.kbs is not None and operation in OF_WHOLE_TENANT:
+        if operation in OF_WHOLE_TENANT:
+            self.require_whole_tenant()
+
+    def require_whole_tenant(self) -> None:
+        """Raise NotAllowed if the caller's token is for some KBs of its tenant only."""
+        if self.kbs is not None:
             raise NotAllowed(self.holder, "it is for some KBs only, and this concerns the whole tenant")
 
     def require_tenant(self, tenant: str) -> None:

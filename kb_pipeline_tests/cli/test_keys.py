@@ -40,8 +40,8 @@ ARGUMENTS = {
     "diff": ["1", "2"], "rollback": ["1"], "approve": ["1"], "export": ["out"], "explain": ["http://site.example/"],
     "key create": ["--scope", "read"], "key revoke": ["0" * 12], "secret set": ["NAME"], "secret delete": ["NAME"],
 }  # fmt: skip
-NO_COMMANDS = {"build --force", "metrics"}
-"""An option, and what only the service asks for."""
+NO_COMMANDS = {"build --force"}
+"""An option."""
 OF_A_TENANT = {"list", "usage", "flag list", *OF_WHOLE_TENANT}
 OF_A_KB = sorted(set(SCOPES) - {"apply"} - NO_COMMANDS - OF_A_TENANT)
 
@@ -95,8 +95,6 @@ def test_every_command_takes_its_scope(db: Database) -> None:
         lacked: key_of(db, *(scope for scope in ALL_SCOPES if scope != lacked)) for lacked in ALL_SCOPES
     }
     for command, scope in SCOPES.items():
-        if command in NO_COMMANDS - {"build --force"}:
-            continue
         what = [] if command == "flag list" else ["acme" if command in OF_A_TENANT else "acme/docs"]
         told = refused("--key", lacking[scope], *command.split(), *what, *ARGUMENTS.get(command, []))
         assert f"this takes the scope {scope!r}" in str(told)
