@@ -14,7 +14,7 @@ PYTEST_ARGS ?= -n 3 --dist loadgroup --max-worker-restart 0
 # What `make test-postgres` runs; by default everything.
 ROOMS ?= kb_pipeline_tests
 
-.PHONY: demo test test-postgres lint ui bench clean setup
+.PHONY: demo test test-postgres clients lint ui bench clean setup
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -37,11 +37,15 @@ demo: $(LIGHT)
 	@echo "kb is $(CURDIR)/$(BIN)/kb"
 	$(BIN)/kb demo $(if $(URL),--url "$(URL)")
 
-test: setup
+test: setup clients
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# The environments of other makers' clients, which some tests run: 400 MB, half a minute.
+clients: setup
+	$(BIN)/python -m kb_pipeline_tests.service.clients.environments
+
 # Every home's control plane, and Dagster's storage, on a PostgreSQL server that the tests start.
-test-postgres: setup
+test-postgres: setup clients
 	KB_TEST_DATABASE=postgres $(BIN)/python -m pytest $(PYTEST_ARGS) $(ROOMS)
 
 lint: setup
@@ -73,4 +77,4 @@ bench: setup
 	KB_TEST_EVERY_KILL=1 $(BIN)/python -m pytest --timeout=1800 kb_pipeline_tests/operations/test_erase_document.py -k any_step
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-clients build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

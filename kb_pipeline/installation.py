@@ -8,14 +8,14 @@ long as the process: it is safe to use from many threads, and keeps models and t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kb_pipeline.administration import ApiKeys, AuditLog, Drafts, Flags, OperatorKeys, Plans, Secrets, Tenants
 from kb_pipeline.control.db.engine import Database
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kb_pipeline.index.document_chunks import StoredChunk
     from kb_pipeline.index.document_page import DocumentPage
     from kb_pipeline.index.documents import ListedDocument, StoredDocument
+    from kb_pipeline.index.documents_by_time import TimedPage
     from kb_pipeline.index.export import Export
     from kb_pipeline.index.reader import VersionReader
     from kb_pipeline.index.search import Mode
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.cancel import Cancellation
     from kb_pipeline.operations.delete import DeletionPlan
     from kb_pipeline.operations.deletion_receipt import DeletionReceipt
+    from kb_pipeline.operations.embed_texts import EmbeddedTexts
     from kb_pipeline.operations.explain import Explanation
     from kb_pipeline.operations.extract import ExtractedFile, UnextractedFile
     from kb_pipeline.operations.key_fates import LeftOutKey
@@ -67,12 +69,16 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.rollback import Rollback
     from kb_pipeline.operations.run_log import LogLine
     from kb_pipeline.operations.search import SearchResult
+    from kb_pipeline.operations.vectorize import VectorizedText
 
 _Result = TypeVar("_Result")
 _LIKENESS = 0.75
 """Of difflib: what is less like the key of a KB was not meant for it."""
 AsOf = int | str | datetime | None
 """Which version to read: a number, the one that was live at a time (ISO text or datetime), or None for the live one."""
+
+Filters = Mapping[str, Any] | None
+"""Which documents to search, as in `{"type": "eq", "key": "language", "value": "en"}`; None for all."""
 
 
 class Installation:
@@ -184,6 +190,68 @@ class Installation:
             known = [str(kb.key) for kb in self._visible_kbs()]  # of the caller's own: nothing is told of others'
             near = get_close_matches(str(named), known, n=1, cutoff=_LIKENESS)
             raise UnknownKb(named, *near) from None
+
+    @operation("embed")
+    def embedding_models(self) -> list[str]:
+        """Return the names of the models that the caller may embed with: the default one and those of its KBs."""
+        from kb_pipeline.operations.embed_texts import DEFAULT_MODEL
+
+        visible = (
+            each for each in overview.list_overviews(self._db, self._caller.tenant) if self._caller.sees(each.kb)
+        )
+        used = {each.model for each in visible if each.model}
+        return sorted({DEFAULT_MODEL, *used})
+
+    @operation("embed")
+    def embed(
+        self,
+        texts: Sequence[str],
+        model: str | None = None,
+        *,
+        as_queries: bool = False,
+        dimension: int | None = None,
+    ) -> EmbeddedTexts:
+        """Return the vectors of texts, as the KBs of that model hold them of theirs.
+
+        Args:
+            texts: as many as 2,048.
+            model: one of `embedding_models()`; the default one by default.
+            as_queries: whether they are questions, to be compared with passages: some models embed the two differently.
+            dimension: what is expected of the vectors.
+
+        Raises:
+            UnknownModel: the caller has no KB of that model.
+            UsageError: too many texts, too long ones, or an empty one; or the model's vectors have another dimension.
+        """
+        from kb_pipeline.operations.embed_texts import embed_texts
+
+        named = self._embedding_model(model)
+        return embed_texts(self._readers, named, texts, as_queries=as_queries, dimension=dimension)
+
+    @operation("embed")
+    def vectorize(
+        self,
+        markdown: str,
+        title: str = "",
+        *,
+        model: str | None = None,
+        chunking: Mapping[str, Any] | None = None,
+    ) -> VectorizedText:
+        """Return the chunks of a text and their vectors, by the code that a refresh runs; nothing is stored.
+
+        Args:
+            markdown: the text.
+            title: of its document; a part of what is embedded of every chunk.
+            model: one of `embedding_models()`; the default one by default.
+            chunking: as in a KB file; its defaults by default.
+
+        Raises:
+            UnknownModel: the caller has no KB of that model.
+            UsageError: the text is too long, or the chunking cannot be.
+        """
+        from kb_pipeline.operations.vectorize import vectorize_by
+
+        return vectorize_by(self._readers, markdown, title, self._embedding_model(model), chunking or {})
 
     @operation("apply")
     def apply(self, *files: str | Path | KbText, reuse_key: bool = False, dry_run: bool = False) -> list[AppliedKb]:
@@ -483,6 +551,16 @@ class Installation:
 
         return DagsterOrchestrator(self._settings)
 
+    def _embedding_model(self, model: str | None) -> str:
+        from kb_pipeline.errors import UnknownModel
+        from kb_pipeline.operations.embed_texts import DEFAULT_MODEL
+
+        if model in (None, DEFAULT_MODEL):
+            return DEFAULT_MODEL
+        if model not in (known := self.embedding_models()):
+            raise UnknownModel(str(model), f"there are {', '.join(known)}")
+        return str(model)
+
     def _tenant(self, tenant: str | None) -> str:
         from kb_pipeline.errors import UsageError
 
@@ -528,6 +606,8 @@ class Kb:
         *,
         mode: Mode = "hybrid",
         language: str | None = None,
+        filters: Filters = None,
+        offset: int = 0,
         as_of: AsOf = None,
         provenance: bool = False,
         context: int = 0,
@@ -539,6 +619,8 @@ class Kb:
             k: 1 to 100.
             mode: `vector` ranks by meaning, `keyword` by words, `hybrid` fuses both.
             language: only documents in that language (ISO 639).
+            filters: only what satisfies it, as in `{"type": "eq", "key": "source", "value": "site"}`: see docs/api.md.
+            offset: how many of the best to leave out; together with `as_of` the way to the next page.
             as_of: which version; the live one by default.
             provenance: whether to say of each hit where it came from.
             context: how many chunks before and after each hit to return as well, 0 to 5.
@@ -546,14 +628,14 @@ class Kb:
         Raises:
             NoLiveVersion, UnknownVersion: there is nothing to search yet, or no such version.
             TenantInactive: the tenant is suspended, or being deleted.
-            UsageError: an empty query, or k, language, context or as_of out of range.
+            UsageError: an empty query, or k, language, filters, offset, context or as_of that cannot be.
             DamagedStore: the version cannot be read.
         """
         from kb_pipeline.operations.search import search_kb
 
         return search_kb(
-            self._readers, self.key, query, k=k, mode=mode, language=language, as_of=_text(as_of),
-            with_provenance=provenance, context=context,
+            self._readers, self.key, query, k=k, mode=mode, language=language, filters=filters,
+            offset=offset, as_of=_text(as_of), with_provenance=provenance, context=context,
         )  # fmt: skip
 
     @operation("ask")
@@ -564,6 +646,7 @@ class Kb:
         mode: AnswerMode = "extractive",
         k: int = 5,
         language: str | None = None,
+        filters: Filters = None,
         as_of: AsOf = None,
     ) -> Answer:
         """Return the answer to a question, every sentence with the place that it is quoted from, or a refusal.
@@ -573,6 +656,7 @@ class Kb:
             mode: `extractive` answers in the KB's own sentences, `generate` in those of the model that its file names.
             k: how many passages to answer from, 1 to 20.
             language: only from documents in that language (ISO 639).
+            filters: only from documents that satisfy it; see `search`.
             as_of: which version; the live one by default.
 
         Raises:
@@ -584,7 +668,7 @@ class Kb:
         """
         from kb_pipeline.answers.events import Complete
 
-        for event in self.answer_events(question, mode=mode, k=k, language=language, as_of=as_of):
+        for event in self.answer_events(question, mode=mode, k=k, language=language, filters=filters, as_of=as_of):
             if isinstance(event, Complete):
                 return event.answer
         raise ValueError("an answer ends with Complete")
@@ -597,6 +681,7 @@ class Kb:
         mode: AnswerMode = "extractive",
         k: int = 5,
         language: str | None = None,
+        filters: Filters = None,
         as_of: AsOf = None,
         cancelled: threading.Event | None = None,
     ) -> Iterator[AnswerEvent]:
@@ -609,6 +694,7 @@ class Kb:
             mode: see there.
             k: see there.
             language: see there.
+            filters: see there.
             as_of: see there.
             cancelled: set, by any thread, it ends the answer within a second, and what a model still does for it.
 
@@ -617,7 +703,7 @@ class Kb:
         """
         from kb_pipeline.operations.answer import Question, answer_events
 
-        asked = Question(self.key, question, mode, k, language, _text(as_of))
+        asked = Question(self.key, question, mode, k, language, _text(as_of), filters)
         return answer_events(self._settings, self._db, self._readers, asked, cancelled or threading.Event())
 
     @operation("search")
@@ -637,6 +723,28 @@ class Kb:
         from kb_pipeline.index.similar import find_similar
 
         return self._read(as_of, lambda version: find_similar(version, name, k))
+
+    @operation("embed")
+    def vectorize(self, markdown: str, title: str = "", *, as_of: AsOf = None) -> VectorizedText:
+        """Return the chunks of a text and their vectors, by the rules and with the model of a version.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is no such version.
+            UsageError: the text is too long, or the version was published before versions recorded their rules.
+        """
+        from kb_pipeline.operations.vectorize import vectorize_as
+
+        manifest = self._readers.open(self.key, _text(as_of)).manifest
+        return vectorize_as(self._readers, manifest, markdown, title)
+
+    @operation("search")
+    def searched_data(self, *, as_of: AsOf = None) -> tuple[int, str]:
+        """Return the number of the version that a search would read, and a digest of its data.
+
+        As long as both are the same, the same search has the same hits: see `SearchResult.data_digest`.
+        """
+        version = self._readers.open(self.key, _text(as_of))
+        return version.number, version.data_digest
 
     @operation("documents")
     def documents(self, *, as_of: AsOf = None) -> Iterator[ListedDocument]:
@@ -662,20 +770,41 @@ class Kb:
 
         return self._read(as_of, lambda version: page_documents(version, after, limit))
 
+    @operation("documents")
+    def documents_by_time(
+        self,
+        *,
+        after: str | None = None,
+        before: str | None = None,
+        limit: int = 20,
+        newest_first: bool = True,
+        as_of: AsOf = None,
+    ) -> TimedPage:
+        """Return some documents of a version by when their bytes were fetched, with the size of their text.
+
+        Args:
+            after: the id of the document that the page before ended with.
+            before: the id of the document that the page after began with.
+            limit: the most to return, 1 to 1,000.
+            newest_first: whether the newest comes first, and not the oldest.
+            as_of: which version.
+
+        Raises:
+            NoLiveVersion, UnknownVersion: there is no such version.
+            UnknownDocument: the version has no document of the id `after` or `before`.
+            UsageError: limit is out of range.
+        """
+        from kb_pipeline.index.documents_by_time import page_by_time
+
+        return self._read(as_of, lambda version: page_by_time(version, after, before, limit, newest_first))
+
     @operation("page")
-    def document_key(self, document_id: str, *, as_of: AsOf = None) -> str:
-        """Return the key of the document of that id.
+    def chunks(self, document_id: str, *, as_of: AsOf = None) -> list[StoredChunk]:
+        """Return the chunks of a document, from its beginning to its end; none for a copy, which others stand for.
 
         Raises:
             UnknownDocument: the version has none such.
         """
-        from kb_pipeline.index.document_page import key_of_document
-
-        return self._read(as_of, lambda version: key_of_document(version, document_id))
-
-    @operation("page")
-    def chunks(self, document_id: str, *, as_of: AsOf = None) -> list[StoredChunk]:
-        """Return the chunks of a document, from its beginning to its end; none for one that is not there."""
         from kb_pipeline.index.document_chunks import chunks_of_document
 
         return self._read(as_of, lambda version: chunks_of_document(version, document_id))
@@ -731,6 +860,13 @@ class Kb:
         return read_document(self._readers.open(self.key, _text(as_of)), key)
 
     @operation("page")
+    def document_by_id(self, document_id: str, *, as_of: AsOf = None) -> StoredDocument:
+        """Return the document of that id, as hits and lists name it; see `document`."""
+        from kb_pipeline.index.documents import read_document_by_id
+
+        return self._read(as_of, lambda version: read_document_by_id(version, document_id))
+
+    @operation("page")
     def find_document(self, name: str, *, as_of: AsOf = None) -> str:
         """Return the key of the document that a person means by its address, path or title, or a part of one.
 
@@ -752,6 +888,13 @@ class Kb:
         from kb_pipeline.index.documents import read_raw_bytes
 
         return read_raw_bytes(self._readers.open(self.key, _text(as_of)), key)
+
+    @operation("page")
+    def raw_bytes_by_id(self, document_id: str, *, as_of: AsOf = None) -> bytes:
+        """Return the exact bytes that the document of that id was made from; see `raw_bytes`."""
+        from kb_pipeline.index.documents import read_raw_bytes_by_id
+
+        return self._read(as_of, lambda version: read_raw_bytes_by_id(version, document_id))
 
     @operation("versions")
     def versions(self) -> list[versions.VersionRecord]:

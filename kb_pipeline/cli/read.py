@@ -7,7 +7,7 @@ import sys
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,6 +39,9 @@ def search(
     k: Annotated[int, typer.Option("-k", help="How many hits, 1 to 100.")] = 5,
     mode: Annotated[Literal["hybrid", "vector", "keyword"], typer.Option(help="How to rank.")] = "hybrid",
     language: Annotated[str | None, typer.Option(help="Only documents in that language (ISO 639).")] = None,
+    filters: Annotated[
+        str | None, typer.Option("--filter", metavar="JSON", help="Only documents that satisfy it: docs/api.md.")
+    ] = None,
     provenance: Annotated[bool, typer.Option("--provenance", help="Say where each hit came from.")] = False,
     context: Annotated[
         int, typer.Option(metavar="N", help="Show each hit whole, with N chunks before and after it, 0 to 5.")
@@ -52,8 +55,9 @@ def search(
     from kb_pipeline.index.languages import list_languages
 
     found = open_kb(kb).search(
-        " ".join(query), k, mode=mode, language=language, as_of=as_of, provenance=provenance, context=context
-    )
+        " ".join(query), k, mode=mode, language=language, filters=_parsed(filters), as_of=as_of,
+        provenance=provenance, context=context,
+    )  # fmt: skip
     if found.languages is not None:
         there_are = list_languages(found.languages)
         typer.echo(f"kb: {kb}: no documents in {language}; there are: {there_are}", err=True)
@@ -63,6 +67,19 @@ def search(
         print_hits(found)
     else:
         print_hit_rows(found)
+
+
+def _parsed(filters: str | None) -> dict[str, Any] | None:
+    from kb_pipeline.errors import UsageError
+
+    if filters is None:
+        return None
+    try:
+        parsed: dict[str, Any] = json.loads(filters)
+    except (ValueError, RecursionError) as error:
+        example = '{"type": "eq", "key": "language", "value": "en"}'
+        raise UsageError(f"--filter is no JSON ({error}); write it as in: --filter '{example}'") from None
+    return parsed
 
 
 def documents(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from kb_pipeline.errors import UnknownDocument
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import Record
 from kb_pipeline.store.table import sql_in
@@ -23,10 +24,14 @@ class StoredChunk(Record):
 
 
 def chunks_of_document(version: VersionReader, document_id: str) -> list[StoredChunk]:
-    """Return a document's chunks from its beginning to its end; none for one that is not there.
+    """Return a document's chunks from its beginning to its end; none for one that others stand for.
 
     Raises:
+        UnknownDocument: the version has no such document.
         DamagedStore: the table cannot be read.
     """
-    rows = version.table("chunks").rows(StoredChunk, sql_in("document_id", [document_id]))
+    is_its = sql_in("document_id", [document_id])
+    rows = version.table("chunks").rows(StoredChunk, is_its)
+    if not rows and not version.table("documents").count(f"{is_its} AND outcome = 'document'"):
+        raise UnknownDocument(version.key, document_id)
     return [replace(row, headings=tuple(row.headings)) for row in sorted(rows, key=lambda row: (row.start, row.end))]

@@ -1,11 +1,11 @@
-"""Lists the documents of a version a page at a time, and finds one by its id."""
+"""Lists the documents of a version a page at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from kb_pipeline.errors import UnknownDocument, UsageError
+from kb_pipeline.errors import UsageError
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import Record
 from kb_pipeline.store.stage_tables import kept_documents
@@ -42,11 +42,6 @@ class DocumentPage(Record):
     """The last id, if there are more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    key: str
-
-
 def page_documents(version: VersionReader, after: str, limit: int) -> DocumentPage:
     """Return the documents whose ids come after `after`, at most `limit`; raises UsageError or DamagedStore.
 
@@ -63,17 +58,3 @@ def page_documents(version: VersionReader, after: str, limit: int) -> DocumentPa
     is_last = begin + limit >= len(ids)
     documents = tuple(sorted(rows, key=lambda row: row.document_id))
     return DocumentPage(version.number, documents, len(ids), None if is_last else chosen[-1])
-
-
-def key_of_document(version: VersionReader, document_id: str) -> str:
-    """Return the key of the document of that id.
-
-    Raises:
-        UnknownDocument: the version has none such.
-        DamagedStore: the table cannot be read.
-    """
-    where = sql_in("document_id", [document_id]) + " AND outcome = 'document'"
-    rows = version.table("documents").rows(_Key, where, limit=1)
-    if not rows:
-        raise UnknownDocument(version.key, document_id)
-    return rows[0].key

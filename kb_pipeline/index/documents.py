@@ -196,7 +196,15 @@ def read_document(version: VersionReader, key: str) -> StoredDocument:
         UnknownDocument: the version has none such.
         DamagedStore: a table of the version cannot be read.
     """
-    row = _document_row(version, key)
+    return _document(version, _document_row(version, key))
+
+
+def read_document_by_id(version: VersionReader, document_id: str) -> StoredDocument:
+    """Read one document by its id; raises UnknownDocument or DamagedStore."""
+    return _document(version, _row_by_id(version, document_id))
+
+
+def _document(version: VersionReader, row: _DocumentRow) -> StoredDocument:
     page = _pages(version, [row.document_id])[row.document_id]
     origin = _Origin(row.document_id, row.raw_sha256, row.fetched_at, row.run_id)
     return StoredDocument(
@@ -245,9 +253,17 @@ def read_raw_bytes(version: VersionReader, key: str) -> bytes:
     return read_raw_document(version, key).body
 
 
+def read_raw_bytes_by_id(version: VersionReader, document_id: str) -> bytes:
+    """Read the exact bytes that the document of that id was made from; raises UnknownDocument or DamagedStore."""
+    return _raw_document(version, _row_by_id(version, document_id)).body
+
+
 def read_raw_document(version: VersionReader, key: str) -> RawDocument:
     """Read the bytes that a document was made from, as they were fetched; raises UnknownDocument or DamagedStore."""
-    document = _document_row(version, key)
+    return _raw_document(version, _document_row(version, key))
+
+
+def _raw_document(version: VersionReader, document: _DocumentRow) -> RawDocument:
     segment, position = _locate(version, document)
     for raw in read_bodies(version.store.paths.raw, {segment: [position]}):
         return RawDocument(
@@ -263,10 +279,18 @@ def read_raw_document(version: VersionReader, key: str) -> RawDocument:
 
 
 def _document_row(version: VersionReader, key: str) -> _DocumentRow:
-    where = sql_in("key", [redirected(version, key)]) + " AND outcome = 'document'"
+    return _only_row(version, "key", redirected(version, key), key)
+
+
+def _row_by_id(version: VersionReader, document_id: str) -> _DocumentRow:
+    return _only_row(version, "document_id", document_id, document_id)
+
+
+def _only_row(version: VersionReader, column: str, value: str, asked: str) -> _DocumentRow:
+    where = sql_in(column, [value]) + " AND outcome = 'document'"
     rows = version.table("documents").rows(_DocumentRow, where, limit=1)
     if not rows:
-        raise UnknownDocument(version.key, key)
+        raise UnknownDocument(version.key, asked)
     return rows[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from kb_pipeline.store.table import LanceTable
@@ -10,6 +11,9 @@ from kb_pipeline.store.table import LanceTable
 _SPARE = 64
 """Candidates beyond those wanted. A matrix product rounds equal rows differently by where they stand, so what is near
 the end of a ranking is compared again one by one."""
+
+_TAKEN_AT_ONCE = 8192
+"""Rows read at once, where only some are."""
 
 
 class ExactVectors:
@@ -19,9 +23,14 @@ class ExactVectors:
         self._chunk_ids, self._row_ids, self._vectors = chunk_ids, row_ids, vectors
 
     @classmethod
-    def read(cls, table: LanceTable) -> ExactVectors:
-        """Read them all; raises DamagedStore."""
-        frame = table.read_columns(["chunk_id", "vector"], row_ids=True)
+    def read(cls, table: LanceTable, rows: NDArray[np.int64] | None = None) -> ExactVectors:
+        """Read them all, or those of some rows; raises DamagedStore."""
+        columns = ["chunk_id", "vector"]
+        if rows is None:
+            frame = table.read_columns(columns, row_ids=True)
+        else:
+            parts = table.take(rows.tolist(), columns, _TAKEN_AT_ONCE)
+            frame = pl.concat([pl.DataFrame(part) for part in parts]).with_columns(_rowid=rows)
         vectors = np.ascontiguousarray(frame["vector"].to_numpy(), dtype=np.float32)
         return cls(frame["chunk_id"].to_list(), frame["_rowid"].to_numpy().astype(np.int64), vectors)
 

@@ -6,7 +6,7 @@ import threading
 from types import TracebackType
 
 from kb_pipeline.index.exact_vectors import ExactVectors
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, digest
 from kb_pipeline.store.kb_store import KbStore
 from kb_pipeline.store.manifest import Manifest
 from kb_pipeline.store.table import LanceTable
@@ -41,6 +41,11 @@ class VersionReader:
     def number(self) -> int:
         """The number of the version; 0 for a candidate."""
         return self.manifest.version
+
+    @property
+    def data_digest(self) -> str:
+        """A hash of the data of the version: the same number has another one after a document was erased."""
+        return digest(str(self.manifest.data_identity), self.manifest.run_id)[:16]
 
     def table(self, role: str) -> LanceTable:
         """Return a table of the version: `pages`, `documents`, `chunks` or `index`; raises DamagedStore."""

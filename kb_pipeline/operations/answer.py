@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kb_pipeline.answers.events import AnswerEvent, Chunk, Cited, Complete, Passages, Started
 from kb_pipeline.answers.rank import Candidates, RankedSentence, choose_candidates
@@ -14,6 +14,7 @@ from kb_pipeline.answers.result import Answer, AnswerMode, AnswerSentence, Citat
 from kb_pipeline.answers.threshold import refusal_threshold
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.errors import UsageError
+from kb_pipeline.index.filters import read_filter
 from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit, search_version
 from kb_pipeline.model import EmbeddingModel, KbKey
@@ -44,6 +45,8 @@ class Question:
     """Passages to answer from."""
     language: str | None = None
     as_of: str | None = None
+    filters: Mapping[str, Any] | None = None
+    """Which documents to answer from; see `index.filters`."""
 
     def check(self) -> None:
         """Raise UsageError for what cannot be asked."""
@@ -143,10 +146,13 @@ def _generated_events(
 
 def find_evidence(readers: Readers, question: Question) -> Evidence:
     """Search a version and rank the sentences of what is found."""
+    chosen = None if question.filters is None else read_filter(question.filters)
 
     def ask(version: VersionReader) -> Evidence:
         vector = _QuestionVector(readers, version.manifest.model, question.text)
-        hits = search_version(version, question.text, lambda _: vector.get(), k=question.k, language=question.language)
+        hits = search_version(
+            version, question.text, lambda _: vector.get(), k=question.k, language=question.language, filters=chosen
+        )
         candidates = choose_candidates(question.text, hits)
         return Evidence(
             version.number, tuple(hits), _ranked(readers, version, vector, candidates), refusal_threshold(version)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kb_pipeline.embed.model_cache import ModelCache
+    from kb_pipeline.embed.protocol import Embedder
     from kb_pipeline.index.reader import VersionReader
 
 _MAX_BYTES = 1 << 30
@@ -114,6 +115,13 @@ class Readers:
         """Return what a tenant's requests to an endpoint share, of one process."""
         with self._lock:
             return self._breakers.setdefault((tenant, url), CircuitBreaker())
+
+    def open_model(self, model: str) -> Embedder:
+        """Return a model, opened, which embeds also what is longer than its window; raises UnknownModel."""
+        from kb_pipeline.embed.long_texts import MeanPooled
+        from kb_pipeline.embed.tokenizer import open_tokenizer
+
+        return MeanPooled(self._model_cache().open(model), open_tokenizer(model))
 
     def close(self) -> None:
         """Close models and drop versions."""

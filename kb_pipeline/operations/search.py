@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import UsageError
 from kb_pipeline.index.documents import HitProvenance, provenance_of
+from kb_pipeline.index.filters import read_filter
 from kb_pipeline.index.languages import count_languages
 from kb_pipeline.index.neighbours import MAX_CONTEXT, Neighbours, neighbours_of
 from kb_pipeline.index.reader import VersionReader
-from kb_pipeline.index.search import Hit, Mode, search_version
+from kb_pipeline.index.search import Hit, Mode, rank_version, read_hits, require_count
 from kb_pipeline.model import EmbeddingModel, JsonObject, KbKey
 from kb_pipeline.operations.passages import Passage, choose_passages
 from kb_pipeline.operations.readers import Readers
@@ -27,6 +28,7 @@ class _Found:
     """What was read of a version at once."""
 
     hits: list[Hit]
+    ranked: int
     provenance: list[HitProvenance] | None
     neighbours: list[Neighbours] | None
     languages: Mapping[str, int] | None
@@ -35,10 +37,14 @@ class _Found:
 class SearchResult(list[Hit]):
     """The hits of a search, best first, and which version gave them."""
 
-    def __init__(self, kb: KbKey, version: int, mode: Mode, found: _Found, asked: _Query) -> None:
+    def __init__(self, version: VersionReader, mode: Mode, found: _Found, asked: _Query) -> None:
         super().__init__(found.hits)
-        self.kb, self.version, self.mode = kb, version, mode
+        self.kb, self.version, self.mode = version.key, version.number, mode
         self._query = asked
+        self.data_digest = version.data_digest
+        """Names what was searched: the version's number alone does not, since erasing makes its tables anew."""
+        self.ranked = found.ranked
+        """How many chunks are in the ranking that the hits were taken from: with `offset` the others can be had."""
         self.provenance = found.provenance
         """Where each hit came from, in order, if that was asked for."""
         self.neighbours = found.neighbours
@@ -96,6 +102,8 @@ def search_kb(
     k: int,
     mode: Mode = "hybrid",
     language: str | None = None,
+    filters: object = None,
+    offset: int = 0,
     as_of: str | None = None,
     with_provenance: bool = False,
     context: int = 0,
@@ -104,25 +112,28 @@ def search_kb(
 
     Raises:
         UnknownKb, NoLiveVersion, UnknownVersion, TenantInactive, DamagedStore: see `Readers.read`.
-        UsageError: an empty query, or k, language, context or as_of out of range.
+        UsageError: an empty query, or k, language, filters, offset, context or as_of out of range.
     """
+    require_count(k)
+    if offset < 0:
+        raise UsageError(f"offset is {offset}; it is 0 or more")
     if not 0 <= context <= MAX_CONTEXT:
         raise UsageError(f"context is {context}; allowed are 0 to {MAX_CONTEXT} chunks")
-    asked = _Query(readers, query)
+    asked, chosen = _Query(readers, query), None if filters is None else read_filter(filters)
 
     def ask(version: VersionReader) -> _Found:
-        hits = search_version(
-            version, query, lambda _: asked.embed(version.manifest.model), k=k, mode=mode, language=language
-        )
+        ranked = rank_version(version, query, lambda _: asked.embed(version.manifest.model), mode, language, chosen)
+        hits = read_hits(version, ranked[offset : offset + k])
         return _Found(
             hits,
+            len(ranked),
             provenance_of(version, hits) if with_provenance else None,
             neighbours_of(version, hits, context) if context else None,
             _other_languages(version, language, hits),
         )
 
     version, found = readers.read(key, as_of, ask)
-    return SearchResult(key, version.number, mode, found, asked)
+    return SearchResult(version, mode, found, asked)
 
 
 def _other_languages(version: VersionReader, language: str | None, hits: Sequence[Hit]) -> Mapping[str, int] | None:

@@ -12,11 +12,12 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from kb_pipeline.errors import KbError, is_database_error
 from kb_pipeline.installation import Installation
 from kb_pipeline.model import JsonObject
-from kb_pipeline.service import metrics, problems
+from kb_pipeline.service import dify, metrics, openwebui, problems
 from kb_pipeline.service.api import (
     aliases,
     answers,
@@ -28,14 +29,17 @@ from kb_pipeline.service.api import (
     kbs,
     search,
     usage,
+    vectorize,
     versions,
 )
 from kb_pipeline.service.callers import Authentication
+from kb_pipeline.service.error_shapes import ErrorShapes
 from kb_pipeline.service.health import Readiness, health
 from kb_pipeline.service.job_streams import JobStreams
 from kb_pipeline.service.mcp.http import METADATA_PATH, McpEndpoint, ResourceMetadata, metadata_endpoint
 from kb_pipeline.service.mcp.http import PATH as MCP_PATH
 from kb_pipeline.service.metrics import FigureCache, ServiceMetrics
+from kb_pipeline.service.openai import chat, embeddings, models, responses, vector_stores
 from kb_pipeline.service.openapi import describe
 from kb_pipeline.service.request_limits import RequestLimits
 from kb_pipeline.service.request_log import RequestLog
@@ -64,6 +68,10 @@ _CORS_EXPOSED = (
 
 class Service(FastAPI):
     """The application, which describes its errors as it answers them."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the application with all that stands around it; the form of errors is outermost."""
+        return ErrorShapes(super().build_middleware_stack())
 
     def openapi(self) -> JsonObject:
         """Return the description of the API, OpenAPI 3.1."""
@@ -114,8 +122,14 @@ def routed(life: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None =
         redoc_url=None,
     )
     problems.install(app)
-    for resource in (kbs, search, answers, documents, versions, erasures, completeness, usage, jobs, drafts, aliases):
+    for resource in (
+        kbs, search, vectorize, answers, documents, versions, erasures, completeness, usage, jobs, drafts, aliases,
+    ):  # fmt: skip
         app.include_router(resource.router, prefix=PREFIX)
+    for shape in (models, embeddings, vector_stores, chat, responses):
+        app.include_router(shape.router, prefix="/v1")
+    for shape in (dify, openwebui):
+        app.include_router(shape.router)
     app.include_router(health)
     app.include_router(metrics.router)
     return app

@@ -30,7 +30,7 @@ _TYPE = "urn:kb-pipeline:problem:"
 class VersionGone(KbError):
     """A cursor belongs to a version that is not kept any more."""
 
-    def __init__(self, cause: errors.UnknownVersion) -> None:
+    def __init__(self, cause: object) -> None:
         super().__init__(f"{cause}; begin anew without the cursor")
 
 

@@ -33,6 +33,11 @@ def sql_in(column: str, values: Iterable[str]) -> str:
     return f"{column} IN ({', '.join(map(_sql_text, values))})"
 
 
+def sql_row_ids(rows: Iterable[int]) -> str:
+    """Return the filter of the rows of those ids."""
+    return f"_rowid IN ({', '.join(str(int(each)) for each in rows)})"
+
+
 def _sql_text(value: str | None) -> str:
     return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
 

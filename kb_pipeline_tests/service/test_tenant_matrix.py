@@ -56,9 +56,26 @@ OF_A_KB: dict[str, Call] = {
     "POST /kbs/{kb}/answers": Call(body={"question": "What keeps for months?"}),
     "POST /kbs/{kb}/jobs": Call(body={}),
     "GET /kbs/{kb}/explain": Call(query={"url": "http://no.example/"}),
+    "POST /search": Call(body={"kb": "KB", "query": "apples"}),
+    "POST /vectorize": Call(body={"kb": "KB", "text": "apples"}),
+    "GET /v1/models/{model}": Call({"model": "kb/KB"}),
+    "GET /v1/vector_stores/{store}": Call({"store": "vs_KB"}),
+    "POST /v1/vector_stores/{store}/search": Call({"store": "vs_KB"}, body={"query": "apples"}),
+    "GET /v1/vector_stores/{store}/files": Call({"store": "vs_KB"}),
+    "GET /v1/vector_stores/{store}/files/{file_id}": Call({"store": "vs_KB", "file_id": f"file-{DOCUMENT}"}),
+    "GET /v1/vector_stores/{store}/files/{file_id}/content": Call({"store": "vs_KB", "file_id": f"file-{DOCUMENT}"}),
+    "POST /v1/chat/completions": Call(body={"model": "kb/KB", "messages": [{"role": "user", "content": "apples"}]}),
+    "POST /v1/responses": Call(
+        body={"model": "any", "input": "a", "tools": [{"type": "file_search", "vector_store_ids": ["vs_KB"]}]}
+    ),
+    "POST /dify/retrieval": Call(body={"knowledge_id": "KB", "query": "apples", "retrieval_setting": {"top_k": 3}}),
+    "POST /openwebui/search": Call(query={"kb": "KB"}, body={"query": "apples"}),
 }
-"""Operations on one KB, whose id is in the path."""
-OF_THE_CALLER = {"GET /kbs", "POST /kbs", "GET /usage", "GET /quotas", "GET /limits"}
+"""Operations on one KB, whose id is in the path, the query or the body."""
+OF_THE_CALLER = {
+    "GET /kbs", "POST /kbs", "GET /usage", "GET /quotas", "GET /limits", "GET /v1/models", "POST /v1/embeddings",
+    "GET /v1/vector_stores",
+}  # fmt: skip
 """Operations that name no KB by its id: what they show is the caller's own, see their tests."""
 OF_A_JOB = {"GET /jobs", "GET /jobs/{job_id}", "POST /jobs/{job_id}/cancel", "GET /jobs/{job_id}/events"}
 """Operations on a job by its id: api/test_jobs.py asks each for another tenant's."""
@@ -75,6 +92,7 @@ ALIASES = {"POST /crawl", "GET /workflows", "GET /workflows/{job_id}", "GET /pip
 """Other names of operations on jobs: api/test_aliases.py asks each for another tenant's."""
 OUTSIDE = {"/healthz", "/readyz", "/metrics"}
 """Of the service itself."""
+OTHER_SHAPES = ("/v1/", "/dify/", "/openwebui/")
 
 
 def operations(http: TestClient) -> Iterator[str]:
@@ -86,13 +104,23 @@ def operations(http: TestClient) -> Iterator[str]:
 def ask(client: Client, operation: str, kb: str) -> Any:
     method, template = operation.split(" ")
     call = OF_A_KB[operation]
-    path = template.format(kb=kb, **call.path)
-    return client(method, API + path, params=dict(call.query), json=call.body)
+    path = template.format(**{"kb": kb} | named(call.path, kb))
+    prefix = "" if template.startswith(OTHER_SHAPES) else API
+    return client(method, prefix + path, params=named(call.query, kb), json=named(call.body, kb))
+
+
+def named(value: Any, kb: str) -> Any:
+    """Put the KB's id in the place of `KB`."""
+    if isinstance(value, str):
+        return value.replace("KB", kb)
+    if isinstance(value, list):
+        return [named(each, kb) for each in value]
+    return {name: named(each, kb) for name, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def test_every_operation_has_a_place_in_the_matrix(http: TestClient) -> None:
     assert set(operations(http)) == OF_A_KB.keys() | OF_THE_CALLER | OF_A_JOB | OF_A_DRAFT | ALIASES
-    assert all("{kb}" in each for each in OF_A_KB)
+    assert all("{kb}" in each or "KB" in repr(call) for each, call in OF_A_KB.items())
 
 
 @pytest.mark.parametrize("operation", OF_A_KB)

@@ -33,6 +33,8 @@ class KbOverview(Record):
     documents: int
     chunks: int
     """Of the live version."""
+    model: str | None
+    """Name of the embedding model of the live version."""
     failures: int
     """Keys that could not be turned into text."""
     held_version: int | None
@@ -41,6 +43,8 @@ class KbOverview(Record):
     """When the newest refresh ended, or began if it runs."""
     next_refresh_at: datetime | None
     """By the KB's own schedule; None without one, and while its tenant is not active."""
+    created_at: datetime
+    """When it was first applied."""
 
 
 def list_overviews(db: Database, tenant: str | None = None) -> list[KbOverview]:
@@ -61,7 +65,7 @@ def _overviews(session: Session, tenant: str | None) -> Iterator[KbOverview]:
     waiting, owners = _waiting(session, tenant), lease_owners(session, tenant)
     for kb in kbs:
         key = (kb.tenant, kb.kb)
-        last, documents, chunks = refreshes.get(key), *counts.get(key, (0, 0))
+        last, (documents, chunks, model) = refreshes.get(key), counts.get(key, (0, 0, None))
         is_active = tenants.get(kb.tenant) == "active"
         known = status_with_lease(last.status, last.run_id, owners.get(key)) if last else "new"
         status = known if is_active else tenants.get(kb.tenant, "deleting")
@@ -71,10 +75,12 @@ def _overviews(session: Session, tenant: str | None) -> Iterator[KbOverview]:
             live_version=kb.live_version,
             documents=documents,
             chunks=chunks,
+            model=model,
             failures=failures.get(key, 0),
             held_version=held.get(key),
             last_refresh_at=(last.ended_at or last.started_at) if last else None,
             next_refresh_at=next_refresh(kb.cron, kb.timezone, kb.snoozed_until) if is_active else None,
+            created_at=kb.created_at,
         )
 
 
@@ -95,12 +101,12 @@ def _newest_refreshes(session: Session, tenant: str | None) -> _Rows:
     return {(row.tenant, row.kb): row for row in rows}
 
 
-def _live_counts(session: Session, tenant: str | None) -> dict[tuple[str, str], tuple[int, int]]:
-    counts = Version.manifest["counts"]
-    columns = (Version.tenant, Version.kb, counts["documents"].as_integer(), counts["chunks"].as_integer())
+def _live_counts(session: Session, tenant: str | None) -> dict[tuple[str, str], tuple[int, int, str | None]]:
+    counts, model = Version.manifest["counts"], Version.manifest["model"]["name"].as_string()
+    columns = (Version.tenant, Version.kb, counts["documents"].as_integer(), counts["chunks"].as_integer(), model)
     is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
     rows = session.execute(_of(select(*columns).join(Kb, is_live), Version, tenant))
-    return {(name, kb): (documents or 0, chunks or 0) for name, kb, documents, chunks in rows}
+    return {(name, kb): (documents or 0, chunks or 0, model) for name, kb, documents, chunks, model in rows}
 
 
 def _failures(session: Session, tenant: str | None) -> dict[tuple[str, str], int]:

@@ -87,32 +87,27 @@ def list_documents(
 @router.get("/kbs/{kb}/documents/{document_id}")
 def show_document(kb: KbInPath, document_id: DocumentId, home: HomeOfCaller, as_of: AsOf = None) -> JsonObject:
     """Return a document: its Markdown, what its page says of itself, and where it came from."""
-    opened = open_kb(home, kb)
-    return opened.document(opened.document_key(document_id, as_of=as_of), as_of=as_of).as_json()
+    return open_kb(home, kb).document_by_id(document_id, as_of=as_of).as_json()
 
 
 @router.get("/kbs/{kb}/documents/{document_id}/markdown", response_class=Response)
 def show_markdown(kb: KbInPath, document_id: DocumentId, home: HomeOfCaller, as_of: AsOf = None) -> Response:
     """Return a document's Markdown alone."""
-    opened = open_kb(home, kb)
-    document = opened.document(opened.document_key(document_id, as_of=as_of), as_of=as_of)
+    document = open_kb(home, kb).document_by_id(document_id, as_of=as_of)
     return Response(document.markdown, media_type="text/markdown; charset=utf-8")
 
 
 @router.get("/kbs/{kb}/documents/{document_id}/raw", response_class=Response)
 def show_raw_bytes(kb: KbInPath, document_id: DocumentId, home: HomeOfCaller, as_of: AsOf = None) -> Response:
     """Return the exact bytes that a document was made from, to be saved and not shown: they are a stranger's."""
-    opened = open_kb(home, kb)
-    body = opened.raw_bytes(opened.document_key(document_id, as_of=as_of), as_of=as_of)
+    body = open_kb(home, kb).raw_bytes_by_id(document_id, as_of=as_of)
     return Response(body, media_type="application/octet-stream", headers={"Content-Disposition": "attachment"})
 
 
 @router.get("/kbs/{kb}/documents/{document_id}/chunks")
 def list_chunks(kb: KbInPath, document_id: DocumentId, home: HomeOfCaller, as_of: AsOf = None) -> Chunks:
     """Return a document's chunks, from its beginning to its end."""
-    opened = open_kb(home, kb)
-    opened.document_key(document_id, as_of=as_of)
-    found = opened.chunks(document_id, as_of=as_of)
+    found = open_kb(home, kb).chunks(document_id, as_of=as_of)
     return Chunks(document_id=document_id, chunks=[Chunk.model_validate(each) for each in found])
 
 
@@ -120,4 +115,4 @@ def list_chunks(kb: KbInPath, document_id: DocumentId, home: HomeOfCaller, as_of
 def replay_document(kb: KbInPath, document_id: DocumentId, home: HomeOfCaller, as_of: AsOf = None) -> JsonObject:
     """Make a document's chunks again from its stored bytes by the rules of its version, and compare."""
     opened = open_kb(home, kb)
-    return opened.replay(opened.document_key(document_id, as_of=as_of), as_of=as_of).as_json()
+    return opened.replay(opened.document_by_id(document_id, as_of=as_of).key, as_of=as_of).as_json()

@@ -44,10 +44,12 @@ class KbSummary(Answer):
     live_version: int | None
     documents: int
     chunks: int
+    model: str | None
     failures: int
     held_version: int | None
     last_refresh_at: datetime | None
     next_refresh_at: datetime | None
+    created_at: datetime
 
 
 class KbPage(Answer):

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from kb_pipeline.errors import UnknownVersion, UsageError
+from kb_pipeline.index.filters import Filter, read_filter
 from kb_pipeline.index.search import MAX_HITS, Mode
+from kb_pipeline.installation import Kb
 from kb_pipeline.service.api.shapes import Answer, AsOf
 from kb_pipeline.service.callers import HomeOfCaller
+from kb_pipeline.service.cursors import read_cursor, write_cursor
 from kb_pipeline.service.names import KbId, KbInPath, open_kb
+from kb_pipeline.service.problems import VersionGone
 
 router = APIRouter(tags=["search"])
 MAX_QUERY_CHARS = 4000
+MAX_CURSOR_CHARS = 200
+_OFFSET_DIGITS = 6
 
 
 class Passage(Answer):
@@ -49,6 +57,7 @@ class Hits(Answer):
     version: int
     mode: Mode
     hits: list[Hit]
+    cursor: str | None = Field(description="Of the next page, of the same version; null on the last one.")
 
 
 class SearchRequest(BaseModel):
@@ -59,8 +68,10 @@ class SearchRequest(BaseModel):
     k: int = Field(default=10, ge=1, le=MAX_HITS)
     mode: Mode = "hybrid"
     language: str | None = Field(default=None, pattern="^[a-z]{2,3}$", description="ISO 639.")
+    filters: Filter | None = Field(default=None, description="Only documents that satisfy it.")
     as_of: str | int | None = Field(default=None, description="A version's number, or a time.")
     highlights: bool = Field(default=False, description="Whether to choose the passage of each hit and mark it.")
+    cursor: str | None = Field(default=None, max_length=MAX_CURSOR_CHARS, description="Of the page before.")
 
 
 @router.get("/kbs/{kb}/search", responses={304: {"description": "As the client has it."}})
@@ -72,35 +83,110 @@ def search(
     k: Annotated[int, Query(ge=1, le=MAX_HITS)] = 10,
     mode: Mode = "hybrid",
     language: Annotated[str | None, Query(pattern="^[a-z]{2,3}$")] = None,
+    filters: Annotated[str | None, Query(max_length=20_000, description="A filter, as JSON.")] = None,
     as_of: AsOf = None,
     highlights: bool = False,
+    cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS, description="Of the page before.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Any:  # noqa: ANN401 - Hits, or 304 without a body
     """Return the best chunks of a version. An `ETag` names version and request: the same gives 304 until a publish."""
-    asked = SearchRequest(query=q, k=k, mode=mode, language=language, as_of=as_of, highlights=highlights)
-    found = _search(kb, home, asked)
-    tag = _etag(found.version, asked)
-    if if_none_match is not None and tag in {each.strip() for each in if_none_match.split(",")}:
-        return Response(status_code=304, headers={"ETag": tag})
-    response.headers["ETag"] = tag
+    asked = SearchRequest(
+        query=q, k=k, mode=mode, language=language, filters=None if filters is None else _parsed(filters),
+        as_of=as_of, highlights=highlights, cursor=cursor,
+    )  # fmt: skip
+    if if_none_match is not None:
+        tag = _etag(*_searched_data(open_kb(home, kb), asked), asked)
+        if tag in {each.strip().removeprefix("W/") for each in if_none_match.split(",")}:
+            return Response(status_code=304, headers={"ETag": tag})
+    found, data_digest = _search(kb, home, asked)
+    response.headers["ETag"] = _etag(found.version, data_digest, asked)
     return found
 
 
 @router.post("/kbs/{kb}/search")
 def search_by_body(kb: KbInPath, asked: SearchRequest, home: HomeOfCaller) -> Hits:
     """Return the best chunks of a version; as `GET`, for queries that are long or private."""
-    return _search(kb, home, asked)
+    return _search(kb, home, asked)[0]
 
 
-def _search(kb: str, home: HomeOfCaller, asked: SearchRequest) -> Hits:
-    found = open_kb(home, kb).search(asked.query, asked.k, mode=asked.mode, language=asked.language, as_of=asked.as_of)
+class SearchOfKb(SearchRequest):
+    """What to search for, and where."""
+
+    kb: str = Field(max_length=127, examples=["acme.handbook"], description="The KB's id: tenant.kb.")
+
+
+@router.post("/search")
+def search_named_kb(asked: SearchOfKb, home: HomeOfCaller) -> Hits:
+    """Return the best chunks of a version: another name of `POST /kbs/{kb}/search`, with the KB in the body."""
+    return _search(asked.kb, home, asked)[0]
+
+
+def _search(kb: str, home: HomeOfCaller, asked: SearchRequest) -> tuple[Hits, str]:
+    opened, place = open_kb(home, kb), _place(asked)
+    try:
+        found = opened.search(
+            asked.query, asked.k, mode=asked.mode, language=asked.language,
+            filters=asked.filters.model_dump() if asked.filters else None,
+            offset=place.offset if place else 0, as_of=place.version if place else asked.as_of,
+        )  # fmt: skip
+    except UnknownVersion as error:
+        raise VersionGone(error) if place else error from None
+    if place and place.data_digest != found.data_digest:
+        raise VersionGone(f"{opened.key}: a document of version {found.version} was erased since")
     hits = [Hit.model_validate(each) for each in found]
     if asked.highlights:
         for hit, passage in zip(hits, found.passages, strict=True):
             hit.passage = Passage.model_validate(passage)
-    return Hits(id=kb, version=found.version, mode=found.mode, hits=hits)
+    after = (place.offset if place else 0) + len(hits)
+    cursor = None
+    if hits and after < found.ranked:
+        cursor = _Place(found.version, after, found.data_digest).as_cursor(asked)
+    return Hits(id=kb, version=found.version, mode=found.mode, hits=hits, cursor=cursor), found.data_digest
 
 
-def _etag(version: int, asked: SearchRequest) -> str:
-    digest = hashlib.sha256(json.dumps(asked.model_dump(exclude={"as_of"}), sort_keys=True).encode())
-    return f'"v{version}-{digest.hexdigest()[:16]}"'
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in which ranking a page of hits begins."""
+
+    version: int
+    offset: int
+    data_digest: str
+
+    def as_cursor(self, asked: SearchRequest) -> str:
+        """Return it as a client sends it back, bound to what was asked."""
+        return write_cursor(self.version, f"{self.offset}:{self.data_digest}:{_digest(asked)}")
+
+
+def _place(asked: SearchRequest) -> _Place | None:
+    """Return where the cursor leads; raise UsageError for none of ours, or one of another search."""
+    if asked.cursor is None:
+        return None
+    version, after = read_cursor(asked.cursor)
+    offset, _, rest = after.partition(":")
+    data_digest, _, of_search = rest.partition(":")
+    if not offset.isdecimal() or len(offset) > _OFFSET_DIGITS or of_search != _digest(asked):
+        raise UsageError("the cursor is of another search; send the same query, mode, language and filters with it")
+    return _Place(version, int(offset), data_digest)
+
+
+def _searched_data(kb: Kb, asked: SearchRequest) -> tuple[int, str]:
+    place = _place(asked)
+    return kb.searched_data(as_of=place.version if place else asked.as_of)
+
+
+def _parsed(filters: str) -> Any:  # noqa: ANN401 - of what a filter is made
+    try:
+        return read_filter(json.loads(filters))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"filters is no JSON: {error}") from None
+
+
+def _digest(asked: SearchRequest) -> str:
+    """Return a hash of what decides the ranking."""
+    decides = asked.model_dump(include={"query", "mode", "language", "filters"})
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _etag(version: int, data_digest: str, asked: SearchRequest) -> str:
+    body = json.dumps([data_digest, asked.model_dump(exclude={"as_of"})], sort_keys=True)
+    return f'"v{version}-{hashlib.sha256(body.encode()).hexdigest()[:16]}"'

@@ -131,8 +131,8 @@ def kb_named(home: Installation, name: str) -> Kb:
 
 def find_document(kb: Kb, name: str, version: int | None) -> StoredDocument:
     """Return the document of that id or key; raises UnknownDocument."""
-    key = kb.document_key(name, as_of=version) if _DOCUMENT_ID.fullmatch(name) else name
-    return kb.document(key, as_of=version)
+    read = kb.document_by_id if _DOCUMENT_ID.fullmatch(name) else kb.document
+    return read(name, as_of=version)
 
 
 def _told(error: ValidationError, arguments: type[Arguments]) -> list[str]:

@@ -35,7 +35,9 @@ def test_kbs_of_one_tenant_or_of_all_are_listed_by_key(db: Database) -> None:
 
 def test_a_new_kb_has_nothing_yet(db: Database) -> None:
     apply(db, ACME)
-    assert _of(db, ACME) == KbOverview(ACME, "new", None, 0, 0, 0, None, None, None)
+    found = _of(db, ACME)
+    assert found == KbOverview(ACME, "new", None, 0, 0, None, 0, None, None, None, found.created_at)
+    assert found.created_at <= datetime.now(UTC)
 
 
 def test_a_published_kb_tells_version_counts_failures_and_its_newest_refresh(db: Database) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
-from kb_pipeline.installation import Installation
+from kb_pipeline.installation import Installation, Kb
+from kb_pipeline.service.api.search import SearchRequest, _digest
+from kb_pipeline.service.cursors import write_cursor
 from kb_pipeline_tests.service.serving import DOCS, Client
 
 
@@ -45,6 +50,66 @@ def test_the_same_search_of_the_same_version_need_not_be_sent_again(acme: Client
     assert (again.status_code, again.content) == (304, b"")
     assert other.status_code == 200
     assert first.headers["etag"].startswith('"v1-')
+
+
+def test_a_client_that_has_the_answer_makes_no_search(acme: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = acme.get("/kbs/acme.docs/search", params={"q": "plums"})
+    monkeypatch.setattr(Kb, "search", None)
+    again = acme.get("/kbs/acme.docs/search", params={"q": "plums"}, headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+
+
+def test_a_search_is_filtered_before_it_is_ranked(acme: Client) -> None:
+    no_root = {"type": "not", "filters": [{"type": "eq", "key": "title", "value": "Apples"}]}
+    everything = acme.post("/kbs/acme.docs/search", json={"query": "apples", "k": 50}).json()["hits"]
+    others = acme.post("/kbs/acme.docs/search", json={"query": "apples", "k": 50, "filters": no_root}).json()["hits"]
+    assert {hit["title"] for hit in everything} - {hit["title"] for hit in others} == {"Apples"}
+    by_url = acme.get("/kbs/acme.docs/search", params={"q": "apples", "k": 50, "filters": json.dumps(no_root)}).json()
+    assert [hit["chunk_id"] for hit in by_url["hits"]] == [hit["chunk_id"] for hit in others]
+
+
+@pytest.mark.parametrize("filters", [
+    {"type": "eq", "key": "colour", "value": "red"}, {"type": "eq", "key": "title"}, {"type": "and", "filters": []},
+    {"type": "eq", "key": "title", "value": 5}, {"type": "eq", "key": "fetched_at", "value": "then"}, [], "title",
+])  # fmt: skip
+def test_a_filter_that_cannot_be_is_refused_with_what_can(acme: Client, filters: Any) -> None:
+    assert acme.post("/kbs/acme.docs/search", json={"query": "apples", "filters": filters}).status_code == 422
+    assert acme.get("/kbs/acme.docs/search", params={"q": "a", "filters": json.dumps(filters)}).status_code == 422
+
+
+@pytest.mark.parametrize("filters", ["{", "[" * 20_000, '{"type": "and", "filters": [' * 700])
+def test_a_filter_that_is_no_json_is_refused(acme: Client, filters: str) -> None:
+    assert acme.get("/kbs/acme.docs/search", params={"q": "a", "filters": filters}).status_code == 422
+    nested = {"query": "a", "filters": json.loads('{"type": "and", "filters": [' * 400 + "{}" + "]}" * 400)}
+    assert acme.post("/kbs/acme.docs/search", json=nested).status_code == 422
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "keyword"])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_pages_of_a_search_are_the_search_without_gap_or_repeat(acme: Client, mode: str, size: int) -> None:
+    asked = {"query": "apples pears fruit", "mode": mode}
+    whole = acme.post("/kbs/acme.docs/search", json=asked | {"k": 100}).json()
+    assert whole["cursor"] is None
+    seen, cursor = [], None
+    while True:
+        page = acme.post("/kbs/acme.docs/search", json=asked | {"k": size, "cursor": cursor}).json()
+        seen += page["hits"]
+        if (cursor := page["cursor"]) is None:
+            break
+    assert seen == whole["hits"]
+    assert [hit["rank"] for hit in seen] == list(range(1, len(seen) + 1))
+
+
+def test_a_cursor_is_of_one_search_alone(acme: Client) -> None:
+    cursor = acme.get("/kbs/acme.docs/search", params={"q": "apples", "k": 1}).json()["cursor"]
+    other = acme.get("/kbs/acme.docs/search", params={"q": "pears", "k": 1, "cursor": cursor})
+    assert (other.status_code, "another search" in other.json()["detail"]) == (422, True)
+    for broken in ("x", cursor[:-4], "MTo"):
+        assert acme.get("/kbs/acme.docs/search", params={"q": "apples", "cursor": broken}).status_code == 422
+    gone = write_cursor(99, "1:x:" + _digest(SearchRequest(query="apples")))
+    assert acme.get("/kbs/acme.docs/search", params={"q": "apples", "cursor": gone}).status_code == 410
+    erased = write_cursor(1, "1:x:" + _digest(SearchRequest(query="apples")))
+    assert acme.get("/kbs/acme.docs/search", params={"q": "apples", "cursor": erased}).status_code == 410
 
 
 @pytest.mark.parametrize("asked", [

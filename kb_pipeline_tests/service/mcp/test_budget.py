@@ -77,7 +77,7 @@ def test_a_passage_that_is_too_long_is_cut_and_says_so(ours: Installation) -> No
 @pytest.mark.parametrize("allowed", [LEAST_TOKENS, 1500])
 def test_a_document_read_in_parts_is_the_document(ours: Installation, allowed: int) -> None:
     hit = run(ours, "search_kb", kb="acme.docs", query="pruning chapter", k=1)[1]["hits"][0]
-    whole = ours.kb("acme/docs").document(ours.kb("acme/docs").document_key(hit["document"])).markdown
+    whole = ours.kb("acme/docs").document_by_id(hit["document"]).markdown
     parts, start = [], 0
     while start is not None:
         text, part = run(

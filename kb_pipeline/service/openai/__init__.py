@@ -1,0 +1,1 @@
+"""`/v1`: what OpenAI's clients call, over the KBs that a key may see."""
