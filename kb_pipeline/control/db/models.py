@@ -270,7 +270,7 @@ class Refresh(OfKb, Base):
 class Job(OfKb, Base):
     """A refresh that was asked for, from the request to its end; it keeps its id through every run that it takes."""
 
-    __tablename__ = "jobs"
+    __tablename__ = "kb_jobs"  # Dagster has a table "jobs", maybe in the same database
     id: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
     """Of the request; of the first run where nobody asked: a schedule's, or one of the command line."""
     options: Mapped[str] = mapped_column("wishes", String(64), default="")
@@ -286,13 +286,13 @@ class Job(OfKb, Base):
     """How far it is, 0 to 100; never less than before."""
     last_event: Mapped[int] = mapped_column(Integer, default=0)
     """The number of its newest event."""
-    __table_args__ = (Index("ix_jobs_age", "tenant", "requested_at", "id"),)
+    __table_args__ = (Index("ix_kb_jobs_age", "tenant", "requested_at", "id"),)
 
 
 class JobEvent(OfKb, Base):
     """One thing that happened in a job; numbered from 1 without a gap, in the transaction in which it happened."""
 
-    __tablename__ = "job_events"
+    __tablename__ = "kb_job_events"
     job_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     at: Mapped[datetime]

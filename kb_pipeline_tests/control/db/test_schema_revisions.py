@@ -14,7 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, MetaData, create_engine, inspect, text
 
 from kb_pipeline.control.db import schema_revision
 from kb_pipeline.control.db.engine import Database
@@ -153,3 +153,19 @@ def test_a_migration_that_is_killed_starts_again_from_where_it_was(url: str, eng
         assert inspect(connection).has_table("tenants") == (killed.returncode == 0)
     Database(url).dispose()
     assert_up_to_date(engine)
+
+
+@pytest.mark.upgrade("dagster")
+def test_no_table_or_index_has_a_name_that_dagster_gives_one_of_its_own() -> None:
+    """On Postgres the control plane and Dagster's storage are in one schema of one database."""
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
+    from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+    from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
+
+    def names(metadata: MetaData) -> set[str]:
+        tables = metadata.tables.values()
+        return {table.name for table in tables} | {str(index.name) for table in tables for index in table.indexes}
+
+    theirs = [SqlEventLogStorageMetadata, RunStorageSqlMetadata, ScheduleStorageSqlMetadata]
+    assert not names(Base.metadata) & set().union(*map(names, theirs))
+    assert "jobs" in names(ScheduleStorageSqlMetadata), "what it is compared with has tables"

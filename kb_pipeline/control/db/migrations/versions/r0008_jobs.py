@@ -13,14 +13,14 @@ down_revision = "0007"
 _TIME = sa.DateTime(timezone=True)
 _SLUG = sa.String(length=63)
 _JOBS_OF_REQUESTS = """
-INSERT INTO jobs (tenant, kb, id, wishes, requested_by, requested_at, run_id, ended_at, percent, last_event)
+INSERT INTO kb_jobs (tenant, kb, id, wishes, requested_by, requested_at, run_id, ended_at, percent, last_event)
 SELECT q.tenant, q.kb, q.id, q.wishes, q.requested_by, q.requested_at, q.run_id, r.ended_at,
        CASE WHEN r.ended_at IS NULL THEN 0 ELSE 100 END, 0
 FROM run_requests q
 LEFT JOIN refreshes r ON r.tenant = q.tenant AND r.kb = q.kb AND r.run_id = q.run_id
 """
 _JOBS_OF_OTHER_RUNS = """
-INSERT INTO jobs (tenant, kb, id, wishes, requested_by, requested_at, run_id, ended_at, percent, last_event)
+INSERT INTO kb_jobs (tenant, kb, id, wishes, requested_by, requested_at, run_id, ended_at, percent, last_event)
 SELECT r.tenant, r.kb, r.run_id, '', 'unknown', r.started_at, r.run_id, r.ended_at,
        CASE WHEN r.ended_at IS NULL THEN 0 ELSE 100 END, 0
 FROM refreshes r
@@ -33,7 +33,7 @@ WHERE NOT EXISTS (
 def upgrade() -> None:
     """Whatever was asked for or has run is a job, of which no events are known."""
     op.create_table(
-        "jobs",
+        "kb_jobs",
         sa.Column("tenant", _SLUG, nullable=False),
         sa.Column("kb", _SLUG, nullable=False),
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -47,11 +47,11 @@ def upgrade() -> None:
         sa.Column("last_event", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "kb", "id"),
     )
-    op.create_index("ix_jobs_id", "jobs", ["id"])
-    op.create_index("ix_jobs_run_id", "jobs", ["run_id"])
-    op.create_index("ix_jobs_age", "jobs", ["tenant", "requested_at", "id"])
+    op.create_index("ix_kb_jobs_id", "kb_jobs", ["id"])
+    op.create_index("ix_kb_jobs_run_id", "kb_jobs", ["run_id"])
+    op.create_index("ix_kb_jobs_age", "kb_jobs", ["tenant", "requested_at", "id"])
     op.create_table(
-        "job_events",
+        "kb_job_events",
         sa.Column("tenant", _SLUG, nullable=False),
         sa.Column("kb", _SLUG, nullable=False),
         sa.Column("job_id", sa.String(length=64), nullable=False),
@@ -64,5 +64,5 @@ def upgrade() -> None:
     op.execute(_JOBS_OF_REQUESTS)
     op.execute(_JOBS_OF_OTHER_RUNS)
     op.drop_table("run_requests")
-    for table in ("jobs", "job_events"):
+    for table in ("kb_jobs", "kb_job_events"):
         isolate(table)
