@@ -102,10 +102,12 @@ NAME_NOTHING = {
     "as_json", "as_csv", "reuse_key", "force", "queue", "k", "mode", "language", "provenance", "raw", "feed", "lift",
     "yes", "port", "grace", "now", "reason", "scope", "label", "days", "since", "until", "by", "variant", "shares",
     "left_out", "source", "context", "dry_run", "limit", "columns", "state", "watch", "follow", "shell",
-    "host", "workers", "ui_port", "only_kbs", "requests_per_minute", "proxy_headers", "forwarded_allow_ips",
+    "host", "workers", "ui_port", "filters", "only_kbs", "requests_per_minute", "proxy_headers", "forwarded_allow_ips",
 }  # fmt: skip
 PUBLIC = {"completion", "schema"}
 """What says nothing of an installation, and to everybody the same."""
+AGENTS = {"mcp"}
+"""What answers for as long as it is asked, with tools that have a matrix of their own: service/mcp."""
 NAMES_ANEW = {"flag set": "name", "flag clear": "name", "flag rollout": "name", "secret set": "name"}
 """Flags are the installation's, listed in the documentation; a new secret is called what its owner likes."""
 ANSWERED = {("search", "query"), ("ask", "question"), ("usage", "kb"), ("explain", "url")}
@@ -151,7 +153,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, migrated_s
 def line(world: World, words: str, given: dict[str, str]) -> list[str]:
     """Return a command line that names the caller's own things where no other is given."""
     own = {
-        "kb": str(OWN), "key": world.document, "version": "1", "v1": "1", "v2": "1", "query": "apples",
+        "kb": str(OWN), "key": world.document, "version": "1", "v1": "1", "v2": "1", "query": "apples", "question": "apples",
         "directory": "out", "files": "own.yaml", "tenant": OWN.tenant, "plan": "default", "key_id": "0" * 12,
         "name": "clean-focus", "url": world.document, "variant": "recall", "shares": "recall=1", "scope": "read",
     }  # fmt: skip
@@ -195,22 +197,22 @@ def test_every_command_and_every_parameter_has_its_place() -> None:
     for words, command in COMMANDS.items():
         names = {parameter.name for parameter in command.params} - {"help", NAMES_ANEW.get(words)}
         assert names - NAME_NOTHING == set(TAKES[words]), words
-    assert set(SCOPES) - {"build --force", "metrics"} <= set(COMMANDS), "but for an option and what has other ways"
+    assert set(SCOPES) - {"build --force", "embed"} <= set(COMMANDS), "but for an option, and what only programs ask for"
 
 
-@pytest.mark.parametrize("words", sorted(TAKES.keys() - PUBLIC))
+@pytest.mark.parametrize("words", sorted(TAKES.keys() - PUBLIC - AGENTS))
 def test_what_another_tenant_has_is_answered_as_what_nobody_has(world: World, words: str) -> None:
     for key in world.keys:
         for cell in cells(words, key):
             theirs, nobodys = (asked(world, key, words, cell, side) for side in (0, 1))
             assert_tells_nothing(world, theirs, cell)
-            if list(cell) != ["query"]:  # other words are answered with other pages of one's own
+            if list(cell) not in (["query"], ["question"]):  # other words are answered with other pages of one's own
                 assert theirs == nobodys, cell
             if not {(words, name) for name in cell} & ANSWERED:
                 assert theirs.status in (1, 2), cell
 
 
-@pytest.mark.parametrize("words", sorted(set(TAKES) - set(SCOPES) - PUBLIC))
+@pytest.mark.parametrize("words", sorted(set(TAKES) - set(SCOPES) - PUBLIC - AGENTS))
 def test_what_is_the_operators_takes_no_key_whatever_it_is_given(world: World, words: str) -> None:
     for key in world.keys.values():
         ran = run_kb("--key", key, *line(world, words, {}))

@@ -267,7 +267,7 @@ def _kbs() -> Any:
 
 
 def _values(row: Any) -> dict[str, Any]:
-    return {column.key: getattr(row, column.key) for column in inspect(type(row)).columns}
+    return {each.key: getattr(row, each.key) for each in inspect(type(row)).column_attrs}
 
 
 def _fingerprints(folder: Path) -> dict[str, str]:
