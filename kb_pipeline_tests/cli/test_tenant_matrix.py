@@ -153,8 +153,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, models_dir: Path, migrated_s
 def line(world: World, words: str, given: dict[str, str]) -> list[str]:
     """Return a command line that names the caller's own things where no other is given."""
     own = {
-        "kb": str(OWN), "key": world.document, "version": "1", "v1": "1", "v2": "1", "query": "apples", "question": "apples",
-        "directory": "out", "files": "own.yaml", "tenant": OWN.tenant, "plan": "default", "key_id": "0" * 12,
+        "kb": str(OWN), "key": world.document, "version": "1", "v1": "1", "v2": "1", "query": "apples",
+        "question": "apples", "directory": "out", "files": "own.yaml", "tenant": OWN.tenant, "plan": "default", "key_id": "0" * 12,
         "name": "clean-focus", "url": world.document, "variant": "recall", "shares": "recall=1", "scope": "read",
     }  # fmt: skip
     arguments = words.split()
@@ -197,7 +197,7 @@ def test_every_command_and_every_parameter_has_its_place() -> None:
     for words, command in COMMANDS.items():
         names = {parameter.name for parameter in command.params} - {"help", NAMES_ANEW.get(words)}
         assert names - NAME_NOTHING == set(TAKES[words]), words
-    assert set(SCOPES) - {"build --force", "embed"} <= set(COMMANDS), "but for an option, and what only programs ask for"
+    assert set(SCOPES) - {"build --force", "embed"} <= set(COMMANDS), "but for an option and what only programs do"
 
 
 @pytest.mark.parametrize("words", sorted(TAKES.keys() - PUBLIC - AGENTS))
