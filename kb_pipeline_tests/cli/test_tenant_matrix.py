@@ -154,7 +154,8 @@ def line(world: World, words: str, given: dict[str, str]) -> list[str]:
     """Return a command line that names the caller's own things where no other is given."""
     own = {
         "kb": str(OWN), "key": world.document, "version": "1", "v1": "1", "v2": "1", "query": "apples",
-        "question": "apples", "directory": "out", "files": "own.yaml", "tenant": OWN.tenant, "plan": "default", "key_id": "0" * 12,
+        "question": "apples",
+        "directory": "out", "files": "own.yaml", "tenant": OWN.tenant, "plan": "default", "key_id": "0" * 12,
         "name": "clean-focus", "url": world.document, "variant": "recall", "shares": "recall=1", "scope": "read",
     }  # fmt: skip
     arguments = words.split()
