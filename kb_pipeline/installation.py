@@ -191,7 +191,7 @@ class Installation:
             near = get_close_matches(str(named), known, n=1, cutoff=_LIKENESS)
             raise UnknownKb(named, *near) from None
 
-    @operation("embed")
+    @operation("search")
     def embedding_models(self) -> list[str]:
         """Return the names of the models that the caller may embed with: the default one and those of its KBs."""
         from kb_pipeline.operations.embed_texts import DEFAULT_MODEL
@@ -202,7 +202,7 @@ class Installation:
         used = {each.model for each in visible if each.model}
         return sorted({DEFAULT_MODEL, *used})
 
-    @operation("embed")
+    @operation("search")
     def embed(
         self,
         texts: Sequence[str],
@@ -228,7 +228,7 @@ class Installation:
         named = self._embedding_model(model)
         return embed_texts(self._readers, named, texts, as_queries=as_queries, dimension=dimension)
 
-    @operation("embed")
+    @operation("search")
     def vectorize(
         self,
         markdown: str,
@@ -724,7 +724,7 @@ class Kb:
 
         return self._read(as_of, lambda version: find_similar(version, name, k))
 
-    @operation("embed")
+    @operation("search")
     def vectorize(self, markdown: str, title: str = "", *, as_of: AsOf = None) -> VectorizedText:
         """Return the chunks of a text and their vectors, by the rules and with the model of a version.
 

@@ -24,7 +24,7 @@ from kb_pipeline.settings import Settings
 
 _READING = (
     "list", "show", "status", "search", "ask", "documents", "page", "failures", "explain", "versions", "diff", "export",
-    "replay", "quota", "usage", "logs", "embed",
+    "replay", "quota", "usage", "logs",
 )  # fmt: skip
 _ADMINISTRATION = (
     "key create", "key list", "key revoke", "secret set", "secret list", "secret delete", "flag list", "tenant show",

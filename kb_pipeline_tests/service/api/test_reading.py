@@ -77,7 +77,7 @@ def test_a_filter_that_cannot_be_is_refused_with_what_can(acme: Client, filters:
     assert acme.get("/kbs/acme.docs/search", params={"q": "a", "filters": json.dumps(filters)}).status_code == 422
 
 
-@pytest.mark.parametrize("filters", ["{", "[" * 20_000, '{"type": "and", "filters": [' * 700])
+@pytest.mark.parametrize("filters", ["{", "[" * 2_000, '{"type": "and", "filters": [' * 100])
 def test_a_filter_that_is_no_json_is_refused(acme: Client, filters: str) -> None:
     assert acme.get("/kbs/acme.docs/search", params={"q": "a", "filters": filters}).status_code == 422
     nested = {"query": "a", "filters": json.loads('{"type": "and", "filters": [' * 400 + "{}" + "]}" * 400)}
