@@ -255,6 +255,19 @@ class Plans(_Administration):
         specs = [load_plan(Path(file)) for file in files]
         return [(name, action) for name, action in plans.apply_plans(self._db, specs, self._caller.actor)]
 
+    @operation("plan apply")
+    def apply_text(self, yaml: str, name: str = "the plan file") -> tuple[str, str]:
+        """Create or change a plan from the text of its file; see `apply`.
+
+        Args:
+            yaml: the text.
+            name: what errors call it.
+        """
+        from kb_pipeline.spec.plan_file import parse_plan
+
+        ((plan, action),) = plans.apply_plans(self._db, [parse_plan(yaml, name)], self._caller.actor)
+        return plan, action
+
     @operation("plan list")
     def list(self) -> list[plans.PlanRecord]:
         """Return the plans; what they do not limit is unlimited."""
@@ -428,21 +441,30 @@ class AuditLog(_Administration):
     """Who changed what, and whether that is still what was written."""
 
     @operation("audit list")
-    def list(self, tenant: str | None = None) -> Iterator[audit.AuditRecord]:
+    def list(
+        self, tenant: str | None = None, *, after: int = 0, limit: int | None = None
+    ) -> Iterator[audit.AuditRecord]:
         """Yield changes, oldest first: by whom, when, from what to what.
 
         Args:
             tenant: whose; without it the caller's own, or the installation's for the operator.
+            after: the number of the change after which to begin.
+            limit: the most that are returned; None for all.
 
         Raises:
             UnknownTenant: it is not the caller's.
         """
-        return audit.list_entries(self._db, self._caller.tenant_named(tenant) or "")
+        return audit.list_entries(self._db, self._caller.tenant_named(tenant) or "", after=after, limit=limit)
 
     @operation("audit verify")
-    def verify(self) -> Sequence[audit.Chain]:
-        """Recompute the chain of every tenant's log; returns one a tenant, with where it is broken."""
-        return audit.verify(self._db)
+    def verify(self, *, after: str | None = None, limit: int | None = None) -> Sequence[audit.Chain]:
+        """Recompute the chain of every tenant's log; returns one a tenant, with where it is broken.
+
+        Args:
+            after: the tenant after whose log to begin, by name, the installation's being the first; None for all.
+            limit: the most logs that are looked at; None for all.
+        """
+        return audit.verify(self._db, after=after, limit=limit)
 
 
 def _scope(tenant: str | None, kb: str | None) -> Scope:

@@ -354,6 +354,7 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Tenants.schedule_deletion": lambda home, key, at: home.tenants.schedule_deletion(key.tenant),
     "Tenants.delete": lambda home, key, at: home.tenants.delete(key.tenant),
     "Plans.apply": lambda home, key, at: home.plans.apply(at / "plan.yaml"),
+    "Plans.apply_text": lambda home, key, at: home.plans.apply_text("plan: small"),
     "Plans.list": lambda home, key, at: home.plans.list(),
     "Plans.get": lambda home, key, at: home.plans.get("default"),
     "ApiKeys.create": lambda home, key, at: home.keys.create(key.tenant, ["admin"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +37,7 @@ def list_them(
     from kb_pipeline.cli.output import print_json
     from kb_pipeline.cli.rows import print_rows
 
-    entries = islice(home().audit.list(tenant), limit)
+    entries = home().audit.list(tenant, limit=limit)
     if as_json:
         for entry in entries:
             print_json(entry.as_json())

@@ -21,13 +21,19 @@ from kb_pipeline.service import dify, metrics, openwebui, problems
 from kb_pipeline.service.api import (
     aliases,
     answers,
+    audit,
     completeness,
     documents,
     drafts,
     erasures,
+    flags,
     jobs,
     kbs,
+    keys,
+    plans,
     search,
+    secrets,
+    tenants,
     usage,
     vectorize,
     versions,
@@ -124,6 +130,7 @@ def routed(life: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None =
     problems.install(app)
     for resource in (
         kbs, search, vectorize, answers, documents, versions, erasures, completeness, usage, jobs, drafts, aliases,
+        tenants, plans, keys, secrets, flags, audit,
     ):  # fmt: skip
         app.include_router(resource.router, prefix=PREFIX)
     for shape in (models, embeddings, vector_stores, chat, responses):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path
+from fastapi import Depends, Path
 from pydantic import BeforeValidator, Field
 
-from kb_pipeline.errors import InvalidKey, UnknownKb
+from kb_pipeline.errors import InvalidKey, UnknownKb, UnknownTenant
 from kb_pipeline.installation import Installation, Kb
-from kb_pipeline.model import KbKey
+from kb_pipeline.model import KbKey, check_slug
 from kb_pipeline.request_context import current_request
 
 _EXAMPLE = "acme.handbook"
@@ -37,6 +37,18 @@ def open_kb(home: Installation, given: str) -> Kb:
     return home.kb(key)
 
 
+def tenant_name(given: str) -> str:
+    """Return the name of a tenant; raise UnknownTenant for what can be none."""
+    try:
+        return check_slug(given)
+    except InvalidKey:
+        raise UnknownTenant(given) from None
+
+
+async def _tenant(tenant: Annotated[str, Path(max_length=127, description="The tenant's name.")]) -> str:
+    return tenant_name(tenant)
+
+
 def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever an answer is made of
     return kb_id(value) if isinstance(value, KbKey) else value
 
@@ -44,3 +56,5 @@ def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever an answer is made of
 KbInPath = Annotated[str, Path(max_length=127, examples=[_EXAMPLE], description="The KB's id: tenant.kb.")]
 KbId = Annotated[str, BeforeValidator(_shown), Field(examples=[_EXAMPLE])]
 """A KB in an answer, made of its key or its id."""
+TenantInPath = Annotated[str, Depends(_tenant)]
+PlanName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["default"])]

@@ -9,7 +9,7 @@ from typing import Annotated, cast
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from kb_pipeline.spec.sources import SourceType
-from kb_pipeline.spec.yaml_file import FileKind, Seconds, Slug, Strict, read_file
+from kb_pipeline.spec.yaml_file import FileKind, Seconds, Slug, Strict, read_file, read_written
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B")
 _UNITS = {"": 1, **{f"{p}{i}": base**n for i, base in (("", 1000), ("i", 1024)) for n, p in enumerate("kMGT", 1)}}
@@ -80,3 +80,8 @@ _PLAN = FileKind("plan", PlanSpec, ("plan", "limits"))
 def load_plan(path: Path) -> PlanSpec:
     """Read and validate a plan file; raises InvalidSpec."""
     return cast("PlanSpec", read_file(path, _PLAN).validate())
+
+
+def parse_plan(text: str, name: str) -> PlanSpec:
+    """Validate the text of a plan file, which errors call by the name; raises InvalidSpec."""
+    return cast("PlanSpec", read_written(text, name, _PLAN).validate())

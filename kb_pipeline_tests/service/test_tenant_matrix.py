@@ -51,6 +51,8 @@ OF_A_KB: dict[str, Call] = {
     "POST /kbs/{kb}/erasures": Call(body={"key": "http://no.example/"}),
     "POST /kbs/{kb}/erasures/lift": Call(body={"key": "http://no.example/"}),
     "GET /kbs/{kb}/failures": Call(),
+    "POST /kbs/{kb}/failures/retry": Call(),
+    "GET /kbs/{kb}/flags": Call(),
     "GET /kbs/{kb}/account": Call(),
     "GET /kbs/{kb}/left-out": Call(),
     "POST /kbs/{kb}/answers": Call(body={"question": "What keeps for months?"}),
@@ -72,8 +74,41 @@ OF_A_KB: dict[str, Call] = {
     "POST /openwebui/search": Call(query={"kb": "KB"}, body={"query": "apples"}),
 }
 """Operations on one KB, whose id is in the path, the query or the body."""
+OF_A_TENANT: dict[str, Call] = {
+    "GET /tenants/{tenant}": Call(),
+    "GET /tenants/{tenant}/keys": Call(),
+    "POST /tenants/{tenant}/keys": Call(body={"scopes": ["read"]}),
+    "DELETE /tenants/{tenant}/keys/{key_id}": Call({"key_id": "0" * 12}),
+    "GET /tenants/{tenant}/secrets": Call(),
+    "PUT /tenants/{tenant}/secrets/{name}": Call({"name": "TOKEN"}, body={"value": "x"}),
+    "DELETE /tenants/{tenant}/secrets/{name}": Call({"name": "TOKEN"}),
+    "GET /audit": Call(query={"tenant": "TENANT"}),
+    "GET /usage": Call(query={"tenant": "TENANT"}),
+    "GET /quotas": Call(query={"tenant": "TENANT"}),
+    "GET /limits": Call(query={"tenant": "TENANT"}),
+}
+"""Operations on what a tenant's administrators see of it, whose name is in the path or the query; see `ask`."""
+OF_THE_OPERATOR: dict[str, Call] = {
+    "GET /tenants": Call(),
+    "POST /tenants": Call(body={"tenant": "TENANT"}),
+    "DELETE /tenants/{tenant}": Call(query={"now": True}),
+    "PUT /tenants/{tenant}/plan": Call(body={"plan": "default"}),
+    "POST /tenants/{tenant}/suspend": Call(),
+    "POST /tenants/{tenant}/resume": Call(),
+    "GET /plans": Call(),
+    "POST /plans": Call(body={"plan": "TENANT"}),
+    "GET /plans/{plan}": Call({"plan": "TENANT"}),
+    "GET /operator-keys": Call(),
+    "POST /operator-keys": Call(body={}),
+    "DELETE /operator-keys/{key_id}": Call({"key_id": "0" * 12}),
+    "PUT /flags/{flag}": Call({"flag": "FLAG"}, body={"variant": "on", "kb": "TENANT.docs"}),
+    "PUT /flags/{flag}/rollout": Call({"flag": "FLAG"}, body={"shares": []}),
+    "DELETE /flags/{flag}": Call({"flag": "FLAG"}, query={"tenant": "TENANT"}),
+    "GET /audit/chains": Call(),
+}
+"""Operations that no tenant's token may do: 403, whatever it names."""
 OF_THE_CALLER = {
-    "GET /kbs", "POST /kbs", "GET /usage", "GET /quotas", "GET /limits", "GET /v1/models", "POST /v1/embeddings",
+    "GET /kbs", "POST /kbs", "GET /flags", "GET /flags/{flag}/overrides", "GET /v1/models", "POST /v1/embeddings",
     "GET /v1/vector_stores",
 }  # fmt: skip
 """Operations that name no KB by its id: what they show is the caller's own, see their tests."""
@@ -102,29 +137,32 @@ def operations(http: TestClient) -> Iterator[str]:
 
 
 def ask(client: Client, operation: str, kb: str) -> Any:
+    """Send an operation of which `kb` is the KB's id, or the part before its dot the tenant's name."""
     method, template = operation.split(" ")
-    call = OF_A_KB[operation]
-    path = template.format(**{"kb": kb} | named(call.path, kb))
+    call = (OF_A_KB | OF_A_TENANT | OF_THE_OPERATOR)[operation]
+    path = template.format(**{"kb": kb, "tenant": kb.partition(".")[0]} | named(call.path, kb))
     prefix = "" if template.startswith(OTHER_SHAPES) else API
     return client(method, prefix + path, params=named(call.query, kb), json=named(call.body, kb))
 
 
 def named(value: Any, kb: str) -> Any:
-    """Put the KB's id in the place of `KB`."""
+    """Put the KB's id in the place of `KB`, and its tenant's name in that of `TENANT`."""
     if isinstance(value, str):
-        return value.replace("KB", kb)
+        return value.replace("KB", kb).replace("TENANT", kb.partition(".")[0])
     if isinstance(value, list):
         return [named(each, kb) for each in value]
     return {name: named(each, kb) for name, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def test_every_operation_has_a_place_in_the_matrix(http: TestClient) -> None:
-    assert set(operations(http)) == OF_A_KB.keys() | OF_THE_CALLER | OF_A_JOB | OF_A_DRAFT | ALIASES
+    of_tenants = OF_A_TENANT.keys() | OF_THE_OPERATOR.keys()
+    assert set(operations(http)) == OF_A_KB.keys() | of_tenants | OF_THE_CALLER | OF_A_JOB | OF_A_DRAFT | ALIASES
     assert all("{kb}" in each or "KB" in repr(call) for each, call in OF_A_KB.items())
+    assert all("{tenant}" in each or "TENANT" in repr(call) for each, call in OF_A_TENANT.items())
 
 
-@pytest.mark.parametrize("operation", OF_A_KB)
-def test_another_tenants_kb_is_answered_as_one_that_does_not_exist(
+@pytest.mark.parametrize("operation", [*OF_A_KB, *OF_A_TENANT])
+def test_what_is_another_tenants_is_answered_as_what_does_not_exist(
     operation: str, acme: Client, api: Installation
 ) -> None:
     before = _state(api)
@@ -141,6 +179,23 @@ def test_another_tenants_kb_is_answered_as_one_that_does_not_exist(
 )
 def test_what_can_be_no_id_is_404_or_another_path(operation: str, given: str, acme: Client) -> None:
     assert ask(acme, operation, given).status_code in (404, 405)
+
+
+@pytest.mark.parametrize("operation", OF_THE_OPERATOR)
+def test_what_is_the_operators_is_refused_alike_whatever_is_named(
+    operation: str, acme: Client, api: Installation
+) -> None:
+    before = _state(api)
+    told = [ask(acme, operation, kb) for kb in ("acme.docs", THEIR_ID, NO_ID)]
+    assert {each.status_code for each in told} == {403}
+    assert len({each.text for each in told}) == 1
+    assert _state(api) == before
+
+
+@pytest.mark.parametrize("given", ["%00", "Globex", "globex%2Fdocs", "-", "x" * 64])
+def test_what_can_be_no_tenants_name_is_404_too(given: str, acme: Client) -> None:
+    assert acme.get(f"/tenants/{given}/keys").status_code == 404
+    assert acme.get(f"/audit?tenant={given}").status_code == 404
 
 
 _VARYING = {"x-request-id": "", "date": "", "content-length": ""}

@@ -92,17 +92,32 @@ def record(
     session.flush()
 
 
-def list_entries(db: Database, tenant: str) -> Iterator[AuditRecord]:
-    """Yield a tenant's log, oldest first."""
+def list_entries(db: Database, tenant: str, *, after: int = 0, limit: int | None = None) -> Iterator[AuditRecord]:
+    """Yield a tenant's log, oldest first.
+
+    Args:
+        db: the control plane.
+        tenant: whose log.
+        after: the number of the entry after which to begin.
+        limit: the most that are returned; None for all.
+    """
+    later = select(AuditEntry).where(AuditEntry.number > after).order_by(AuditEntry.number).limit(limit)
     with db.read(tenant) as session:
-        for row in session.scalars(select(AuditEntry).order_by(AuditEntry.number)).yield_per(500):
+        for row in session.scalars(later).yield_per(500):
             yield AuditRecord(row.number, row.at, row.actor, row.action, row.subject, row.before, row.after, row.hash)
 
 
-def verify(db: Database) -> list[Chain]:
-    """Recompute every chain, the installation's first."""
+def verify(db: Database, *, after: str | None = None, limit: int | None = None) -> list[Chain]:
+    """Recompute every chain, the installation's first.
+
+    Args:
+        db: the control plane.
+        after: the tenant after whose chain to begin, in the order of names; None for all.
+        limit: the most chains that are recomputed; None for all.
+    """
+    named = select(AuditEntry.tenant).distinct().order_by(AuditEntry.tenant).limit(limit)
     with db.read_all() as session:
-        tenants = session.scalars(select(AuditEntry.tenant).distinct().order_by(AuditEntry.tenant)).all()
+        tenants = session.scalars(named if after is None else named.where(AuditEntry.tenant > after)).all()
     return [verify_tenant(db, tenant) for tenant in tenants]
 
 

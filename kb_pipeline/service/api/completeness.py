@@ -10,12 +10,11 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from kb_pipeline.model import JsonObject
-from kb_pipeline.service.api.shapes import Answer, AsOf, Limit
+from kb_pipeline.service.api.shapes import After, Answer, AsOf, Limit, NextPage, page_after
 from kb_pipeline.service.callers import HomeOfCaller
 from kb_pipeline.service.names import KbInPath, open_kb
 
 router = APIRouter(tags=["completeness"])
-After = Annotated[str, Query(max_length=64, description="The `after` of the page before.")]
 
 
 class Failure(Answer):
@@ -38,7 +37,7 @@ class Failures(Answer):
 
     failures: list[Failure]
     total: int
-    after: str | None = Field(description="What to give as `after` for the next page; null on the last one.")
+    after: NextPage
 
 
 class LeftOut(Answer):
@@ -66,10 +65,9 @@ class LeftOutKeys(Answer):
 @router.get("/kbs/{kb}/failures")
 def list_failures(kb: KbInPath, home: HomeOfCaller, limit: Limit = 100, after: After = "") -> Failures:
     """List what could not be turned into searchable text, at which stage and why."""
-    found = sorted(open_kb(home, kb).failures(), key=lambda each: each.id)
-    rest = [each for each in found if each.id > after]
-    page = [Failure.model_validate(each) for each in rest[:limit]]
-    return Failures(failures=page, total=len(found), after=page[-1].id if len(rest) > limit else None)
+    found = open_kb(home, kb).failures()
+    page, following = page_after(found, lambda each: each.id, after, limit)
+    return Failures(failures=[Failure.model_validate(each) for each in page], total=len(found), after=following)
 
 
 @router.get("/kbs/{kb}/account")

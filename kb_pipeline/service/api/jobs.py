@@ -128,6 +128,25 @@ def start_job(
     return JobStarted(job_id=job_id, kb=kb, state="queued", **urls)
 
 
+class RetryRequest(BaseModel):
+    """Nothing is to be chosen: all that failed is requested again. What is given all the same is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@router.post("/kbs/{kb}/failures/retry", status_code=202)
+def retry_failures(
+    kb: KbInPath,
+    home: HomeOfCaller,
+    request: Request,
+    response: Response,
+    once: Once,
+    asked: RetryRequest | None = None,
+) -> JobStarted:
+    """Ask for a refresh that requests all that failed again, however often it did: a job with the option `retry`."""
+    return start_job(kb, home, request, response, once, JobRequest(retry=True))
+
+
 @router.get("/jobs")
 def list_jobs(
     home: HomeOfCaller,

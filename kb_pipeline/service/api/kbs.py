@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 from pydantic import Field
 
 from kb_pipeline.errors import UsageError
 from kb_pipeline.model import JsonObject
 from kb_pipeline.operations.apply import KbText
-from kb_pipeline.service.api.shapes import Answer, Limit
+from kb_pipeline.service.api.file_in_body import as_yaml, describe_file, file_in_body
+from kb_pipeline.service.api.shapes import After, Answer, Limit, NextPage, page_after
 from kb_pipeline.service.callers import HomeOfCaller
 from kb_pipeline.service.names import KbId, KbInPath, kb_id, kb_key, open_kb
 
@@ -22,17 +21,6 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["KBs"])
 
-_YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/plain")
-_FILE_IN_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "A KB file: YAML, or the same fields as JSON.",
-        "content": {
-            "application/yaml": {"schema": {"type": "string"}},
-            "application/json": {"schema": {"type": "object"}},
-        },
-    }
-}
 DryRun = Annotated[bool, Query(description="Whether to only say what would change.")]
 
 
@@ -56,7 +44,7 @@ class KbPage(Answer):
     """Some KBs, by id."""
 
     kbs: list[KbSummary]
-    after: str | None = Field(description="What to give as `after` for the next page; null on the last one.")
+    after: NextPage
 
 
 class Progress(Answer):
@@ -95,15 +83,10 @@ class KbFile(Answer):
 
 
 @router.get("/kbs")
-def list_kbs(
-    home: HomeOfCaller,
-    limit: Limit = 100,
-    after: Annotated[str, Query(description="Of the page before.", max_length=127)] = "",
-) -> KbPage:
+def list_kbs(home: HomeOfCaller, limit: Limit = 100, after: After = "") -> KbPage:
     """List the KBs that the caller may see, by id."""
-    found = [each for each in home.overview() if kb_id(each.kb) > after]
-    page = [KbSummary.model_validate(each) for each in found[:limit]]
-    return KbPage(kbs=page, after=page[-1].id if len(found) > limit else None)
+    page, following = page_after(home.overview(), lambda each: kb_id(each.kb), after, limit)
+    return KbPage(kbs=[KbSummary.model_validate(each) for each in page], after=following)
 
 
 @router.get("/kbs/{kb}")
@@ -145,31 +128,10 @@ class Applied(Answer):
     effects: list[str] = Field(description="What the next refresh would do because of it; told by a dry run.")
 
 
-async def _file_in_body(request: Request) -> str:
-    """Return the KB file in a request's body as YAML."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        text = (await request.body()).decode()
-        if kind == "application/json":
-            return _as_yaml(json.loads(text))
-    except UnicodeDecodeError:
-        raise UsageError("the KB file is not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the body is not JSON: {error}") from None
-    if kind not in _YAML_TYPES:
-        allowed = ", ".join(("application/json", *_YAML_TYPES))
-        raise UsageError(f"the body is of type {kind or 'none'}; a KB file is sent as one of {allowed}")
-    return text
+FileInBody = Annotated[str, Depends(file_in_body("KB"))]
 
 
-def _as_yaml(fields: object) -> str:
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
-
-
-FileInBody = Annotated[str, Depends(_file_in_body)]
-
-
-@router.post("/kbs", openapi_extra=_FILE_IN_BODY)
+@router.post("/kbs", openapi_extra=describe_file("KB"))
 def apply_kb_file(home: HomeOfCaller, file: FileInBody, response: Response, dry_run: DryRun = False) -> Applied:
     """Create or update the KB that the file in the body names; nothing changes unless it is valid."""
     return _apply(home, file, response, dry_run=dry_run)
@@ -196,7 +158,7 @@ def change_settings(
     key = kb_key(kb)
     if not isinstance(changed, dict) or (changed.get("tenant"), changed.get("kb")) != (key.tenant, key.kb):
         raise UsageError(f"a KB keeps its name: leave out 'tenant' and 'kb', which are {key.tenant} and {key.kb}")
-    return _apply(home, _as_yaml(changed), response, dry_run=dry_run)
+    return _apply(home, as_yaml(changed), response, dry_run=dry_run)
 
 
 @router.delete("/kbs/{kb}")

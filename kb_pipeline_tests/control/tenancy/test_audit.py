@@ -66,6 +66,19 @@ def test_changes_are_told_by_whom_when_from_what_to_what(db: Database) -> None:
     assert (chain.tenant, chain.entries, chain.broken_at) == ("acme", 7, None)
 
 
+def test_a_log_and_the_chains_are_read_from_a_place_on(db: Database) -> None:
+    for name in ("acme", "globex", "initech"):
+        tenants.create_tenant(db, name, "default", "ops")
+        tenants.set_status(db, name, "suspended", "", "ops")
+        tenants.set_status(db, name, "active", "", "ops")
+    assert [entry.number for entry in audit.list_entries(db, "globex", after=1)] == [2, 3]
+    assert [entry.number for entry in audit.list_entries(db, "globex", after=1, limit=1)] == [2]
+    assert list(audit.list_entries(db, "globex", after=3)) == []
+    assert [chain.tenant for chain in audit.verify(db, limit=2)] == ["acme", "globex"]
+    assert [chain.tenant for chain in audit.verify(db, after="acme", limit=2)] == ["globex", "initech"]
+    assert [(chain.entries, chain.broken_at) for chain in audit.verify(db, after="globex")] == [(3, None)]
+
+
 def test_a_change_that_fails_leaves_no_entry(db: Database) -> None:
     apply(db, ACME, 1)
     with suppress(ZeroDivisionError), db.write("acme") as session:
