@@ -35,6 +35,8 @@ KEY_FILE = "secret-keys"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _LONGEST_VALUE = 4096
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+"""What no header, address or database can be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,9 @@ def set_secret(settings: Settings, db: Database, tenant: str, name: str, value: 
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name of a secret: 1 to 64 letters, digits and _, not starting with a digit")
-    if not 0 < len(value) <= _LONGEST_VALUE or "\0" in value:
-        raise UsageError(f"the value of {name} must have 1 to {_LONGEST_VALUE} characters, none of them NUL")
+    if not 0 < len(value) <= _LONGEST_VALUE or _UNUSABLE.search(value):
+        allowed = f"1 to {_LONGEST_VALUE} characters of Unicode, none of them NUL or half of a surrogate pair"
+        raise UsageError(f"the value of {name} must have {allowed}")
     get_tenant(db, tenant)
     token = _cipher(settings, make=True).encrypt(json.dumps([tenant, name, value]).encode()).decode()
     with db.write(tenant) as session:

@@ -22,7 +22,9 @@ class SecretValue(BaseModel):
     """The value of a secret."""
 
     model_config = ConfigDict(extra="forbid")
-    value: SecretStr = Field(min_length=1, max_length=4096, description="1 to 4096 characters, none of them NUL.")
+    value: SecretStr = Field(
+        min_length=1, max_length=4096, description="1 to 4096 characters of Unicode, none of them NUL."
+    )
 
 
 class Secret(Answer):

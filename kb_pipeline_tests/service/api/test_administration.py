@@ -276,17 +276,21 @@ def test_the_value_of_a_secret_is_kept_and_never_answered_or_logged(
         told = put(admin, "/tenants/acme/secrets/TICKETS_TOKEN", {"value": value})
         wrong = put(admin, "/tenants/acme/secrets/TICKETS_TOKEN", {"value": value, "extra": value})
         nul = put(admin, "/tenants/acme/secrets/TICKETS_TOKEN", {"value": f"{value}\0"})
+        half = admin(
+            "PUT", f"{API}/tenants/acme/secrets/TICKETS_TOKEN", content=f'{{"value": "{value}\\ud800"}}',
+            headers={"Content-Type": "application/json"},
+        )  # fmt: skip
         long = put(admin, "/tenants/acme/secrets/TICKETS_TOKEN", {"value": value * 1000})
         kind = put(admin, "/tenants/acme/secrets/TICKETS_TOKEN", {"value": [value]})
         put(admin, "/tenants/acme/secrets/OTHER", {"value": value})
     assert (told.status_code, told.content) == (204, b"")
-    assert [each.status_code for each in (wrong, nul, long, kind)] == [422] * 4
+    assert [each.status_code for each in (wrong, nul, half, long, kind)] == [422] * 5
     listed = admin.get("/tenants/acme/secrets")
     assert [each["name"] for each in listed.json()["secrets"]] == ["OTHER", "TICKETS_TOKEN"]
     assert listed.json()["secrets"] == pages(admin, "/tenants/acme/secrets", "secrets")
     changes = admin.get("/audit", params={"limit": 1000})
     assert "secret.set" in changes.text
-    said = [caplog.text, *(each.text for each in (wrong, nul, long, kind, listed, changes))]
+    said = [caplog.text, *(each.text for each in (wrong, nul, half, long, kind, listed, changes))]
     assert not any("hunter2" in each for each in said)
     assert secrets.variables_of(home.settings, home.db, "acme", ["TICKETS_TOKEN"]) == {"TICKETS_TOKEN": value}
     assert delete(admin, "/tenants/acme/secrets/TICKETS_TOKEN").status_code == 204
