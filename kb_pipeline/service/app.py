@@ -100,7 +100,8 @@ def create_app(home: Installation) -> FastAPI:
     app.state.readiness, app.state.metrics, app.state.figures = Readiness(home), ServiceMetrics(), FigureCache()
     app.state.job_streams = JobStreams(home)
     app.router.routes.append(Route(MCP_PATH, mcp, include_in_schema=False))
-    app.router.routes.append(Route(METADATA_PATH, metadata_endpoint(home.settings), include_in_schema=False))
+    issuers = [issuer] if (issuer := home.settings.access.oidc_issuer) else []
+    app.router.routes.append(Route(METADATA_PATH, metadata_endpoint(home.settings, issuers), include_in_schema=False))
     limits = home.settings.service
     app.add_middleware(Authentication, home=home, public=PUBLIC)
     app.add_middleware(ResourceMetadata, settings=home.settings)

@@ -15,6 +15,7 @@ import pytest
 
 from kb_pipeline.installation import Installation
 from kb_pipeline.service import cl100k
+from kb_pipeline.service.mcp.server import TOOLS
 from kb_pipeline_tests.operations.home import Home
 from kb_pipeline_tests.service.clients.environments import python_of
 from kb_pipeline_tests.service.serving import DOCS, key_of, served
@@ -110,6 +111,38 @@ def test_other_frameworks_embed(run_client: Callable[..., Any], expected: np.nda
     told = run_client("earlier", program)
     assert np.allclose(told["documents"], expected, atol=1e-4)
     assert np.allclose(told["query"], expected[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("environment", "program", "sdk", "client"),
+    [
+        ("earlier", "langchain_mcp", "1.30", "0.3"),
+        ("current", "mcp_client", "2.3", "2026-07-28"),
+        ("current", "fastmcp_client", "2.3", "4.2"),
+    ],
+)
+def test_agents_list_tools_search_read_and_ask(
+    run_client: Callable[..., Any], api: Installation, environment: str, program: str, sdk: str, client: str
+) -> None:
+    told = run_client(environment, program)
+    assert told["sdk"].startswith(sdk)
+    assert told["client"].startswith(client)
+    assert set(told["tools"]) == set(TOOLS)
+    kb = api.kb(DOCS)
+    expected = kb.search("where do apples keep for months", 3)
+    assert [(each["chunk"], each["score"], each["text"]) for each in told["hits"]] == [
+        (hit.chunk_id, hit.score, hit.text) for hit in expected
+    ]
+    assert told["document"] == kb.document_by_id(expected[0].document_id).markdown
+    answer = kb.answer("Where do apples keep for months?")
+    assert [each["text"] for each in told["answer"]["sentences"]] == [each.text for each in answer.sentences]
+    assert [
+        (each["document"], each["version"], each["chunk"], each["start"], each["end"])
+        for sentence in told["answer"]["sentences"]
+        for each in sentence["citations"]
+    ] == [(each.document_id, each.version, each.chunk_id, each.start, each.end) for each in answer.citations]
+    assert told["refused"][0]
+    assert "globex/docs: no such KB here" in told["refused"][1]
 
 
 def test_dify_retrieves(two_tenants: Home, address: str) -> None:

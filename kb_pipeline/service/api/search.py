@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -14,16 +13,16 @@ from kb_pipeline.errors import UnknownVersion, UsageError
 from kb_pipeline.index.filters import Filter, read_filter
 from kb_pipeline.index.search import MAX_HITS, Mode
 from kb_pipeline.installation import Kb
+from kb_pipeline.model import JsonObject
 from kb_pipeline.service.api.shapes import Answer, AsOf
 from kb_pipeline.service.callers import HomeOfCaller
-from kb_pipeline.service.cursors import read_cursor, write_cursor
+from kb_pipeline.service.cursors import SearchPlace, read_search_place
 from kb_pipeline.service.names import KbId, KbInPath, open_kb
 from kb_pipeline.service.problems import VersionGone
 
 router = APIRouter(tags=["search"])
 MAX_QUERY_CHARS = 4000
 MAX_CURSOR_CHARS = 200
-_OFFSET_DIGITS = 6
 
 
 class Passage(Answer):
@@ -140,33 +139,13 @@ def _search(kb: str, home: HomeOfCaller, asked: SearchRequest) -> tuple[Hits, st
     after = (place.offset if place else 0) + len(hits)
     cursor = None
     if hits and after < found.ranked:
-        cursor = _Place(found.version, after, found.data_digest).as_cursor(asked)
+        cursor = SearchPlace(found.version, after, found.data_digest).as_cursor(_deciding(asked))
     return Hits(id=kb, version=found.version, mode=found.mode, hits=hits, cursor=cursor), found.data_digest
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in which ranking a page of hits begins."""
-
-    version: int
-    offset: int
-    data_digest: str
-
-    def as_cursor(self, asked: SearchRequest) -> str:
-        """Return it as a client sends it back, bound to what was asked."""
-        return write_cursor(self.version, f"{self.offset}:{self.data_digest}:{_digest(asked)}")
-
-
-def _place(asked: SearchRequest) -> _Place | None:
+def _place(asked: SearchRequest) -> SearchPlace | None:
     """Return where the cursor leads; raise UsageError for none of ours, or one of another search."""
-    if asked.cursor is None:
-        return None
-    version, after = read_cursor(asked.cursor)
-    offset, _, rest = after.partition(":")
-    data_digest, _, of_search = rest.partition(":")
-    if not offset.isdecimal() or len(offset) > _OFFSET_DIGITS or of_search != _digest(asked):
-        raise UsageError("the cursor is of another search; send the same query, mode, language and filters with it")
-    return _Place(version, int(offset), data_digest)
+    return None if asked.cursor is None else read_search_place(asked.cursor, _deciding(asked))
 
 
 def _searched_data(kb: Kb, asked: SearchRequest) -> tuple[int, str]:
@@ -181,10 +160,9 @@ def _parsed(filters: str) -> Any:  # noqa: ANN401 - of what a filter is made
         raise UsageError(f"filters is no JSON: {error}") from None
 
 
-def _digest(asked: SearchRequest) -> str:
-    """Return a hash of what decides the ranking."""
-    decides = asked.model_dump(include={"query", "mode", "language", "filters"})
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+def _deciding(asked: SearchRequest) -> JsonObject:
+    """Return what decides the ranking."""
+    return asked.model_dump(include={"query", "mode", "language", "filters"})
 
 
 def _etag(version: int, data_digest: str, asked: SearchRequest) -> str:

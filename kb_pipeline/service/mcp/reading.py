@@ -1,28 +1,36 @@
-"""The tools that read: which KBs there are, search, documents, what is like something, what changed."""
+"""The tools that read: which KBs there are, search, answers, documents, what is like something, what changed, jobs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from kb_pipeline.answers.result import Answer, AnswerSentence
 from kb_pipeline.errors import UnknownVersion, UsageError
 from kb_pipeline.index.documents import HitProvenance
-from kb_pipeline.index.search import MAX_HITS, Hit, Mode
+from kb_pipeline.index.filters import Filter
+from kb_pipeline.index.search import Hit, Mode
 from kb_pipeline.installation import Installation, Kb
+from kb_pipeline.service.api.answers import MAX_PASSAGES, MAX_QUESTION_CHARS
 from kb_pipeline.service.api.search import MAX_QUERY_CHARS
-from kb_pipeline.service.cursors import read_cursor, write_cursor
+from kb_pipeline.service.cursors import SearchPlace, read_cursor, read_search_place, write_cursor
 from kb_pipeline.service.mcp.budget import fit, largest
 from kb_pipeline.service.mcp.results import (
+    Answered,
     Change,
     Changes,
+    Citation,
     DocumentText,
+    JobShown,
     Kbs,
     KbShown,
     Passage,
     Passages,
+    Sentence,
 )
 from kb_pipeline.service.mcp.tools import Bounded, KbName, Paged, Tool, VersionNumber, find_document, kb_named
 from kb_pipeline.service.names import kb_id
@@ -31,6 +39,21 @@ from kb_pipeline.service.problems import VersionGone
 _MOST_ROWS = 1000
 """Of KBs or changes that are weighed for one result: more never fit."""
 _MOST_AT_ONCE = 20
+Language = Annotated[str | None, Field(pattern="^[a-z]{2,3}$", description="Only documents in it: ISO 639, as in en.")]
+AsOf = Annotated[
+    str | int | None,
+    Field(description="An earlier version: its number, or a time (ISO 8601) for the one that was live then."),
+]
+Filters = Annotated[
+    Filter | None,
+    Field(
+        description="Only documents that satisfy it: a comparison of an attribute (document_id, key, url, "
+        "canonical_url, source, title, headings, language, media_type, fetched_at, first_seen_at, published, modified "
+        "or metadata.NAME), or several, joined by and, or, not; as in "
+        '{"type": "and", "filters": [{"type": "eq", "key": "language", "value": "en"}, '
+        '{"type": "gte", "key": "fetched_at", "value": "2026-01-31"}]}.'
+    ),
+]
 
 
 class ListKbs(Paged):
@@ -48,13 +71,27 @@ class SearchKb(Paged):
     )
     k: int = Field(5, ge=1, le=_MOST_AT_ONCE, description="How many passages.")
     mode: Mode = Field("hybrid", description="vector ranks by meaning, keyword by words, hybrid by both.")
-    language: str | None = Field(None, pattern="^[a-z]{2,3}$", description="Only documents in it: ISO 639, as in en.")
-    as_of: str | int | None = Field(
-        None, description="An earlier version: its number, or a time (ISO 8601) for the one that was live then."
-    )
+    language: Language = None
+    filters: Filters = None
+    as_of: AsOf = None
     detail: Literal["low", "full"] = Field(
         "full", description="full gives whole chunks; low the sentences that answer, at a fraction of the tokens."
     )
+
+
+class AskKb(Bounded):
+    """What ask_kb takes."""
+
+    kb: KbName
+    question: str = Field(
+        min_length=1,
+        max_length=MAX_QUESTION_CHARS,
+        description="A whole question, in any language that the KB's model knows.",
+    )
+    k: int = Field(5, ge=1, le=MAX_PASSAGES, description="From how many passages.")
+    language: Language = None
+    filters: Filters = None
+    as_of: AsOf = None
 
 
 class ReadDocument(Bounded):
@@ -85,6 +122,12 @@ class KbChanges(Paged):
     since_version: int = Field(ge=1, le=2**31 - 1, description="The version to compare with the live one.")
 
 
+class JobStatus(Bounded):
+    """What job_status takes."""
+
+    job: str = Field(min_length=1, max_length=64, description="Id of the job, as the tool that asked for it gave it.")
+
+
 def list_kbs(home: Installation, asked: ListKbs) -> Kbs:
     """Answer list_kbs: by id, and going on after an id whatever is added meanwhile."""
     after = "" if asked.cursor is None else read_cursor(asked.cursor)[1]
@@ -105,22 +148,52 @@ def list_kbs(home: Installation, asked: ListKbs) -> Kbs:
 def search_kb(home: Installation, asked: SearchKb) -> Passages:
     """Answer search_kb; a cursor stays with the version that the first result was found in."""
     kb = kb_named(home, asked.kb)
-    as_of, offset = asked.as_of, 0
-    if asked.cursor is not None:
-        as_of, offset = _read_offset(asked.cursor, MAX_HITS)
-    k = min(offset + asked.k, MAX_HITS)
+    deciding = asked.model_dump(include={"query", "mode", "language", "filters"})
+    place = None if asked.cursor is None else read_search_place(asked.cursor, deciding)
+    offset = place.offset if place else 0
     try:
-        found = kb.search(asked.query, k, mode=asked.mode, language=asked.language, as_of=as_of, provenance=True)
+        found = kb.search(
+            asked.query, asked.k, mode=asked.mode, language=asked.language, filters=deciding["filters"], offset=offset,
+            as_of=place.version if place else asked.as_of, provenance=True,
+        )  # fmt: skip
     except UnknownVersion as error:
-        raise VersionGone(error) if asked.cursor else error from None
+        raise VersionGone(error) if place else error from None
+    if place and place.data_digest != found.data_digest:
+        raise VersionGone(f"{kb.key}: a document of version {found.version} was erased since")
     passages = [
         _passage(kb, found.version, hit, origin) for hit, origin in zip(found, found.provenance or [], strict=True)
     ]
     if asked.detail == "low":
-        for passage, chosen in zip(passages[offset:], found.passages[offset:], strict=True):
+        for passage, chosen in zip(passages, found.passages, strict=True):
             passage.text_is_cut = len(chosen.text) < len(passage.text)
             passage.text = chosen.text
-    return _fit_passages(kb, found.version, passages[offset:], asked.max_tokens, offset)
+
+    def cursor_after(count: int) -> str:
+        return SearchPlace(found.version, offset + count, found.data_digest).as_cursor(deciding)
+
+    return _fit_passages(kb, found.version, passages, asked.max_tokens, cursor_after)
+
+
+def ask_kb(home: Installation, asked: AskKb) -> Answered:
+    """Answer ask_kb: in the KB's own sentences, or with a refusal."""
+    kb = kb_named(home, asked.kb)
+    found = kb.answer(
+        asked.question, k=asked.k, language=asked.language, as_of=asked.as_of,
+        filters=asked.filters.model_dump() if asked.filters else None,
+    )  # fmt: skip
+    urls = {
+        document: kb.document_by_id(document, as_of=found.version).provenance.url
+        for document in {each.document_id for each in found.citations}
+    }
+    sentences = _numbered(found, urls)
+
+    def make(n: int) -> Answered:
+        return Answered(
+            kb=kb_id(kb.key), version=found.version, verdict=found.verdict, score=found.score,
+            threshold=found.threshold, sentences=sentences[:n], left_out=len(sentences) - n,
+        )  # fmt: skip
+
+    return fit(make, len(sentences), asked.max_tokens)
 
 
 def find_similar(home: Installation, asked: FindSimilar) -> Passages:
@@ -159,7 +232,7 @@ def read_document(home: Installation, asked: ReadDocument) -> DocumentText:
 def kb_changes(home: Installation, asked: KbChanges) -> Changes:
     """Answer kb_changes; a cursor stays with the version that the first result compared."""
     kb = kb_named(home, asked.kb)
-    later, offset = (None, 0) if asked.cursor is None else _read_offset(asked.cursor, None)
+    later, offset = (None, 0) if asked.cursor is None else _read_offset(asked.cursor)
     try:
         found = kb.document_changes(asked.since_version, later)
     except UnknownVersion as error:
@@ -179,7 +252,25 @@ def kb_changes(home: Installation, asked: KbChanges) -> Changes:
     return fit(make, len(rows), asked.max_tokens)
 
 
-def _fit_passages(kb: Kb, version: int, passages: Sequence[Passage], max_tokens: int, offset: int | None) -> Passages:
+def job_status(home: Installation, asked: JobStatus) -> JobShown:
+    """Answer job_status."""
+    job = home.job(asked.job)
+    messages = list(dict.fromkeys([*(job.message or "").splitlines(), *job.warnings]))
+
+    def make(n: int) -> JobShown:
+        return JobShown(
+            job=job.id, kb=kb_id(job.kb), state=job.state, has_ended=job.has_ended, stage=job.stage,
+            percent=job.percent, eta_s=job.eta_s, version=job.version, requested_at=job.requested_at, started_at=job.started_at,
+            ended_at=job.ended_at, counts=job.stats.as_json(), messages=messages[:n],
+            left_out=len(messages) - n,
+        )  # fmt: skip
+
+    return fit(make, len(messages), asked.max_tokens)
+
+
+def _fit_passages(
+    kb: Kb, version: int, passages: Sequence[Passage], max_tokens: int, cursor_after: Callable[[int], str] | None
+) -> Passages:
     """Return the passages that fit; of the first one a part, if it does not fit as a whole.
 
     Args:
@@ -187,12 +278,12 @@ def _fit_passages(kb: Kb, version: int, passages: Sequence[Passage], max_tokens:
         version: that they are of.
         passages: all that there are.
         max_tokens: what they may take.
-        offset: of the first one in what was searched; None where no cursor leads on.
+        cursor_after: gives the cursor that leads on after some of them; None where none does.
     """
 
     def make(some: Sequence[Passage]) -> Passages:
         rest = len(passages) - len(some)
-        cursor = write_cursor(version, str(offset + len(some))) if rest and offset is not None else None
+        cursor = cursor_after(len(some)) if rest and cursor_after is not None else None
         return Passages(kb=kb_id(kb.key), version=version, hits=list(some), left_out=rest, cursor=cursor)
 
     if (found := largest(lambda n: make(passages[:n]), len(passages), max_tokens)) is not None:
@@ -205,6 +296,22 @@ def _fit_passages(kb: Kb, version: int, passages: Sequence[Passage], max_tokens:
     )
 
 
+def _numbered(answer: Answer, urls: Mapping[str, str]) -> list[Sentence]:
+    """Return the sentences with their citations, which are numbered from the first sentence on."""
+    numbers = count(1)
+
+    def cited(sentence: AnswerSentence) -> list[Citation]:
+        return [
+            Citation(
+                number=next(numbers), document=each.document_id, version=each.version, chunk=each.chunk_id,
+                start=each.start, end=each.end, url=urls[each.document_id], title=each.title,
+            )
+            for each in sentence.citations
+        ]  # fmt: skip
+
+    return [Sentence(text=each.text, citations=cited(each)) for each in answer.sentences]
+
+
 def _passage(kb: Kb, version: int, hit: Hit, origin: HitProvenance) -> Passage:
     return Passage(
         kb=kb_id(kb.key), version=version, document=hit.document_id, chunk=hit.chunk_id, start=hit.start, end=hit.end,
@@ -213,9 +320,9 @@ def _passage(kb: Kb, version: int, hit: Hit, origin: HitProvenance) -> Passage:
     )  # fmt: skip
 
 
-def _read_offset(cursor: str, most: int | None) -> tuple[int, int]:
+def _read_offset(cursor: str) -> tuple[int, int]:
     version, after = read_cursor(cursor)
-    if not after.isdecimal() or (most is not None and int(after) >= most):
+    if not after.isdecimal():
         raise UsageError("the cursor is not one that this tool gave; leave it out to begin anew")
     return version, int(after)
 
@@ -244,6 +351,12 @@ READING: tuple[Tool[Any], ...] = (
         "search", SearchKb, Passages, search_kb,
     ),
     Tool(
+        "ask_kb", "Ask a knowledge base",
+        "Answer a question in one knowledge base's own sentences, each with a verified citation (url, document, "
+        "version, chunk, start, end); or say that it has no answer: then do not answer from elsewhere as if it had.",
+        "ask", AskKb, Answered, ask_kb,
+    ),
+    Tool(
         "read_document", "Read a document",
         "Read a document of a knowledge base as Markdown, in parts of at most max_tokens; go on with from=next.",
         "page", ReadDocument, DocumentText, read_document,
@@ -257,5 +370,11 @@ READING: tuple[Tool[Any], ...] = (
         "kb_changes", "List what changed",
         "List the documents that were added, changed or removed since an earlier version of a knowledge base.",
         "diff", KbChanges, Changes, kb_changes,
+    ),
+    Tool(
+        "job_status", "Show a job",
+        "Tell how far a refresh is that refresh_kb or retry_failures asked for: state, stage, per cent, counts, "
+        "warnings, and how it ended.",
+        "status", JobStatus, JobShown, job_status,
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kb_pipeline.answers.result import Verdict
 from kb_pipeline.model import JsonObject
 from kb_pipeline.service.mcp.quoting import IS_DATA, quoted
 from kb_pipeline.service.names import KbId
@@ -108,6 +109,60 @@ class Passages(Part):
         return [each.as_text(number) for number, each in enumerate(self.hits, start=1)]
 
 
+class Citation(BaseModel):
+    """Where a sentence comes from: words that stand in the stored document."""
+
+    number: int = Field(description="As [1] in the text of the answer.")
+    document: str = Field(description="Id of the document: read_document takes it.")
+    version: int
+    chunk: str = Field(description="Id of the chunk.")
+    start: int = Field(description="Where the quote begins in the document's text, in characters.")
+    end: int = Field(description="Where it ends.")
+    url: str = Field(description="Where the document's bytes came from.")
+    title: str
+
+    def as_text(self) -> str:
+        """Return the place as a model reads it."""
+        head = f"[{self.number}] document {self.document}, version {self.version}, chunk {self.chunk}"
+        return f"{head}, characters {self.start}-{self.end}\n{quoted([self.url, self.title])}"
+
+
+class Sentence(BaseModel):
+    """One sentence of an answer."""
+
+    text: str = Field(description="The words that stand where the citation says.")
+    citations: list[Citation]
+
+
+class Answered(Result):
+    """The answer to a question from one version of a KB, or a refusal."""
+
+    kb: str
+    version: int
+    verdict: Verdict = Field(description="grounded: every sentence is supported; refused: the version has no answer.")
+    score: float
+    threshold: float = Field(description="What the score must reach for an answer.")
+    sentences: list[Sentence] = Field(description="Best first; none in a refusal.")
+    left_out: int = Field(0, description="How many more sentences there are: raise max_tokens.")
+
+    def as_text(self) -> str:
+        """Return the sentences with their citations; or plainly that there is no answer."""
+        place = f"{self.kb}, version {self.version}"
+        if self.verdict == "refused":
+            scores = f"score {self.score:.2f}, {self.threshold:.2f} is needed" if self.score else "nothing was found"
+            return (
+                f"No answer: {place}, does not answer this ({scores}). "
+                "Say so; do not answer from elsewhere as if it did. search_kb shows what comes nearest."
+            )
+        rest = f" Left out: {self.left_out}; raise max_tokens." if self.left_out else ""
+        lines = [
+            " ".join([each.text, *(f"[{citation.number}]" for citation in each.citations)]) for each in self.sentences
+        ]
+        citations = [citation.as_text() for each in self.sentences for citation in each.citations]
+        head = f"Answer from {place}: {self.verdict}, {len(lines)} sentences.{rest} {IS_DATA}"
+        return "\n\n".join([f"{head}\n{quoted(lines)}", *citations])
+
+
 class DocumentText(Result):
     """A part of a document's text, which is Markdown."""
 
@@ -170,10 +225,41 @@ class Requested(Result):
     """A refresh that was asked for: it starts in the tenant's turn, by the installation's daemon."""
 
     kb: str
-    request: str
-    requested_at: datetime
-    run_id: str | None = Field(description="The run that it became; null while it waits.")
+    job: str = Field(description="Id of the job: job_status takes it.")
 
     def as_text(self) -> str:
-        """Return what was asked for."""
-        return f"A refresh of {self.kb} was asked for: request {self.request}. list_kbs shows how it stands."
+        """Return what was asked for, and how to follow it."""
+        return (
+            f"A refresh of {self.kb} was asked for: job {self.job}. job_status with job={self.job} tells how far it is."
+        )
+
+
+class JobShown(Result):
+    """A refresh, from the request to its end."""
+
+    job: str
+    kb: KbId
+    state: str = Field(
+        description="queued, running, or how it ended: ready, ready_with_warnings, unchanged, held, snoozed, partial, "
+        "failed, cancelled."
+    )
+    has_ended: bool
+    stage: str | None = Field(description="That is being worked on.")
+    percent: float
+    eta_s: float | None = Field(description="Seconds until it ends, about.")
+    version: int | None = Field(description="What it published, or found live.")
+    requested_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    counts: dict[str, int]
+    messages: list[str] = Field(description="Why it ended as it did, and what to know of it.")
+    left_out: int = Field(0, description="How many more messages there are: raise max_tokens.")
+
+    def as_text(self) -> str:
+        """Return how far it is; messages name pages, so they are within a fence."""
+        stage = f", stage {self.stage}" if self.stage and not self.has_ended else ""
+        version = "" if self.version is None else f", version {self.version}"
+        rest = f" Messages left out: {self.left_out}; raise max_tokens." if self.left_out else ""
+        head = f"Job {self.job} of {self.kb}: {self.state}, {self.percent:g} per cent{stage}{version}.{rest}"
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        return "\n".join([head, counts, *([f"{IS_DATA}\n{quoted(self.messages)}"] if self.messages else [])])

@@ -24,7 +24,9 @@ KbName = Annotated[str, Field(max_length=127, description="The knowledge base's 
 VersionNumber = Annotated[
     int | None, Field(ge=1, le=2**31 - 1, description="Number of the version to read; the live one by default.")
 ]
-_NAME_CHARS = 60
+_NAME_CHARS, _PLACE_CHARS = 60, 200
+_BRANCHES = ("comparison", "compound")
+"""Of a filter: what validation names beside its fields."""
 _DOCUMENT_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -105,8 +107,8 @@ class Tool(Generic[_Arguments]):
                 title=self.title,
                 read_only_hint=not self.changes,
                 destructive_hint=False,
-                idempotent_hint=True,
-                open_world_hint=False,
+                idempotent_hint=not self.changes,  # asked for again once it has begun, a refresh is another one
+                open_world_hint=self.changes,  # it fetches what is at the sources
             ),
         )
 
@@ -139,9 +141,9 @@ def _told(error: ValidationError, arguments: type[Arguments]) -> list[str]:
     known = [field.alias or name for name, field in arguments.model_fields.items()]
     told = []
     for each in error.errors(include_url=False, include_input=False, include_context=False):
-        place = ".".join(map(str, each["loc"]))
-        if each["type"] == "extra_forbidden":
+        place = ".".join(str(part) for part in each["loc"] if part not in _BRANCHES)
+        if each["type"] == "extra_forbidden" and len(each["loc"]) == 1:
             told.append(f"{place[:_NAME_CHARS]}: there is no such argument; there are {', '.join(known)}")
         else:
-            told.append(f"{place}: {each['msg']}")
+            told.append(f"{place[:_PLACE_CHARS]}: {each['msg']}")
     return list(dict.fromkeys(told))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kb_pipeline.installation import Installation, Kb
-from kb_pipeline.service.api.search import SearchRequest, _digest
-from kb_pipeline.service.cursors import write_cursor
+from kb_pipeline.service.api.search import SearchRequest, _deciding
+from kb_pipeline.service.cursors import SearchPlace
 from kb_pipeline_tests.service.serving import DOCS, Client
 
 
@@ -106,9 +106,9 @@ def test_a_cursor_is_of_one_search_alone(acme: Client) -> None:
     assert (other.status_code, "another search" in other.json()["detail"]) == (422, True)
     for broken in ("x", cursor[:-4], "MTo"):
         assert acme.get("/kbs/acme.docs/search", params={"q": "apples", "cursor": broken}).status_code == 422
-    gone = write_cursor(99, "1:x:" + _digest(SearchRequest(query="apples")))
+    gone = SearchPlace(99, 1, "x").as_cursor(_deciding(SearchRequest(query="apples")))
     assert acme.get("/kbs/acme.docs/search", params={"q": "apples", "cursor": gone}).status_code == 410
-    erased = write_cursor(1, "1:x:" + _digest(SearchRequest(query="apples")))
+    erased = SearchPlace(1, 1, "x").as_cursor(_deciding(SearchRequest(query="apples")))
     assert acme.get("/kbs/acme.docs/search", params={"q": "apples", "cursor": erased}).status_code == 410
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ from mcp.types import CallToolResult, TextContent
 from kb_pipeline.errors import UsageError
 from kb_pipeline.installation import Installation
 from kb_pipeline.service.cl100k import count_tokens
+from kb_pipeline.service.cursors import SearchPlace
 from kb_pipeline.service.mcp.budget import LEAST_TOKENS, fit, result_tokens
-from kb_pipeline.service.mcp.results import Kbs, KbShown
+from kb_pipeline.service.mcp.results import JobShown, Kbs, KbShown
 from kb_pipeline.service.mcp.server import TOOLS
+from kb_pipeline.service.problems import VersionGone
 
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
 _WORDS = [
     *("apples", "pears", "plums", "quinces", "orchard", "brandy", "dark cellar", "wooden shelves", "hard", "jam"),
     *("saw", "winter", "row", "chapter", "tree", "Äpfel", "Früchte", "kühl", "how", "where is", "the", "果", "40"),
@@ -62,6 +66,55 @@ def test_a_search_that_did_not_fit_goes_on_where_it_stopped(ours: Installation) 
         found += [hit["chunk"] for hit in part["hits"]]
         cursor = part["cursor"]
     assert found == whole
+
+
+def test_a_cursor_leads_on_in_its_own_search_and_data_alone(ours: Installation) -> None:
+    asked = {"kb": "acme.docs", "query": "fruit of the orchard", "k": 8, "max_tokens": 900}
+    cursor = run(ours, "search_kb", **asked)[1]["cursor"]
+    for other in (
+        {"query": "pears"},
+        {"mode": "vector"},
+        {"filters": {"type": "eq", "key": "language", "value": "en"}},
+    ):
+        with pytest.raises(UsageError, match="the cursor is of another search"):
+            run(ours, "search_kb", **asked | other, cursor=cursor)
+    deciding = {"query": asked["query"], "mode": "hybrid", "language": None, "filters": None}
+    erased = SearchPlace(2, 1, "x").as_cursor(deciding)
+    with pytest.raises(VersionGone, match="a document of version 2 was erased since"):
+        run(ours, "search_kb", **asked, cursor=erased)
+
+
+def test_answers_stay_within_what_they_allow_and_say_what_is_left_out(ours: Installation) -> None:
+    chance = random.Random(16)
+    verdicts, parts = set(), 0
+    for _ in range(60):
+        allowed = chance.choice([600, 800, 1000])
+        question = " ".join(chance.choices(_WORDS, k=chance.randint(1, 8)))
+        text, structured = run(
+            ours, "ask_kb", kb="acme.docs", question=question, k=chance.randint(1, 20), max_tokens=allowed,
+            language=chance.choice([None, "en", "ja"]),
+        )  # fmt: skip
+        assert result_tokens(text, structured) <= allowed
+        assert (structured["sentences"] == []) == (structured["verdict"] == "refused")
+        assert (f"Left out: {structured['left_out']}" in text) == (structured["left_out"] > 0)
+        verdicts.add(structured["verdict"])
+        parts += structured["left_out"] > 0
+    assert verdicts == {"grounded", "refused"}
+    assert parts > 0
+
+
+def test_a_jobs_messages_that_do_not_fit_are_counted() -> None:
+    def make(n: int) -> JobShown:
+        return JobShown(
+            job="j", kb="acme.docs", state="ready_with_warnings", has_ended=True, stage=None, percent=100, eta_s=None,
+            version=1, requested_at=NOW, started_at=NOW, ended_at=NOW, counts={"pages_scraped": 3},
+            messages=["http://a.example/ says ``` and more"] * n, left_out=100 - n,
+        )  # fmt: skip
+
+    found = fit(make, 100, 700)
+    assert 0 < len(found.messages) < 100
+    assert f"Messages left out: {found.left_out}; raise max_tokens." in found.as_text()
+    assert found.as_text().endswith("\n````")
 
 
 def test_a_passage_that_is_too_long_is_cut_and_says_so(ours: Installation) -> None:

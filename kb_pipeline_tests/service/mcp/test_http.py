@@ -12,6 +12,7 @@ from mcp.client import Client
 from starlette.testclient import TestClient
 
 import kb_pipeline
+from kb_pipeline.access_settings import AccessSettings
 from kb_pipeline.control.tenancy.api_keys import revoke_key
 from kb_pipeline.service.app import create_app
 from kb_pipeline.service.mcp.http import METADATA_PATH, PATH
@@ -97,6 +98,10 @@ def test_who_has_no_token_yet_finds_how_to_get_one(library: Home, http: TestClie
         "bearer_methods_supported": ["header"],
         "resource_name": "kb_pipeline",
     }
+    access = AccessSettings(oidc_issuer="https://id.example.com", oidc_audience="kb")
+    with TestClient(create_app(kb_pipeline.open(settings=replace(library.settings, access=access)))) as trusting:
+        said = trusting.get(METADATA_PATH, headers={"Host": "localhost"})
+        assert said.json()["authorization_servers"] == ["https://id.example.com"]
     behind = replace(library.settings, public_url="https://kb.example.com")
     with TestClient(create_app(kb_pipeline.open(settings=behind)), base_url="http://10.0.0.7:8000") as proxied:
         assert proxied.get(METADATA_PATH).json()["resource"] == "https://kb.example.com/mcp"

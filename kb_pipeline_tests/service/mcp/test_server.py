@@ -13,6 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import ResourceTemplateReference, TextContent, TextResourceContents
 
 from kb_pipeline.control.tenancy.token_holder import Scope
+from kb_pipeline.index.filtered_rows import ATTRIBUTES
 from kb_pipeline.installation import Installation
 from kb_pipeline.service.mcp.server import TOOLS
 from kb_pipeline_tests.operations.home import Home
@@ -20,16 +21,26 @@ from kb_pipeline_tests.service.mcp.talking import MODES, ORDER, call, in_memory
 from kb_pipeline_tests.service.mcp.test_budget import told
 from kb_pipeline_tests.service.serving import key_of
 
-READING = ["list_kbs", "search_kb", "read_document", "find_similar", "kb_changes"]
-WRITING = ["refresh_kb"]
+READING = ["list_kbs", "search_kb", "ask_kb", "read_document", "find_similar", "kb_changes", "job_status"]
+WRITING = ["refresh_kb", "retry_failures"]
 CALLS: dict[str, dict[str, Any]] = {
     "search_kb": {"query": "apples"},
+    "ask_kb": {"question": "where do apples keep"},
     "read_document": {"document": "0" * 32},
     "find_similar": {"chunk": "0" * 32},
     "kb_changes": {"since_version": 1},
     "refresh_kb": {},
+    "retry_failures": {},
 }
 """Arguments of every tool that takes a KB, beside it."""
+
+
+def deep(levels: int) -> dict[str, Any]:
+    """Return a filter within filters."""
+    given: dict[str, Any] = {"type": "exists", "key": "url", "value": True}
+    for _ in range(levels):
+        given = {"type": "not", "filters": [given]}
+    return given
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -47,6 +58,8 @@ def test_the_protocol_is_negotiated_and_everything_is_listed(ours: Installation,
             assert tool.annotations
             assert tool.annotations.read_only_hint is (tool.name in READING)
             assert tool.annotations.destructive_hint is False
+            assert tool.annotations.idempotent_hint is (tool.name in READING)
+            assert tool.annotations.open_world_hint is (tool.name in WRITING)
         assert [prompt.name for prompt in (await client.list_prompts()).prompts] == ["answer_from_kb"]
         (template,) = (await client.list_resource_templates()).resource_templates
         assert template.uri_template == "kb://{kb}/documents/{key}{?version}"
@@ -55,7 +68,7 @@ def test_the_protocol_is_negotiated_and_everything_is_listed(ours: Installation,
 
 
 def test_every_tool_that_takes_a_kb_is_called_by_these_tests() -> None:
-    assert {"list_kbs", *CALLS} == set(TOOLS)
+    assert {"list_kbs", "job_status", *CALLS} == set(TOOLS)
 
 
 def test_kbs_are_listed_to_those_who_may_read_them(ours: Installation, operator: Installation) -> None:
@@ -129,10 +142,79 @@ def test_changes_that_do_not_fit_go_on_by_cursor(ours: Installation) -> None:
     assert found == whole
 
 
-def test_a_refresh_that_is_asked_for_waits_in_its_tenants_turn(ours: Installation) -> None:
-    first, second = (call(ours, "refresh_kb", kb="acme.docs").structured_content for _ in range(2))
-    assert first["request"] == second["request"]
-    assert first["run_id"] is None
+def test_a_question_is_answered_in_the_kbs_words_with_all_that_a_citation_needs(ours: Installation) -> None:
+    result = call(ours, "ask_kb", kb="acme.docs", question="What is the brandy called that plums are distilled into?")
+    answer = result.structured_content
+    assert (answer["kb"], answer["version"], answer["verdict"], answer["left_out"]) == ("acme.docs", 2, "grounded", 0)
+    assert "slivovitz" in answer["sentences"][0]["text"]
+    cited = [each for sentence in answer["sentences"] for each in sentence["citations"]]
+    assert [each["number"] for each in cited] == list(range(1, len(cited) + 1))
+    for each in cited:
+        document = ours.kb("acme/docs").document_by_id(each["document"], as_of=each["version"])
+        assert (document.title, document.provenance.url) == (each["title"], each["url"])
+        assert each["chunk"] in told(result)
+    assert cited[0]["url"].endswith("/plums")
+    quoted = ours.kb("acme/docs").document(cited[0]["url"]).markdown[cited[0]["start"] : cited[0]["end"]]
+    assert quoted.split() == answer["sentences"][0]["text"].split()
+    assert told(result).startswith("Answer from acme.docs, version 2: grounded")
+    assert "called slivovitz. [1]" in told(result)
+
+
+def test_a_question_that_the_kb_does_not_answer_is_refused_in_plain_words(ours: Installation) -> None:
+    result = call(ours, "ask_kb", kb="acme.docs", question="Where do apples keep for months?", language="ja")
+    answer = result.structured_content
+    assert not result.is_error
+    assert (answer["verdict"], answer["sentences"]) == ("refused", [])
+    assert answer["score"] <= answer["threshold"]
+    assert told(result).startswith("No answer: acme.docs, version 2, does not answer this")
+
+
+def test_answers_and_searches_keep_to_what_filters_and_version_leave(ours: Installation) -> None:
+    here = call(ours, "search_kb", kb="acme.docs", query="slivovitz", k=1).structured_content["hits"][0]
+    others = {"type": "ne", "key": "url", "value": here["url"]}
+    found = call(ours, "search_kb", kb="acme.docs", query="slivovitz", k=20, filters=others).structured_content["hits"]
+    assert found
+    assert here["url"] not in {each["url"] for each in found}
+    asked = {"kb": "acme.docs", "question": "What is the brandy called that plums are distilled into?"}
+    assert "slivovitz" in told(call(ours, "ask_kb", **asked))
+    for narrowed in ({"filters": others}, {"as_of": 1}, {"language": "fr"}):
+        assert "slivovitz" not in told(call(ours, "ask_kb", **asked, **narrowed))
+
+
+def test_the_schema_of_filters_names_every_attribute(ours: Installation) -> None:
+    for tool in ("search_kb", "ask_kb"):
+        said = TOOLS[tool].shown().input_schema["properties"]["filters"]["description"]
+        assert [name for name in ATTRIBUTES if name not in said] == []
+        example = json.loads(said[said.index("{") : said.rindex("}") + 1])
+        needed = {"query": "apples"} if tool == "search_kb" else {"question": "where do apples keep"}
+        assert not call(ours, tool, kb="acme.docs", filters=example, **needed).is_error
+
+
+def test_a_refresh_that_is_asked_for_waits_in_its_tenants_turn_and_is_followed_as_a_job(ours: Installation) -> None:
+    jobs = {}
+    for tool in WRITING:
+        first, second = (call(ours, tool, kb="acme.docs") for _ in range(2))
+        assert first.structured_content == second.structured_content
+        jobs[tool] = first.structured_content["job"]
+        assert f"job_status with job={jobs[tool]}" in told(first)
+        shown = call(ours, "job_status", job=jobs[tool])
+        state = shown.structured_content
+        assert (state["job"], state["kb"], state["state"], state["has_ended"]) == (
+            jobs[tool], "acme.docs", "queued", False,
+        )  # fmt: skip
+        assert (state["percent"], state["counts"]["pages_scraped"], state["messages"]) == (0, 0, [])
+        assert f"Job {jobs[tool]} of acme.docs: queued, 0 per cent" in told(shown)
+    assert ours.job(jobs["refresh_kb"]).options == ()
+    assert ours.job(jobs["retry_failures"]).options == ("retry",)
+
+
+def test_another_tenants_job_is_an_unknown_one(ours: Installation, operator: Installation) -> None:
+    theirs, _ = operator.kb("globex/docs").start_job()
+    unknown = theirs[:-1] + ("0" if theirs[-1] != "0" else "1")
+    refused, none_such = (call(ours, "job_status", job=job) for job in (theirs, unknown))
+    assert refused.is_error
+    assert none_such.is_error
+    assert told(refused).replace(theirs, unknown) == told(none_such)
 
 
 @pytest.mark.parametrize(
@@ -232,8 +314,26 @@ def test_resources_are_listed_a_page_at_a_time_over_all_kbs(
         ("search_kb", {"kb": "acme.docs", "query": "x", "limit": 3}, "limit: there is no such argument; there are"),
         ("search_kb", {"kb": "acme.docs", "query": "x", "max_tokens": 10**9}, "less than or equal to 25000"),
         ("search_kb", {"kb": "acme.docs", "query": "x", "cursor": "?"}, "the cursor is not one that this service gave"),
-        ("search_kb", {"kb": "acme.docs", "query": "x", "cursor": "MTp4"}, "the cursor is not one that this tool gave"),
-        ("search_kb", {"kb": "acme.docs", "query": "x", "cursor": "OTk6MQ"}, "begin anew without the cursor"),
+        ("search_kb", {"kb": "acme.docs", "query": "x", "cursor": "MTp4"}, "the cursor is of another search"),
+        ("search_kb", {"kb": "acme.docs", "query": "x", "filters": {"type": "is"}}, "filters.type: Input should be"),
+        ("search_kb", {"kb": "acme.docs", "query": "x", "filters": deep(9)}, "allowed are 8 levels"),
+        (
+            "search_kb",
+            {"kb": "acme.docs", "query": "x", "filters": {"type": "eq", "key": "colour", "value": "red"}},
+            "documents have no attribute 'colour' to filter by; there are: ",
+        ),
+        (
+            "search_kb",
+            {"kb": "acme.docs", "query": "x", "filters": {"type": "eq", "key": "url", "value": "a", "id": 1}},
+            "filters.id: Extra inputs are not permitted",
+        ),
+        ("ask_kb", {"kb": "acme.docs", "question": "x", "k": 21}, "k: Input should be less than or equal to 20"),
+        ("ask_kb", {"kb": "acme.docs", "question": "x", "mode": "generate"}, "mode: there is no such argument"),
+        ("ask_kb", {"kb": "acme.docs", "question": "x", "as_of": 9}, "no searchable version 9"),
+        ("job_status", {"job": "none"}, "no job 'none' here"),
+        ("retry_failures", {"kb": "acme.docs", "names": ["x"]}, "names: there is no such argument; there are kb"),
+        ("kb_changes", {"kb": "acme.docs", "since_version": 1, "cursor": "MTp4"}, "not one that this tool gave"),
+        ("kb_changes", {"kb": "acme.docs", "since_version": 1, "cursor": "OTk6MQ"}, "begin anew without the cursor"),
         ("search_kb", {"kb": "acme.docs", "query": "  "}, "the query is empty"),
         ("search_kb", {"kb": "../../etc", "query": "x"}, "no such KB here"),
         ("search_kb", {"kb": "acme.docs", "query": "x", "as_of": 9}, "no searchable version 9"),
