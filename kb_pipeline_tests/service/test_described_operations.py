@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -67,7 +68,7 @@ def key(home: Home) -> str:
 
 @pytest.fixture(scope="module")
 def http(home: Home) -> Iterator[TestClient]:
-    with in_process(home) as opened:
+    with quick_refreshes(), in_process(home) as opened:
         yield opened
 
 
@@ -115,10 +116,10 @@ def test_no_request_meets_a_fault_and_every_refusal_is_a_problem(
         deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(described[path][method].as_strategy(MODES[mode]))
-    def ask(case: Case) -> None:
+    def ask(case: Case[Any]) -> None:
         if operation not in NOT_AIMED:
             _aim(case, ids)
-        sent = requests.Request(**case.as_transport_kwargs("http://testserver")).prepare()
+        sent: Any = requests.Request(**case.as_transport_kwargs("http://testserver")).prepare()
         sent.headers["Authorization"] = f"Bearer {key}"
         assume(len(sent.url) < MAX_URL_CHARS)
         answer = http.request(sent.method, sent.url, headers=dict(sent.headers), content=sent.body)
@@ -129,7 +130,7 @@ def test_no_request_meets_a_fault_and_every_refusal_is_a_problem(
     ask()
 
 
-def _aim(case: Case, ids: Ids) -> None:
+def _aim(case: Case[Any], ids: Ids) -> None:
     """Have a request name what there is."""
     for part in (case.path_parameters, case.query, case.body):
         if isinstance(part, dict):

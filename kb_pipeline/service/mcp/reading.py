@@ -260,8 +260,8 @@ def job_status(home: Installation, asked: JobStatus) -> JobShown:
     def make(n: int) -> JobShown:
         return JobShown(
             job=job.id, kb=kb_id(job.kb), state=job.state, has_ended=job.has_ended, stage=job.stage,
-            percent=job.percent, eta_s=job.eta_s, version=job.version, requested_at=job.requested_at, started_at=job.started_at,
-            ended_at=job.ended_at, counts=job.stats.as_json(), messages=messages[:n],
+            percent=job.percent, eta_s=job.eta_s, version=job.version, requested_at=job.requested_at,
+            started_at=job.started_at, ended_at=job.ended_at, counts=job.stats.as_json(), messages=messages[:n],
             left_out=len(messages) - n,
         )  # fmt: skip
 

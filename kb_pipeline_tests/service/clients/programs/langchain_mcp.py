@@ -6,7 +6,6 @@ import os
 from importlib.metadata import version
 from typing import Any
 
-from langchain_core.messages import ToolMessage
 from langchain_mcp_adapters.client import MultiServerMCPClient
 
 connection = {
@@ -19,10 +18,8 @@ connection = {
 async def talk() -> dict[str, Any]:
     tools = {each.name: each for each in await MultiServerMCPClient({"kb": connection}).get_tools()}
 
-    async def call(name: str, **arguments: Any) -> ToolMessage:
-        message = await tools[name].ainvoke({"type": "tool_call", "id": "1", "name": name, "args": arguments})
-        assert isinstance(message, ToolMessage)
-        return message
+    async def call(name: str, **arguments: Any) -> Any:
+        return await tools[name].ainvoke({"type": "tool_call", "id": "1", "name": name, "args": arguments})
 
     async def read(name: str, **arguments: Any) -> dict[str, Any]:
         message = await call(name, **arguments)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import TextContent
 
 
 async def talk() -> dict[str, Any]:
@@ -18,13 +19,15 @@ async def talk() -> dict[str, Any]:
         async def read(name: str, **arguments: Any) -> dict[str, Any]:
             result = await client.call_tool(name, arguments)
             assert not result.is_error, result.content
-            assert result.structured_content is not None
-            return result.structured_content
+            found: dict[str, Any] = result.structured_content
+            return found
 
         found = await read("search_kb", kb="acme.docs", query="where do apples keep for months", k=3)
         document = await read("read_document", kb="acme.docs", document=found["hits"][0]["document"])
         answer = await read("ask_kb", kb="acme.docs", question="Where do apples keep for months?")
         theirs = await client.call_tool("search_kb", {"kb": "globex.docs", "query": "apples"})
+        (said,) = theirs.content
+        assert isinstance(said, TextContent)
         return {
             "sdk": version("mcp"),
             "client": client.protocol_version,
@@ -32,7 +35,7 @@ async def talk() -> dict[str, Any]:
             "hits": found["hits"],
             "document": document["text"],
             "answer": answer,
-            "refused": [theirs.is_error, theirs.content[0].text],
+            "refused": [theirs.is_error, said.text],
         }
 
 
