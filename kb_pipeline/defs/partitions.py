@@ -32,6 +32,9 @@ RETRY_TAG = f"{OPTION_TAGS}retry"
 REQUEST_TAG = "kb/request"
 """The id of the request that a run was started for; see control.runs.requests."""
 
+TRACE_TAG = "kb/traceparent"
+"""The W3C trace context of the HTTP request that asked for the run, so that its trace can be found from the run."""
+
 STATUS_TAG = "kb/status"
 """How the refresh of a run ended, as `kb status` says it: `held` is no crash."""
 

@@ -16,7 +16,7 @@ from kb_pipeline.control.runs.requests import RequestRecord, list_waiting, note_
 from kb_pipeline.cron import newest_tick
 from kb_pipeline.defs.jobs import refresh_kb
 from kb_pipeline.defs.lost_jobs import end_lost_jobs
-from kb_pipeline.defs.partitions import PARTITION_TAG, REQUEST_TAG, knowledge_bases, option_tags, tags_of
+from kb_pipeline.defs.partitions import PARTITION_TAG, REQUEST_TAG, TRACE_TAG, knowledge_bases, option_tags, tags_of
 from kb_pipeline.defs.resources import open_database
 from kb_pipeline.errors import InvalidKey
 from kb_pipeline.model import KbKey
@@ -160,7 +160,9 @@ def _runs_of(instance: dg.DagsterInstance, requests: list[RequestRecord]) -> dic
 
 
 def _run_for(request: RequestRecord) -> dg.RunRequest:
-    return _request(request.key, f"request/{request.id}", option_tags(request.options) | {REQUEST_TAG: request.id})
+    trace = {TRACE_TAG: request.traceparent} if request.traceparent else {}
+    tags = option_tags(request.options) | {REQUEST_TAG: request.id} | trace
+    return _request(request.key, f"request/{request.id}", tags)
 
 
 @dg.run_failure_sensor(

@@ -279,6 +279,8 @@ class Job(OfKb, Base):
     requested_at: Mapped[datetime]
     run_id: Mapped[str | None] = mapped_column(String(64), index=True)
     """The newest run that it became; none while a sensor is to start one."""
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The W3C trace that the request was part of; none where it did not come over HTTP."""
     cancel_requested_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     """None also while a lost run is about to be retried, though its refresh has failed."""

@@ -17,6 +17,7 @@ from kb_pipeline.control.runs.job_events import add_event, end_job
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import UnknownKb
 from kb_pipeline.model import JsonObject, KbKey, Record, RequestOnce
+from kb_pipeline.request_context import current_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class RequestRecord(Record):
     requested_at: datetime
     run_id: str | None
     """The run that the request became; None while it waits."""
+    traceparent: str | None = None
+    """The W3C trace that it is part of, which its run carries on."""
 
     def as_json(self) -> JsonObject:
         """Return what `kb status` lists; the KB is named by what holds the list."""
@@ -83,7 +86,7 @@ def request_within(session: Session, key: KbKey, options: Iterable[str], actor: 
     if row is None:
         row = Job(
             tenant=key.tenant, kb=key.kb, id=uuid.uuid4().hex, options=wanted, requested_by=actor[:200],
-            requested_at=datetime.now(UTC), last_event=0, percent=0.0,
+            requested_at=datetime.now(UTC), last_event=0, percent=0.0, traceparent=_traceparent(),
         )  # fmt: skip
         session.add(row)
         told = {"options": wanted.split(",")} if wanted else {}
@@ -133,4 +136,9 @@ def _waiting(key: KbKey) -> Select[Job]:
 def _record(row: Job) -> RequestRecord:
     options = tuple(filter(None, row.options.split(",")))
     key = KbKey(row.tenant, row.kb)
-    return RequestRecord(key, row.id, options, row.requested_by, row.requested_at, row.run_id)
+    return RequestRecord(key, row.id, options, row.requested_by, row.requested_at, row.run_id, row.traceparent)
+
+
+def _traceparent() -> str | None:
+    request = current_request.get()
+    return None if request is None else request.traceparent

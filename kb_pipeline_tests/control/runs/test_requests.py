@@ -11,8 +11,10 @@ from kb_pipeline.control.runs.jobs import forget_old_jobs
 from kb_pipeline.control.runs.requests import list_waiting, note_runs, request_run, waiting_of
 from kb_pipeline.control.runs.status import describe_kb
 from kb_pipeline.control.tenancy.tenants import set_status
+from kb_pipeline.defs.sensors import _run_for
 from kb_pipeline.errors import TenantInactive, UnknownKb
 from kb_pipeline.model import KbKey
+from kb_pipeline.request_context import RequestContext, current_request
 from kb_pipeline_tests.control.planes import apply
 from kb_pipeline_tests.operations.home import KEY
 
@@ -55,3 +57,16 @@ def test_nothing_is_asked_for_of_unknown_kbs_and_inactive_tenants(db: Database) 
         request_run(db, KEY, [], "mary")
     set_status(db, KEY.tenant, "active", "", "operator")
     assert [each.key for each in list_waiting(db, 10)] == [KEY]
+
+
+def test_a_request_carries_the_trace_of_the_client_who_asked(db: Database) -> None:
+    apply(db, KEY)
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    token = current_request.set(RequestContext("id", "4bf92f3577b34da6a3ce929d0e0e4736", parent))
+    try:
+        assert request_run(db, KEY, [], "mary").traceparent == parent
+    finally:
+        current_request.reset(token)
+    (waiting,) = list_waiting(db, 10)
+    assert waiting.traceparent == parent
+    assert _run_for(waiting).tags["kb/traceparent"] == parent

@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("requested_by", sa.String(length=200), nullable=False),
         sa.Column("requested_at", _TIME, nullable=False),
         sa.Column("run_id", sa.String(length=64), nullable=True),
+        sa.Column("traceparent", sa.String(length=55), nullable=True),
         sa.Column("cancel_requested_at", _TIME, nullable=True),
         sa.Column("ended_at", _TIME, nullable=True),
         sa.Column("percent", sa.Float(), nullable=False),
