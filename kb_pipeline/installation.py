@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from kb_pipeline.operations.key_fates import LeftOutKey
     from kb_pipeline.operations.launch import ProgressListener, RefreshResult
     from kb_pipeline.operations.metrics import Metric
+    from kb_pipeline.operations.observer import Observer
     from kb_pipeline.operations.orchestrator import Orchestrator
     from kb_pipeline.operations.plan_erasure import ErasurePlan
     from kb_pipeline.operations.readiness import Dependency
@@ -323,6 +324,10 @@ class Installation:
 
         self._caller.require_whole_tenant()
         return list(as_metrics(read_figures(self._db, self._caller.tenant)))
+
+    def observe(self, observer: Observer) -> None:
+        """Have an observer told of the work that is done from now on, for whoever it is done."""
+        self._readers.observer = observer
 
     @operation("readiness")
     def warm_up(self) -> None:

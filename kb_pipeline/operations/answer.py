@@ -19,6 +19,7 @@ from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.index.search import Hit, search_version
 from kb_pipeline.model import EmbeddingModel, KbKey
 from kb_pipeline.operations.generate import AnsweringModel, Generated, generate, model_of
+from kb_pipeline.operations.observer import Observer
 from kb_pipeline.operations.readers import Readers
 from kb_pipeline.settings import Settings
 
@@ -95,9 +96,18 @@ def answer_events(
     question.check()
     readers.open(question.kb, question.as_of)
     if question.mode == "extractive":
-        return _extracted_events(readers, question)
-    model = model_of(settings, db, question.kb)
-    return _generated_events(settings, db, readers, question, model, cancelled)
+        events = _extracted_events(readers, question)
+    else:
+        model = model_of(settings, db, question.kb)
+        events = _generated_events(settings, db, readers, question, model, cancelled)
+    return _observed(events, readers.observer)
+
+
+def _observed(events: Iterator[AnswerEvent], observer: Observer) -> Iterator[AnswerEvent]:
+    for event in events:
+        if isinstance(event, Complete):
+            observer.note_answer(event.answer.mode, event.answer.verdict)
+        yield event
 
 
 def _extracted_events(readers: Readers, question: Question) -> Iterator[AnswerEvent]:
@@ -149,7 +159,7 @@ def find_evidence(readers: Readers, question: Question) -> Evidence:
     chosen = None if question.filters is None else read_filter(question.filters)
 
     def ask(version: VersionReader) -> Evidence:
-        vector = _QuestionVector(readers, version.manifest.model, question.text)
+        vector = _QuestionVector(readers, version.key.tenant, version.manifest.model, question.text)
         hits = search_version(
             version, question.text, lambda _: vector.get(), k=question.k, language=question.language, filters=chosen
         )
@@ -223,11 +233,12 @@ class _QuestionVector:
     """The vector of a question, made when it is first needed."""
 
     readers: Readers
+    tenant: str
     model: EmbeddingModel
     text: str
     made: NDArray[np.float32] | None = field(default=None)
 
     def get(self) -> NDArray[np.float32]:
         if self.made is None:
-            self.made = self.readers.embed_query(self.model, self.text)
+            self.made = self.readers.embed_query(self.tenant, self.model, self.text)
         return self.made

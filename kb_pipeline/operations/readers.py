@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cachetools import LRUCache
 
@@ -13,6 +13,8 @@ from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.kbs.versions import manifest_as_of
 from kb_pipeline.errors import DamagedStore
 from kb_pipeline.model import EmbeddingModel, KbKey
+from kb_pipeline.operations.bounded_cache import BoundedCache
+from kb_pipeline.operations.observer import NobodyCounts, Observer
 from kb_pipeline.settings import Settings
 from kb_pipeline.store.manifest import Manifest
 
@@ -24,12 +26,19 @@ if TYPE_CHECKING:
     from kb_pipeline.embed.protocol import Embedder
     from kb_pipeline.index.reader import VersionReader
 
+    _Vectors = BoundedCache[tuple[str, str, str], NDArray[np.float32]]
+
 _MAX_BYTES = 1 << 30
 """How much memory open versions of all KBs may take: 64 of them fit, fewer where their vectors are kept too."""
 _VERSION_BYTES = 16 << 20
 """Estimate of what an open version takes beside its vectors: file handles and the metadata of its indexes."""
-_MAX_SENTENCES = 10_000
-"""Vectors of sentences that are kept, of all tenants: some 20 MB with their texts."""
+_QUERY_BYTES = _SENTENCE_BYTES = 16 << 20
+"""How much memory the vectors of queries, and those of sentences, may take with their texts, of all tenants: some 8,000
+of each by the default model."""
+_SEARCH_BYTES = 64 << 20
+"""How much memory the results of searches may take, of all tenants."""
+_ENTRY_BYTES = 500
+"""Estimate of what an entry of a cache takes beside its vector: its text, and what holds the two."""
 _MAX_BREAKERS = 1_000
 _Result = TypeVar("_Result")
 
@@ -47,7 +56,13 @@ class Readers:
         self._models: ModelCache | None = None
         self._versions: LRUCache[Hashable, VersionReader] = LRUCache(_MAX_BYTES, getsizeof=_memory_bytes)
         self._breakers: LRUCache[tuple[str, str], CircuitBreaker] = LRUCache(_MAX_BREAKERS)
-        self._sentences: LRUCache[tuple[str, str, str], NDArray[np.float32]] = LRUCache(_MAX_SENTENCES)
+        self.observer: Observer = NobodyCounts()
+        self._queries: _Vectors = BoundedCache(_QUERY_BYTES, _vector_bytes, self._noting("query_vectors"))
+        self._sentences: _Vectors = BoundedCache(_SENTENCE_BYTES, _vector_bytes, self._noting("sentence_vectors"))
+        self.searches: BoundedCache[Hashable, Any] = BoundedCache(
+            _SEARCH_BYTES, lambda result: result.size_bytes, self._noting("searches")
+        )
+        """What searches found, by tenant, data and request; see operations.search."""
 
     def open(self, key: KbKey, as_of: str | None = None) -> VersionReader:
         """Return the live version of a KB, or an earlier one, opened.
@@ -85,9 +100,15 @@ class Readers:
             reader = self.open(key, as_of)
             return reader, ask(reader)
 
-    def embed_query(self, model: EmbeddingModel, text: str) -> NDArray[np.float32]:
-        """Return the vector of a query to a version that the model made; raises UnknownModel."""
-        return self._model_cache().open(model.name).embed_query(text)
+    def embed_query(self, tenant: str, model: EmbeddingModel, text: str) -> NDArray[np.float32]:
+        """Return the vector of a tenant's query to a version that the model made; raises UnknownModel.
+
+        Those that were asked for lately are kept, of each tenant apart: how fast an answer comes tells nothing of what
+        others ask.
+        """
+        return self._queries.get_or_make(
+            (tenant, model.fingerprint, text), lambda: self._model_cache().open(model.name).embed_query(text)
+        )
 
     def embed_passages(self, model: EmbeddingModel, texts: list[str]) -> NDArray[np.float32]:
         """Return the vectors of texts as that model makes them of chunks; raises UnknownModel."""
@@ -102,13 +123,12 @@ class Readers:
         import numpy as np
 
         keys = [(tenant, model.fingerprint, text) for text in texts]
-        with self._lock:
-            vectors = {key: kept for key in keys if (kept := self._sentences.get(key)) is not None}
+        vectors = {key: kept for key in keys if (kept := self._sentences.get(key)) is not None}
         if missing := [key for key in dict.fromkeys(keys) if key not in vectors]:
             made = dict(zip(missing, self.embed_passages(model, [text for *_, text in missing]), strict=True))
             vectors |= made
-            with self._lock:
-                self._sentences.update(made)
+            for key, vector in made.items():
+                self._sentences.put(key, vector.copy())  # a row would keep the whole batch
         return np.stack([vectors[key] for key in keys])
 
     def circuit_breaker(self, tenant: str, url: str) -> CircuitBreaker:
@@ -127,9 +147,13 @@ class Readers:
         """Close models and drop versions."""
         with self._lock:
             self._versions.clear()
-            self._sentences.clear()
+            for cache in (self._queries, self._sentences, self.searches):
+                cache.clear()
             if self._models is not None:
                 self._models.close()
+
+    def _noting(self, cache: str) -> Callable[[bool], None]:
+        return lambda is_hit: self.observer.note_lookup(cache, is_hit=is_hit)
 
     def _model_cache(self) -> ModelCache:
         with self._lock:
@@ -145,6 +169,10 @@ class Readers:
         from kb_pipeline.store.paths import KbPaths
 
         return VersionReader(KbStore(KbPaths(self._settings.data_dir, manifest.kb)), manifest)
+
+
+def _vector_bytes(vector: NDArray[np.float32]) -> int:
+    return int(vector.nbytes) + _ENTRY_BYTES
 
 
 def _memory_bytes(reader: VersionReader) -> int:

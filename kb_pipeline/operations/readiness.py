@@ -50,7 +50,7 @@ def open_most_used_model(db: Database, readers: Readers) -> None:
         UnknownModel, DeviceUnavailable: it cannot be opened here.
     """
     if models := live_models(db):
-        readers.embed_query(models[0], _SAMPLE_QUERY)
+        readers.embed_passages(models[0], [_SAMPLE_QUERY])
 
 
 def warm_up(db: Database, readers: Readers) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from kb_pipeline.errors import UsageError
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_RESULT_BYTES, _HIT_BYTES = 500, 2_000
+"""Estimates of what a kept result takes, and each of its hits beside its text."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What was read of a version at once."""
@@ -33,6 +37,13 @@ class _Found:
     neighbours: list[Neighbours] | None
     languages: Mapping[str, int] | None
 
+    @property
+    def size_bytes(self) -> int:
+        """Estimate of the memory that it takes, for the cache."""
+        texts = sum(len(hit.text) for hit in self.hits)
+        around = sum(len(each.before) + len(each.after) for each in self.neighbours or ())
+        return _RESULT_BYTES + _HIT_BYTES * len(self.hits) + texts + around
+
 
 class SearchResult(list[Hit]):
     """The hits of a search, best first, and which version gave them."""
@@ -40,7 +51,7 @@ class SearchResult(list[Hit]):
     def __init__(self, version: VersionReader, mode: Mode, found: _Found, asked: _Query) -> None:
         super().__init__(found.hits)
         self.kb, self.version, self.mode = version.key, version.number, mode
-        self._query = asked
+        self._query, self._model = asked, version.manifest.model
         self.data_digest = version.data_digest
         """Names what was searched: the version's number alone does not, since erasing makes its tables anew."""
         self.ranked = found.ranked
@@ -55,7 +66,8 @@ class SearchResult(list[Hit]):
     @cached_property
     def passages(self) -> list[Passage]:
         """What a person reads of each hit, in order: the part that answers; chosen when it is first asked for."""
-        return choose_passages(self, self._query.text, self._query.similarities if self.mode != "keyword" else None)
+        similarities = partial(self._query.similarities, self._model) if self.mode != "keyword" else None
+        return choose_passages(self, self._query.text, similarities)
 
     def whole_passages(self) -> list[Passage]:
         """Return all that each hit says, in order, as plain text with the query's words marked."""
@@ -73,24 +85,18 @@ class SearchResult(list[Hit]):
 
 
 class _Query:
-    """What was asked, and its vector, which is made when it is first needed."""
+    """What a tenant asked, and its vector, which is made when it is first needed."""
 
-    def __init__(self, readers: Readers, text: str) -> None:
-        self._readers, self.text = readers, text
-        self._model: EmbeddingModel | None = None
-        self._vector: NDArray[np.float32] | None = None
+    def __init__(self, readers: Readers, tenant: str, text: str) -> None:
+        self._readers, self._tenant, self.text = readers, tenant, text
 
     def embed(self, model: EmbeddingModel) -> NDArray[np.float32]:
         """Return its vector."""
-        if self._vector is None or model != self._model:
-            self._model, self._vector = model, self._readers.embed_query(model, self.text)
-        return self._vector
+        return self._readers.embed_query(self._tenant, model, self.text)
 
-    def similarities(self, texts: list[str]) -> Sequence[float]:
+    def similarities(self, model: EmbeddingModel, texts: list[str]) -> Sequence[float]:
         """Return the cosine of each text with the query, by the model that ranked."""
-        if self._model is None or self._vector is None:
-            raise ValueError("the query was not embedded")
-        similarities: list[float] = (self._readers.embed_passages(self._model, texts) @ self._vector).tolist()
+        similarities: list[float] = (self._readers.embed_passages(model, texts) @ self.embed(model)).tolist()
         return similarities
 
 
@@ -119,9 +125,15 @@ def search_kb(
         raise UsageError(f"offset is {offset}; it is 0 or more")
     if not 0 <= context <= MAX_CONTEXT:
         raise UsageError(f"context is {context}; allowed are 0 to {MAX_CONTEXT} chunks")
-    asked, chosen = _Query(readers, query), None if filters is None else read_filter(filters)
+    asked, chosen = _Query(readers, key.tenant, query), None if filters is None else read_filter(filters)
+    request = (query, k, mode, language, repr(chosen), offset, with_provenance, context)
 
     def ask(version: VersionReader) -> _Found:
+        data = (version.key, version.data_digest)
+        found: _Found = readers.searches.get_or_make((*data, *request), lambda: look(version))
+        return found
+
+    def look(version: VersionReader) -> _Found:
         ranked = rank_version(version, query, lambda _: asked.embed(version.manifest.model), mode, language, chosen)
         hits = read_hits(version, ranked[offset : offset + k])
         return _Found(

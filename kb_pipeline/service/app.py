@@ -99,6 +99,7 @@ def create_app(home: Installation) -> FastAPI:
     app = routed(life)
     app.state.readiness, app.state.metrics, app.state.figures = Readiness(home), ServiceMetrics(), FigureCache()
     app.state.job_streams = JobStreams(home)
+    home.observe(app.state.metrics)
     app.router.routes.append(Route(MCP_PATH, mcp, include_in_schema=False))
     issuers = [issuer] if (issuer := home.settings.access.oidc_issuer) else []
     app.router.routes.append(Route(METADATA_PATH, metadata_endpoint(home.settings, issuers), include_in_schema=False))

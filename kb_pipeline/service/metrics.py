@@ -50,6 +50,20 @@ class ServiceMetrics:
             "kb_http_request_seconds", "From a request's headers to the last byte of its answer.", ["route"],
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
+        self._lookups = Counter(
+            "kb_cache_lookups", "What was looked for in a cache.", ["cache", "outcome"], registry=self._registry
+        )
+        self._answers = Counter(
+            "kb_answers", "Questions answered or refused.", ["mode", "verdict"], registry=self._registry
+        )
+
+    def note_lookup(self, cache: str, *, is_hit: bool) -> None:
+        """Count that something was looked for in a cache."""
+        self._lookups.labels(cache, "hit" if is_hit else "miss").inc()
+
+    def note_answer(self, mode: str, verdict: str) -> None:
+        """Count that a question was answered, or refused."""
+        self._answers.labels(mode, verdict).inc()
 
     def collect(self) -> Iterable[Family]:
         """Return the metrics with their samples."""

@@ -9,9 +9,11 @@ from starlette.testclient import TestClient
 
 from kb_pipeline.control.db.engine import Database
 from kb_pipeline.control.runs.figures import read_figures
+from kb_pipeline.control.tenancy.operator_keys import create_key as create_operator_key
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.metrics import as_metrics
 from kb_pipeline_tests.control.runs.test_figures import refreshed
+from kb_pipeline_tests.operations.home import Home
 from kb_pipeline_tests.service.serving import Client
 
 
@@ -70,3 +72,17 @@ def test_figures_of_one_caller_are_not_shown_to_another(acme: Client, globex: Cl
         for client in (acme, globex, acme)
     ]
     assert shown == [{"acme"}, {"globex"}, {"acme"}]
+
+
+def test_an_operators_key_sees_what_the_service_did(two_tenants: Home, http: TestClient, acme: Client) -> None:
+    for _ in range(2):
+        acme.get("/kbs/acme.docs/search", params={"q": "which fruit is counted"})
+    acme.post("/kbs/acme.docs/answers", json={"question": "Where do apples keep for months?"})
+    key, _ = create_operator_key(Database(two_tenants.settings.database_url), "tester")
+    told = list(samples(Client(http, key)("GET", "/metrics").text))
+    assert {"acme", "globex"} <= {labels["tenant"] for _, labels, _ in told if "tenant" in labels}
+    lookups = {(labels["cache"], labels["outcome"]) for name, labels, _ in told if name == "kb_cache_lookups_total"}
+    assert {("searches", "hit"), ("searches", "miss"), ("query_vectors", "miss")} <= lookups
+    assert {labels["mode"] for name, labels, _ in told if name == "kb_answers_total"} == {"extractive"}
+    routes = {labels["route"] for name, labels, _ in told if name == "kb_http_request_seconds_bucket"}
+    assert "/api/v1/kbs/{kb}/search" in routes
