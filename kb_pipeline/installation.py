@@ -325,6 +325,7 @@ class Installation:
         self._caller.require_whole_tenant()
         return list(as_metrics(read_figures(self._db, self._caller.tenant)))
 
+    @operation("readiness")
     def observe(self, observer: Observer) -> None:
         """Have an observer told of the work that is done from now on, for whoever it is done."""
         self._readers.observer = observer

@@ -36,6 +36,7 @@ from kb_pipeline.errors import (
 from kb_pipeline.installation import Installation, Kb
 from kb_pipeline.model import KbKey
 from kb_pipeline.operations.authorization import SCOPES
+from kb_pipeline.operations.observer import NobodyCounts
 from kb_pipeline.settings import Settings, as_environment, load_settings
 from kb_pipeline_tests.operations.home import Home, quick_refreshes
 from kb_pipeline_tests.published import Published
@@ -292,6 +293,7 @@ CALLS: dict[str, Callable[[Installation, KbKey, Path], Any]] = {
     "Installation.vectorize": lambda home, key, at: home.vectorize(" "),
     "Installation.backup": lambda home, key, at: home.backup(at / "backup"),
     "Installation.metrics": lambda home, key, at: home.metrics(),
+    "Installation.observe": lambda home, key, at: home.observe(NobodyCounts()),
     "Installation.warm_up": lambda home, key, at: home.warm_up(),
     "Installation.dependencies": lambda home, key, at: home.dependencies(),
     "Kb.file": lambda home, key, at: home.kb(key).file(),
