@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from kb_pipeline.errors import UnknownDocument, UsageError
 from kb_pipeline.index.document_page import MAX_PAGE
@@ -11,6 +12,8 @@ from kb_pipeline.index.reader import VersionReader
 from kb_pipeline.model import Record
 from kb_pipeline.store.stage_tables import kept_documents
 from kb_pipeline.store.table import sql_in
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +64,23 @@ def page_by_time(
     if not 1 <= limit <= MAX_PAGE:
         raise UsageError(f"limit is {limit}; allowed are 1 to {MAX_PAGE:,}")
     ids = _ids_by_time(version, newest_first)
-    first, last = 0, len(ids)
-    if after is not None:
-        first = _position(version, ids, after) + 1
-    if before is not None:
-        last = _position(version, ids, before)
-    whole = ids[first:last]
-    chosen = whole[-limit:] if before is not None and after is None else whole[:limit]
-    return TimedPage(version.number, _documents(version, chosen), len(chosen) < len(whole))
+    begin, end = (None if each is None else _position(version, ids, each) for each in (after, before))
+    chosen, has_more = between(ids, begin, end, limit)
+    return TimedPage(version.number, _documents(version, chosen), has_more)
+
+
+def between(items: list[_Item], after: int | None, before: int | None, limit: int) -> tuple[list[_Item], bool]:
+    """Return the items of one page of a list, and whether there are others in the direction that is read.
+
+    Args:
+        items: all of them, in order.
+        after: the place of the item after which the page begins; None for the first page.
+        before: the place of the item before which it ends; alone, the page is the one right before that.
+        limit: the most items of a page.
+    """
+    whole = items[0 if after is None else after + 1 : before]
+    page = whole[-limit:] if before is not None and after is None else whole[:limit]
+    return page, len(page) < len(whole)
 
 
 def _ids_by_time(version: VersionReader, newest_first: bool) -> list[str]:

@@ -99,8 +99,7 @@ def estimate_draft(settings: Settings, db: Database, caller: Caller, draft: Draf
         tokens.low * price, tokens.expected * price, tokens.high * price,
         f"tokens at the plan's price of {price * 1e6:g} a million for {model}",
     )  # fmt: skip
-    pauses = [(pages_, pause) for (pages_, pause) in counted]
-    minutes = _minutes(pauses, pages, tokens, _embedding_rate(db, spec.tenant, model))
+    minutes = _minutes(counted, pages, tokens, _embedding_rate(db, spec.tenant, model))
     note_minutes(db, draft.tenant, draft.id, draft.body, minutes.expected)
     return DraftEstimate(pages, pages.times(size, size.how), tokens, cost, minutes, sampled)
 

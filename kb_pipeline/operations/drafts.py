@@ -19,6 +19,7 @@ from kb_pipeline.failpoints import failpoint
 from kb_pipeline.model import JsonObject, KbKey, Record, RequestOnce
 from kb_pipeline.operations.apply import KbText, check_files, plan_files
 from kb_pipeline.operations.authorization import Caller
+from kb_pipeline.operations.merge_patch import merge_patch
 from kb_pipeline.settings import Settings
 
 MAX_BYTES = 1 << 20
@@ -65,19 +66,6 @@ def checked_body(tenant: str, body: Mapping[str, object]) -> JsonObject:
     if len(json.dumps(body)) > MAX_BYTES:
         raise UsageError("a draft is smaller than 1 MiB")
     return {"tenant": tenant, **{name: value for name, value in body.items() if name != "tenant"}}
-
-
-def merge_patch(target: Any, patch: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return what a JSON merge patch (RFC 7396) makes of a value."""
-    if not isinstance(patch, Mapping):
-        return patch
-    merged = dict(target) if isinstance(target, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
 
 
 def patch_draft(db: Database, tenant: str, draft_id: str, patch: Mapping[str, object]) -> DraftRecord:

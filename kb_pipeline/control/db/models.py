@@ -214,6 +214,10 @@ class Version(OfKb, Base):
     published_at: Mapped[datetime | None]
 
 
+IS_LIVE = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
+"""Joins KBs with their live versions."""
+
+
 class Rollback(OfKb, Base):
     """One move of the live pointer back (or forth) to a version that had been published before."""
 

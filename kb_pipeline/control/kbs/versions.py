@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control.coordination.leases import HeldLease, verify_lease
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Kb, Rollback, Version
+from kb_pipeline.control.db.models import IS_LIVE, Kb, Rollback, Version
 from kb_pipeline.control.tenancy import audit
 from kb_pipeline.control.tenancy.tenants import require_active
 from kb_pipeline.errors import GateFailed, InvalidManifest, NoLiveVersion, UnknownKb, UnknownVersion, UsageError
@@ -169,8 +169,7 @@ def live_number(db: Database, key: KbKey) -> int:
 
 def live_manifest(db: Database, key: KbKey) -> Manifest:
     """Return the manifest of the live version; raises UnknownKb, NoLiveVersion or InvalidManifest."""
-    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
-    query = select(Kb.kb, Version).outerjoin(Version, is_live)
+    query = select(Kb.kb, Version).outerjoin(Version, IS_LIVE)
     with db.read(key.tenant) as session:
         found = session.execute(query.where(Kb.tenant == key.tenant, Kb.kb == key.kb)).first()
     if found is None:

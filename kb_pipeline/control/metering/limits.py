@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database, database_now
-from kb_pipeline.control.db.models import Kb, Lease, Version
+from kb_pipeline.control.db.models import IS_LIVE, Kb, Lease, Version
 from kb_pipeline.control.metering import daily_quotas
 from kb_pipeline.control.tenancy.plans import PlanLimits, limits_of, limits_of_anybody, limits_within
 from kb_pipeline.cron import shortest_gap
@@ -88,9 +88,8 @@ def _check_stock(db: Database, key: KbKey, limits: PlanLimits, measure_storage: 
 
 def _has_newer_file(db: Database, key: KbKey) -> bool:
     query = select(Kb.updated_at > Version.created_at).where(Kb.kb == key.kb)
-    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
     with db.read(key.tenant) as session:
-        return bool(session.scalar(query.join(Version, is_live)))
+        return bool(session.scalar(query.join(Version, IS_LIVE)))
 
 
 def check_count(db: Database, key: KbKey, name: str, count: int | None) -> None:

@@ -7,7 +7,7 @@ them. KBs that are not well come first, then the largest.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Job, Kb, Refresh, Version
+from kb_pipeline.control.db.models import IS_LIVE, Job, Kb, Refresh, Version
 from kb_pipeline.control.metering.report import UsageRecord, list_usage
 from kb_pipeline.control.runs.overview import KbOverview, list_overviews
 from kb_pipeline.model import JsonObject, KbKey
@@ -74,15 +74,9 @@ class Figures:
     """By tenant and operation, since the ledger begins."""
 
 
-def read_figures(db: Database, tenant: str | None = None, kbs: Collection[str] | None = None) -> Figures:
-    """Return the figures of a tenant, or of all.
-
-    Args:
-        db: the control plane.
-        tenant: None for the operator.
-        kbs: only these of the tenant; None for all of them.
-    """
-    found = [each for each in list_overviews(db, tenant) if kbs is None or each.kb.kb in kbs]
+def read_figures(db: Database, tenant: str | None = None) -> Figures:
+    """Return the figures of a tenant, or of all."""
+    found = list_overviews(db, tenant)
     ranked = sorted(found, key=lambda each: (each.status not in _UNWELL, -each.documents, each.kb))
     shown, rest = ranked[:MOST_KBS], ranked[MOST_KBS:]
     now = datetime.now(UTC)
@@ -93,13 +87,8 @@ def read_figures(db: Database, tenant: str | None = None, kbs: Collection[str] |
     figures = [_figures(each, published.get(each.kb), stages.get(each.kb, {}), now) for each in shown]
     if rest:
         figures.append(_sum_up([_figures(each, published.get(each.kb), {}, now) for each in rest]))
-    is_whole = kbs is None  # what waits and what was used is the tenant's as a whole
-    return Figures(
-        Counter(each.status for each in found),
-        figures,
-        _cap_queues(queues) if is_whole else [],
-        _cap_usage(list_usage(db, tenant, by="operation")) if is_whole else [],
-    )
+    states = Counter(each.status for each in found)
+    return Figures(states, figures, _cap_queues(queues), _cap_usage(list_usage(db, tenant, by="operation")))
 
 
 def _reading(db: Database, tenant: str | None) -> AbstractContextManager[Session]:
@@ -139,8 +128,7 @@ def _sum_up(rest: Sequence[KbFigures]) -> KbFigures:
 
 
 def _published_at(session: Session) -> dict[KbKey, datetime]:
-    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
-    rows = session.execute(select(Version.tenant, Version.kb, Version.published_at).join(Kb, is_live))
+    rows = session.execute(select(Version.tenant, Version.kb, Version.published_at).join(Kb, IS_LIVE))
     return {KbKey(tenant, kb): at for tenant, kb, at in rows if at is not None}
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from kb_pipeline.control.coordination.leases import lease_owners
 from kb_pipeline.control.db.engine import Database
-from kb_pipeline.control.db.models import Failure, Job, Kb, Refresh, Tenant, Version
+from kb_pipeline.control.db.models import IS_LIVE, Failure, Job, Kb, Refresh, Tenant, Version
 from kb_pipeline.control.runs.refreshes import status_with_lease
 from kb_pipeline.cron import next_tick
 from kb_pipeline.model import EmbeddingModel, KbKey, Record
@@ -104,8 +104,7 @@ def _newest_refreshes(session: Session, tenant: str | None) -> _Rows:
 def _live_counts(session: Session, tenant: str | None) -> dict[tuple[str, str], tuple[int, int, str | None]]:
     counts, model = Version.manifest["counts"], Version.manifest["model"]["name"].as_string()
     columns = (Version.tenant, Version.kb, counts["documents"].as_integer(), counts["chunks"].as_integer(), model)
-    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
-    rows = session.execute(_of(select(*columns).join(Kb, is_live), Version, tenant))
+    rows = session.execute(_of(select(*columns).join(Kb, IS_LIVE), Version, tenant))
     return {(name, kb): (documents or 0, chunks or 0, model) for name, kb, documents, chunks, model in rows}
 
 
@@ -139,7 +138,6 @@ def live_models(db: Database) -> list[EmbeddingModel]:
     """Return the embedding models of the live versions of all KBs, the most used first."""
     model = Version.manifest["model"]
     columns = (model["name"].as_string(), model["fingerprint"].as_string(), model["dimension"].as_integer())
-    is_live = (Version.tenant == Kb.tenant) & (Version.kb == Kb.kb) & (Version.version == Kb.live_version)
-    query = select(*columns).join(Kb, is_live).group_by(*columns).order_by(func.count().desc(), *columns)
+    query = select(*columns).join(Kb, IS_LIVE).group_by(*columns).order_by(func.count().desc(), *columns)
     with db.read_all() as session:
         return [EmbeddingModel(*found) for found in session.execute(query)]

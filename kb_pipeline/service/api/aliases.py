@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kb_pipeline.service.api.jobs import JobDetail, JobId, JobPage, JobStarted, Stats, list_jobs, show_job, start_job
 from kb_pipeline.service.api.jobs import JobRequest as Options
-from kb_pipeline.service.api.shapes import Answer, Limit
+from kb_pipeline.service.api.shapes import Answer, Limit, has_tag
 from kb_pipeline.service.callers import HomeOfCaller
 from kb_pipeline.service.idempotency import Once
 from kb_pipeline.service.names import open_kb
@@ -81,7 +81,7 @@ def show_pipeline(
         )  # fmt: skip
     version = f"{job.id} {job.last_event} {job.state} {job.stage} {job.done} {job.total}"
     tag = f'"{hashlib.sha256(version.encode()).hexdigest()[:24]}"'
-    if if_none_match is not None and tag in {each.strip() for each in if_none_match.split(",")}:
+    if has_tag(if_none_match, tag):
         return Response(status_code=304, headers={"ETag": tag})
     response.headers["ETag"] = tag
     return PipelineStatus(

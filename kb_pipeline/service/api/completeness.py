@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
 from kb_pipeline.model import JsonObject
-from kb_pipeline.service.api.shapes import After, Answer, AsOf, Limit, NextPage, page_after
+from kb_pipeline.service.api.shapes import After, Answer, AsOf, Limit, NextPage, NextSkip, Skip, page_after, page_from
 from kb_pipeline.service.callers import HomeOfCaller
 from kb_pipeline.service.names import KbInPath, open_kb
 
@@ -59,7 +58,7 @@ class LeftOutKeys(Answer):
     """Some of the keys that are left out."""
 
     left_out: list[LeftOut]
-    skip: int | None = Field(description="What to give as `skip` for the next page; null on the last one.")
+    skip: NextSkip
 
 
 @router.get("/kbs/{kb}/failures")
@@ -83,14 +82,13 @@ def list_left_out(
     reason: Annotated[str | None, Query(max_length=64, description="Only with this reason.")] = None,
     source: Annotated[str | None, Query(max_length=64, description="Only of this source.")] = None,
     limit: Limit = 100,
-    skip: Annotated[int, Query(ge=0, le=10_000_000, description="How many to pass over.")] = 0,
+    skip: Skip = 0,
     as_of: AsOf = None,
 ) -> LeftOutKeys:
     """List the known keys that have no document of their own, each with its reason."""
     found = open_kb(home, kb).left_out(reason=reason, source=source, as_of=as_of)
-    page = list(islice(found, skip, skip + limit + 1))
-    shown = [LeftOut.model_validate(each) for each in page[:limit]]
-    return LeftOutKeys(left_out=shown, skip=skip + limit if len(page) > limit else None)
+    page, following = page_from(found, skip, limit)
+    return LeftOutKeys(left_out=[LeftOut.model_validate(each) for each in page], skip=following)
 
 
 @router.get("/kbs/{kb}/explain")

@@ -11,6 +11,7 @@ from pydantic import Field
 from kb_pipeline.errors import UsageError
 from kb_pipeline.model import JsonObject
 from kb_pipeline.operations.apply import KbText
+from kb_pipeline.operations.merge_patch import merge_patch
 from kb_pipeline.service.api.file_in_body import as_yaml, describe_file, file_in_body
 from kb_pipeline.service.api.shapes import After, Answer, Limit, NextPage, page_after
 from kb_pipeline.service.callers import HomeOfCaller
@@ -154,7 +155,7 @@ def change_settings(
 ) -> Applied:
     """Change some fields of the KB file in force, as if it were applied anew; comments in it are lost."""
     opened = open_kb(home, kb)
-    changed = _merged(opened.file().fields(), patch)
+    changed = merge_patch(opened.file().fields(), patch)
     key = kb_key(kb)
     if not isinstance(changed, dict) or (changed.get("tenant"), changed.get("kb")) != (key.tenant, key.kb):
         raise UsageError(f"a KB keeps its name: leave out 'tenant' and 'kb', which are {key.tenant} and {key.kb}")
@@ -176,16 +177,3 @@ def _apply(home: Installation, file: str, response: Response, *, dry_run: bool) 
         response.status_code = 201
         response.headers["Location"] = f"/api/v1/kbs/{kb_id(applied.kb)}"
     return Applied.model_validate(applied)
-
-
-def _merged(target: object, patch: object) -> object:
-    """Return what a JSON merge patch makes of a value: the algorithm of RFC 7396, section 2."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = _merged(merged.get(name), value)
-    return merged

@@ -9,16 +9,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from kb_pipeline.errors import UnknownVersion, UsageError
+from kb_pipeline.errors import UsageError
 from kb_pipeline.index.filters import Filter, read_filter
 from kb_pipeline.index.search import MAX_HITS, Mode
 from kb_pipeline.installation import Kb
 from kb_pipeline.model import JsonObject
-from kb_pipeline.service.api.shapes import Answer, AsOf
+from kb_pipeline.service.api.shapes import Answer, AsOf, has_tag
 from kb_pipeline.service.callers import HomeOfCaller
-from kb_pipeline.service.cursors import SearchPlace, read_search_place
 from kb_pipeline.service.names import KbId, KbInPath, open_kb
-from kb_pipeline.service.problems import VersionGone
+from kb_pipeline.service.search_pages import DECIDING, place_of, search_page
 
 router = APIRouter(tags=["search"])
 MAX_QUERY_CHARS = 4000
@@ -95,7 +94,7 @@ def search(
     )  # fmt: skip
     if if_none_match is not None:
         tag = _etag(*_searched_data(open_kb(home, kb), asked), asked)
-        if tag in {each.strip().removeprefix("W/") for each in if_none_match.split(",")}:
+        if has_tag(if_none_match, tag):
             return Response(status_code=304, headers={"ETag": tag})
     found, data_digest = _search(kb, home, asked)
     response.headers["ETag"] = _etag(found.version, data_digest, asked)
@@ -121,35 +120,19 @@ def search_named_kb(asked: SearchOfKb, home: HomeOfCaller) -> Hits:
 
 
 def _search(kb: str, home: HomeOfCaller, asked: SearchRequest) -> tuple[Hits, str]:
-    opened, place = open_kb(home, kb), _place(asked)
-    try:
-        found = opened.search(
-            asked.query, asked.k, mode=asked.mode, language=asked.language,
-            filters=asked.filters.model_dump() if asked.filters else None,
-            offset=place.offset if place else 0, as_of=place.version if place else asked.as_of,
-        )  # fmt: skip
-    except UnknownVersion as error:
-        raise VersionGone(error) if place else error from None
-    if place and place.data_digest != found.data_digest:
-        raise VersionGone(f"{opened.key}: a document of version {found.version} was erased since")
+    page = search_page(open_kb(home, kb), _deciding(asked), asked.k, cursor=asked.cursor, as_of=asked.as_of)
+    found = page.found
     hits = [Hit.model_validate(each) for each in found]
     if asked.highlights:
         for hit, passage in zip(hits, found.passages, strict=True):
             hit.passage = Passage.model_validate(passage)
-    after = (place.offset if place else 0) + len(hits)
-    cursor = None
-    if hits and after < found.ranked:
-        cursor = SearchPlace(found.version, after, found.data_digest).as_cursor(_deciding(asked))
+    has_more = bool(hits) and page.offset + len(hits) < found.ranked
+    cursor = page.cursor_after(len(hits)) if has_more else None
     return Hits(id=kb, version=found.version, mode=found.mode, hits=hits, cursor=cursor), found.data_digest
 
 
-def _place(asked: SearchRequest) -> SearchPlace | None:
-    """Return where the cursor leads; raise UsageError for none of ours, or one of another search."""
-    return None if asked.cursor is None else read_search_place(asked.cursor, _deciding(asked))
-
-
 def _searched_data(kb: Kb, asked: SearchRequest) -> tuple[int, str]:
-    place = _place(asked)
+    place = place_of(asked.cursor, _deciding(asked))
     return kb.searched_data(as_of=place.version if place else asked.as_of)
 
 
@@ -161,8 +144,7 @@ def _parsed(filters: str) -> Any:  # noqa: ANN401 - of what a filter is made
 
 
 def _deciding(asked: SearchRequest) -> JsonObject:
-    """Return what decides the ranking."""
-    return asked.model_dump(include={"query", "mode", "language", "filters"})
+    return asked.model_dump(include=DECIDING)
 
 
 def _etag(version: int, data_digest: str, asked: SearchRequest) -> str:

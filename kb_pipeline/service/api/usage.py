@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from itertools import islice
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from kb_pipeline.service.api.shapes import Answer, Limit
+from kb_pipeline.service.api.shapes import Answer, Limit, NextSkip, Skip, page_from
 from kb_pipeline.service.callers import HomeOfCaller
 
 router = APIRouter(tags=["usage"])
@@ -54,7 +53,7 @@ class Usage(Answer):
     """Sums of the ledger, in order."""
 
     usage: list[Used]
-    skip: int | None = Field(description="What to give as `skip` for the next page; null on the last one.")
+    skip: NextSkip
 
 
 @router.get("/quotas")
@@ -76,10 +75,9 @@ def list_usage(
         Query(description="Sum up by this alone, instead of by KB, day, operation and model."),
     ] = None,
     limit: Limit = 1000,
-    skip: Annotated[int, Query(ge=0, le=10_000_000, description="How many to pass over.")] = 0,
+    skip: Skip = 0,
 ) -> Usage:
     """List what was used: pages, bytes, tokens, seconds and what they cost."""
     found = home.usage(tenant, kb=kb, since=since, until=until, by=by)
-    page = list(islice(found, skip, skip + limit + 1))
-    shown = [Used.model_validate(each) for each in page[:limit]]
-    return Usage(usage=shown, skip=skip + limit if len(page) > limit else None)
+    page, following = page_from(found, skip, limit)
+    return Usage(usage=[Used.model_validate(each) for each in page], skip=following)

@@ -17,7 +17,7 @@ from kb_pipeline.index.search import Hit, Mode
 from kb_pipeline.installation import Installation, Kb
 from kb_pipeline.service.api.answers import MAX_PASSAGES, MAX_QUESTION_CHARS
 from kb_pipeline.service.api.search import MAX_QUERY_CHARS
-from kb_pipeline.service.cursors import SearchPlace, read_cursor, read_search_place, write_cursor
+from kb_pipeline.service.cursors import read_cursor, write_cursor
 from kb_pipeline.service.mcp.budget import fit, largest
 from kb_pipeline.service.mcp.results import (
     Answered,
@@ -35,6 +35,7 @@ from kb_pipeline.service.mcp.results import (
 from kb_pipeline.service.mcp.tools import Bounded, KbName, Paged, Tool, VersionNumber, find_document, kb_named
 from kb_pipeline.service.names import kb_id
 from kb_pipeline.service.problems import VersionGone
+from kb_pipeline.service.search_pages import DECIDING, search_page
 
 _MOST_ROWS = 1000
 """Of KBs or changes that are weighed for one result: more never fit."""
@@ -148,18 +149,10 @@ def list_kbs(home: Installation, asked: ListKbs) -> Kbs:
 def search_kb(home: Installation, asked: SearchKb) -> Passages:
     """Answer search_kb; a cursor stays with the version that the first result was found in."""
     kb = kb_named(home, asked.kb)
-    deciding = asked.model_dump(include={"query", "mode", "language", "filters"})
-    place = None if asked.cursor is None else read_search_place(asked.cursor, deciding)
-    offset = place.offset if place else 0
-    try:
-        found = kb.search(
-            asked.query, asked.k, mode=asked.mode, language=asked.language, filters=deciding["filters"], offset=offset,
-            as_of=place.version if place else asked.as_of, provenance=True,
-        )  # fmt: skip
-    except UnknownVersion as error:
-        raise VersionGone(error) if place else error from None
-    if place and place.data_digest != found.data_digest:
-        raise VersionGone(f"{kb.key}: a document of version {found.version} was erased since")
+    page = search_page(
+        kb, asked.model_dump(include=DECIDING), asked.k, cursor=asked.cursor, as_of=asked.as_of, provenance=True
+    )
+    found = page.found
     passages = [
         _passage(kb, found.version, hit, origin) for hit, origin in zip(found, found.provenance or [], strict=True)
     ]
@@ -168,10 +161,7 @@ def search_kb(home: Installation, asked: SearchKb) -> Passages:
             passage.text_is_cut = len(chosen.text) < len(passage.text)
             passage.text = chosen.text
 
-    def cursor_after(count: int) -> str:
-        return SearchPlace(found.version, offset + count, found.data_digest).as_cursor(deciding)
-
-    return _fit_passages(kb, found.version, passages, asked.max_tokens, cursor_after)
+    return _fit_passages(kb, found.version, passages, asked.max_tokens, page.cursor_after)
 
 
 def ask_kb(home: Installation, asked: AskKb) -> Answered:

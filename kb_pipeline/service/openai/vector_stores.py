@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from kb_pipeline.errors import NoLiveVersion, UnknownKb, UsageError
-from kb_pipeline.index.documents_by_time import TimedDocument
+from kb_pipeline.index.documents_by_time import TimedDocument, between
 from kb_pipeline.index.filters import Filter
 from kb_pipeline.index.search import Hit, unit_score
 from kb_pipeline.installation import Installation, Kb
@@ -166,16 +166,13 @@ def list_vector_stores(
     found.sort(key=lambda each: (each.created_at, each.id), reverse=order == "desc")
     stores = [_store(each) for each in found]
     ids = [each.id for each in stores]
-    first, last = (0 if after is None else _position(ids, after) + 1), len(ids)
-    if before is not None:
-        last = _position(ids, before)
-    whole = stores[first:last]
-    page = whole[-limit:] if before is not None and after is None else whole[:limit]
+    begin, end = (None if each is None else _position(ids, each) for each in (after, before))
+    page, has_more = between(stores, begin, end, limit)
     return VectorStoreList(
         data=page,
         first_id=page[0].id if page else None,
         last_id=page[-1].id if page else None,
-        has_more=len(page) < len(whole),
+        has_more=has_more,
     )
 
 
